@@ -1,0 +1,1 @@
+//! What control knows, in memory: names, rights, epochs, the gate, the feed.

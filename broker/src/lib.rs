@@ -1,0 +1,1 @@
+//! Shards, reactor, listeners: the only crate with data-path sockets.

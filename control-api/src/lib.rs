@@ -1,0 +1,1 @@
+//! Provisioning: database, HTTP listener, feed.

@@ -1,0 +1,1 @@
+//! Channel to subscribers, channel to retained messages.

@@ -1,0 +1,1 @@
+//! The protocol machines, without I/O.
