@@ -24,6 +24,9 @@ mod v311;
 mod v5;
 mod will;
 
+#[cfg(test)]
+mod cases;
+
 pub use crate::error::{DecodeError, Malformed, ProtocolError};
 pub use ack::Ack;
 pub use auth::Auth;
