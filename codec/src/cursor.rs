@@ -96,7 +96,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn packet_id(&mut self, packet: &'static str) -> Result<PacketId, DecodeError> {
         let id = self.u16("Packet Identifier")?;
-        // [MQTT3-2.3.1-1] A zero is an identifier that no request may carry. [MQTT-2.2.1-3]
+        // [MQTT3-2.3.1-1] MQTT 5 demands the same of the client, 2.2.1.
         Ok(PacketId::new(id).ok_or(ProtocolError::PacketIdZero { packet })?)
     }
 
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn packet_identifier_zero_is_refused() {
-        // [MQTT-2.2.1-3] [MQTT3-2.3.1-1]
+        // [MQTT3-2.3.1-1]
         let mut cursor = Cursor::new(&[0, 0, 0, 9]);
         let error = ProtocolError::PacketIdZero { packet: "PUBACK" }.into();
         assert_eq!(cursor.packet_id("PUBACK"), Err(error));

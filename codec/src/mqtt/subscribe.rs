@@ -176,8 +176,8 @@ impl<'a> Subscription<'a> {
                 .into());
             }
         };
+        // [MQTT-3.8.3-3] [MQTT-3.8.3-4]
         let no_local = options & 0b100 != 0;
-        // [MQTT-3.8.3-4]
         if no_local && filter.starts_with("$share/") {
             return Err(ProtocolError::NoLocalOnShared.into());
         }

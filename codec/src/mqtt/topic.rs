@@ -84,7 +84,8 @@ fn check_length(text: &str) -> Result<(), TopicFault> {
     Ok(())
 }
 
-/// The Topic Name in `bytes`: one pass for UTF-8, one for wildcards and U+0000.
+/// The Topic Name in `bytes`, as it is: [MQTT-4.7.3-4]. One pass for UTF-8, one for wildcards and
+/// U+0000.
 #[inline]
 pub(crate) fn topic_name<'a>(bytes: &'a [u8], field: &'static str) -> Result<&'a str, Malformed> {
     let topic = text::utf8(bytes, field)?;

@@ -109,7 +109,7 @@ pub(super) fn connects() -> Vec<Legal> {
             }),
         )
         .written_as("10 ## ** 'MQIsdp' 03 82 003C ** 'id' ** 'me'"),
-        // [MQTT-3.1.2-20] MQTT 5, 3.1.2.9: a password needs no user name.
+        // [MQTT-3.1.2-18] [MQTT-3.1.2-20] MQTT 5, 3.1.2.9: a password needs no user name.
         legal(
             "connect 5 password alone",
             OWN,
@@ -214,7 +214,6 @@ pub(super) fn connacks() -> Vec<Legal> {
     };
     vec![
         legal("connack", V3, "20 02 00 00", Packet::ConnAck(code(0))),
-        // [MQTT3-3.2.2-2]
         legal(
             "connack session present",
             ONLY_V311,
@@ -347,7 +346,7 @@ pub(super) fn refusals() -> Vec<Refused> {
 
 #[test]
 fn the_version_is_known_even_if_the_rest_is_wrong() {
-    // [MQTT-3.1.4-1] A refusal in the shape that the client reads.
+    // A refusal is sent in the shape that the client reads.
     for (notation, version) in [
         ("10 ## ** 'MQTT' 05 03", Some(V5)),
         ("10 ## ** 'MQTT' 04", Some(V311)),

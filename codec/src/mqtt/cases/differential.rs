@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::material::material;
 use super::second_opinion::{second_opinion, summary};
 use super::{all_legal, all_refused};
-use crate::mqtt::ProtocolVersion::{self, V5, V31, V311};
+use crate::mqtt::ProtocolVersion::{self, V5, V31};
 use crate::mqtt::{
     Connect, DecodeError, Disconnect, Frame, Malformed, Packet, ProtocolError, split_frame,
 };

@@ -58,6 +58,7 @@ pub(super) fn publish() -> Vec<Legal> {
         subscription_identifiers: SubscriptionIdentifiers::parse(leak("0B01 0BFFFFFF7F")).unwrap(),
     };
     vec![
+        // [MQTT-2.2.1-2] [MQTT3-2.3.1-5] No Packet Identifier.
         legal(
             "publish qos 0",
             V3,

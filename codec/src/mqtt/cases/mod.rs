@@ -190,7 +190,6 @@ fn every_legal_packet_is_written() {
 
 #[test]
 fn every_illegal_packet_is_refused_with_its_reason() {
-    // [MQTT-4.13.1-1] [MQTT-3.1.4-1] [MQTT3-3.1.4-1]
     for case in all_refused() {
         for version in case.versions {
             let Err(error) = split_frame(&case.bytes, u32::MAX)

@@ -88,7 +88,7 @@ pub(super) fn publish() -> Vec<Refused> {
         // [MQTT-3.3.1-4] [MQTT3-3.3.1-4]
         refused("t frm 7 publish qos 3", ALL, "36 ## ** 'a' 0001", 0x81, qos_3),
         refused("t frm 7 publish qos 3 dup retain", ALL, "3F ## ** 'a' 0001", 0x81, qos_3),
-        // [MQTT-2.2.1-3] [MQTT3-2.3.1-1]
+        // [MQTT3-2.3.1-1]
         refused("t frm 7 publish identifier 0", ALL, "32 ## ** 'a' 0000 00", 0x82, id_zero("PUBLISH")),
         refused("t frm 7 publish qos 2 identifier 0", ALL, "34 ## ** 'a' 0000 00", 0x82, id_zero("PUBLISH")),
         refused("t frm 4 publish empty", ALL, "30 00", 0x81, cut("Topic Name", 2, 0)),
