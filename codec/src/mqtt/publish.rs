@@ -102,6 +102,7 @@ const RETAIN: u8 = 0b0001;
 const DUP: u8 = 0b1000;
 
 impl<'a> Publish<'a> {
+    #[inline]
     pub(crate) fn decode(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Self, DecodeError> {
         let (dup, retain) = (frame.flags() & DUP != 0, frame.flags() & RETAIN != 0);
         // [MQTT-3.3.1-4] [MQTT3-3.3.1-4]
@@ -220,6 +221,15 @@ impl Delivery {
 impl<'a> PublishProperties<'a> {
     #[inline]
     fn decode(body: &mut Cursor<'a>) -> Result<Self, DecodeError> {
+        // The usual PUBLISH has none: [MQTT-2.2.2-1].
+        if let [0, ..] = body.rest() {
+            body.u8("Property Length")?;
+            return Ok(Self::default());
+        }
+        Self::decode_some(body)
+    }
+
+    fn decode_some(body: &mut Cursor<'a>) -> Result<Self, DecodeError> {
         let mut read = Properties::open(body, "PUBLISH")?;
         let mut properties = Self::default();
         while let Some(property) = read.next()? {
