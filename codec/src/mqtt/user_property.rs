@@ -142,3 +142,49 @@ pub(crate) fn walk(block: &[u8]) -> impl Iterator<Item = Property<'_>> {
             .map(|(_, property)| property)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::{Packet, ProtocolVersion, decode, split_frame};
+
+    #[test]
+    fn t_frm_11_ten_thousand_are_read_in_one_pass_and_can_be_limited() {
+        let mut block = Vec::new();
+        for number in 0..10_000 {
+            UserProperties::put(&mut block, "name", &number.to_string());
+        }
+        let mut packet = vec![0x30];
+        crate::mqtt::put::prefixed(&mut packet, |out| {
+            crate::mqtt::put::text(out, "t");
+            crate::mqtt::put::prefixed(out, |out| out.extend_from_slice(&block));
+        });
+        let frame = split_frame(&packet, u32::MAX).unwrap().expect("whole");
+        let Ok(Packet::Publish(publish)) = decode(&frame, ProtocolVersion::V5) else {
+            panic!()
+        };
+        let user_properties = publish.properties.user_properties;
+        // What a limit is compared with costs nothing.
+        assert_eq!(
+            (user_properties.count(), user_properties.len_bytes()),
+            (10_000, block.len())
+        );
+        // [MQTT-3.3.2-17] [MQTT-3.3.2-18] They are handed on as one block.
+        let mut forwarded = Vec::new();
+        publish.properties.forwarded_into(&mut forwarded);
+        assert_eq!(forwarded, block);
+    }
+
+    #[test]
+    fn a_block_of_other_properties_is_refused() {
+        let mut block = Vec::new();
+        UserProperties::put(&mut block, "", "");
+        assert_eq!(
+            UserProperties::parse(&block).map(|user| user.count()),
+            Ok(1)
+        );
+        assert!(UserProperties::parse(&[0x01, 0x01]).is_err());
+        assert!(UserProperties::parse(&block[..4]).is_err());
+        assert!(UserProperties::parse(&[]).is_ok_and(|user| user.is_empty()));
+    }
+}
