@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod change;
+pub mod feed;
 mod index;
 mod right;
 
