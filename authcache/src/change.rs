@@ -148,7 +148,7 @@ pub enum Notice {
     PrincipalClosed(PrincipalIndex, Cause),
     /// Close the connections of all clients of the domain.
     DomainClosed(DomainIndex),
-    /// Drop subscriptions and retained messages of the channel (of all 257 if it was open).
-    /// Its index is reused after the next fence.
+    /// Drop subscriptions and retained messages of the channel. An open channel gives one notice for
+    /// each of its 257 indexes. The index is reused after the next fence.
     ChannelRemoved(ChannelIndex),
 }

@@ -29,9 +29,11 @@ impl Write {
     }
 }
 
+type Row = (String, Vec<u8>, Vec<u8>, Option<i64>);
+
 /// All signing keys, newest first.
 pub(crate) async fn keys(connection: &mut SqliteConnection) -> Result<Vec<KeyRow>, StoreError> {
-    let found: Vec<(String, Vec<u8>, Vec<u8>, Option<i64>)> = sqlx::query_as(
+    let found: Vec<Row> = sqlx::query_as(
         "SELECT kid, public_key, private_key, retired_at FROM signing_keys \
          ORDER BY created_at DESC, kid",
     )
