@@ -33,7 +33,7 @@ pub(crate) struct LinkListener {
 #[derive(Debug)]
 enum Asked {
     Identity { shard: ShardId, token: Token, remembered_as: Option<(String, Vec<u8>)> },
-    Right { shard: ShardId, token: Token, question: RightsQuestion },
+    Right { shard: ShardId, token: Option<Token>, question: RightsQuestion },
 }
 
 /// Two rounds over all shards: in the first every shard posts what it judged before, in the
@@ -303,7 +303,7 @@ impl<W: 'static> Link<W> {
         self.asked.insert(number, Asked::Identity { shard, token, remembered_as });
     }
 
-    fn ask_right(&mut self, shard: ShardId, token: Token, question: RightsQuestion) {
+    fn ask_right(&mut self, shard: ShardId, token: Option<Token>, question: RightsQuestion) {
         let directory = self.shared.cache.directory();
         let Some(channel) = directory.channel_id(question.channel) else {
             let post = Post::RightsAnswered { token, question, answered: false };

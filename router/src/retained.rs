@@ -51,7 +51,7 @@ struct Tree<T> {
 struct TreeNode {
     value: u32,
     parent: Node,
-    /// Children are a ring-free double list: `+` and `#` walk it.
+    /// Children are a double list: `+` and `#` walk it.
     first_child: Node,
     next: Node,
     previous: Node,
@@ -425,9 +425,9 @@ impl<T> Tree<T> {
     }
 
     fn children(&self, at: Node) -> impl Iterator<Item = Node> {
-        let first = self.nodes[at as usize].first_child;
-        std::iter::successors(Some(first), |&child| Some(self.nodes[child as usize].next))
-            .take_while(|&child| child != NONE)
+        let link = |node: Node| Some(node).filter(|&node| node != NONE);
+        let first = link(self.nodes[at as usize].first_child);
+        std::iter::successors(first, move |&child| link(self.nodes[child as usize].next))
     }
 
     fn invariants(&self) {

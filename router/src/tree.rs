@@ -216,9 +216,11 @@ mod tests {
                 if !add {
                     edges.remove(from, level);
                     model.remove(&(from, level));
-                } else if !model.contains_key(&(from, level)) {
-                    edges.insert(from, level, number as u32);
-                    model.insert((from, level), number as u32);
+                } else {
+                    model.entry((from, level)).or_insert_with(|| {
+                        edges.insert(from, level, number as u32);
+                        number as u32
+                    });
                 }
                 prop_assert_eq!(edges.len(), model.len());
                 for from in 0..12 {

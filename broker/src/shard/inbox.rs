@@ -31,7 +31,7 @@ pub(crate) enum Post<W> {
     /// Control's answer to a question about a connection.
     Identified { token: Token, outcome: IdentifyOutcome },
     /// A right was asked for and is in the table now, or control could not be asked.
-    RightsAnswered { token: Token, question: RightsQuestion, answered: bool },
+    RightsAnswered { token: Option<Token>, question: RightsQuestion, answered: bool },
     /// Control changed something.
     Notice(Notice),
     /// Acknowledge at the end of the turn.

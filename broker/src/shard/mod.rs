@@ -22,9 +22,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authcache::PrincipalIndex;
 use codec::mqtt::{QoS, ReasonCode};
-use router::{Retained, ShardId, SlotId, Subs};
+use router::{Retained, SlotId, Subs};
 use session::{
     Identify, IdentifyOutcome, Message, Now, Receipt, Refusal, RightsQuestion, Step,
 };
@@ -105,11 +104,6 @@ impl<W: Wires> Shard<W> {
             sys: Sys::new(sys_interval_s),
             env,
         }
-    }
-
-    /// Which shard this is.
-    pub(crate) fn id(&self) -> ShardId {
-        self.env.id
     }
 
     /// A turn begins: this is its moment. What was left over from the last one is looked at first.
@@ -399,7 +393,7 @@ impl<W: Wires> Shard<W> {
     fn ask_rights(&mut self, token: Token, question: RightsQuestion) {
         self.env.counters.right_misses.add(1);
         let shard = self.env.id;
-        if self.env.shared.control.ask(ToControl::Rights { shard, token, question }) {
+        if self.env.shared.control.ask(ToControl::Rights { shard, token: Some(token), question }) {
             let at = self.env.now.plus_millis(RIGHTS_TIMEOUT_MS);
             self.outlets.deadlines.insert(at, token, Due::Rights);
             self.wait(token.slot);
@@ -460,8 +454,20 @@ impl<W: Wires> Shard<W> {
             }
         }
         self.post();
+        self.ask_unknown();
         for round in std::mem::take(&mut self.fences) {
             self.env.shared.control.fenced(round);
+        }
+    }
+
+    /// Asks for the rights of users that routing found unknown; their subscriptions sleep until
+    /// the answer is there.
+    fn ask_unknown(&mut self) {
+        let shard = self.env.id;
+        for (principal, channel) in self.subs.take_unknown() {
+            let question = RightsQuestion { principal, channel };
+            // A full mailbox is asked again when the subscription is judged again.
+            self.env.shared.control.ask(ToControl::Rights { shard, token: None, question });
         }
     }
 
@@ -536,7 +542,12 @@ impl<W: Wires> Shard<W> {
                     slot.partial = Some(Box::new(unread));
                 }
             }
-            Post::RightsAnswered { token, answered, .. } => self.rights_answered(token, answered),
+            Post::RightsAnswered { token: Some(token), answered, .. } => {
+                self.rights_answered(token, answered);
+            }
+            Post::RightsAnswered { token: None, question, .. } => {
+                self.rights_changed(question.principal);
+            }
             Post::Notice(notice) => self.notice(notice),
             Post::Fence(round) => self.fences.push(round),
             Post::Serve(listeners) => {
@@ -668,11 +679,6 @@ impl<W: Wires> Shard<W> {
             }
         }
         self.stage = Stage::Over;
-    }
-
-    /// The principal in a slot.
-    pub(crate) fn principal(&self, id: SlotId) -> PrincipalIndex {
-        self.outlets.slots.principal(id)
     }
 }
 

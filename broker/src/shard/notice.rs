@@ -20,7 +20,8 @@ impl<W: Wires> Shard<W> {
         }
     }
 
-    fn rights_changed(&mut self, principal: PrincipalIndex) {
+    /// Caches of a principal are cleared and its subscriptions judged again.
+    pub(crate) fn rights_changed(&mut self, principal: PrincipalIndex) {
         for id in self.slots_of(principal) {
             let slot = self.outlets.slots.slot_mut(id);
             slot.hot.rights_changed();

@@ -52,9 +52,16 @@ impl<W> Shared<W> {
 #[derive(Debug)]
 pub(crate) enum ToControl {
     /// Who is this?
-    Identify { shard: ShardId, token: Token, listener: u8, peer: Option<std::net::IpAddr>, what: Identify },
-    /// May this user read or write that channel?
-    Rights { shard: ShardId, token: Token, question: RightsQuestion },
+    Identify {
+        shard: ShardId,
+        token: Token,
+        listener: u8,
+        peer: Option<std::net::IpAddr>,
+        what: Identify,
+    },
+    /// May this user read or write that channel? Without a token it is asked for a subscription
+    /// that sleeps until the answer is there.
+    Rights { shard: ShardId, token: Option<Token>, question: RightsQuestion },
     /// The fence's round was passed at the end of a turn.
     Fenced { round: u64 },
 }

@@ -69,12 +69,6 @@ impl<W> Slot<W> {
         self.wire.is_some() && self.backlog.is_none() && self.hot.is_live()
     }
 
-    /// The out-buffer, taken from the pool at its first use in a turn.
-    #[inline]
-    pub(crate) fn out(&mut self, pool: &mut Pool) -> &mut OutBuffer {
-        self.out.get_or_insert_with(|| pool.out())
-    }
-
     /// Says why and ends the connection.
     pub(crate) fn fail(&mut self, code: ReasonCode, pool: &mut Pool) {
         let mut out = self.out.take().unwrap_or_else(|| pool.out());

@@ -1,6 +1,5 @@
 //! Subscriptions enter and leave the router, and new ones get what is retained.
 
-use codec::mqtt::QoS;
 use router::SlotId;
 use session::{FilterRequest, SubscribeRequest, UnsubscribeRequest};
 
@@ -57,9 +56,4 @@ impl<W: Wires> Shard<W> {
         let existed = request.filters.iter().map(Option::is_some);
         self.answer(id, |machine, out| machine.unsubscribed(request.packet_id, existed, out));
     }
-}
-
-/// The QoS that an entry's bits mean.
-pub(crate) fn qos_of(bits: u8) -> QoS {
-    QoS::from_bits(bits).unwrap_or(QoS::AtMostOnce)
 }

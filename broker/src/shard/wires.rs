@@ -4,7 +4,7 @@ use router::SlotId;
 
 /// Names the occupant of a slot: a stale event or timer has an older generation.
 #[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Token {
+pub(crate) struct Token {
     /// The slot.
     pub slot: SlotId,
     /// Which of its occupants.
@@ -13,7 +13,7 @@ pub struct Token {
 
 /// What became of bytes given to a wire.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// The first so many were taken; fewer than given means that the wire is full.
     Taken(usize),
     /// The peer is gone.
@@ -22,7 +22,7 @@ pub enum Sent {
 
 /// What a shard wants to hear of a wire.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Bytes can be read.
     pub read: bool,
     /// Bytes can be written.
@@ -30,7 +30,7 @@ pub struct Watch {
 }
 
 /// Sends, closes and watches the wires of one shard.
-pub trait Wires {
+pub(crate) trait Wires {
     /// One transport; travels between shards before its CONNACK.
     type Wire: Send + 'static;
 

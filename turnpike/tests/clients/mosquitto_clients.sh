@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 for version in mqttv31 mqttv311 mqttv5; do
     for qos in 0 1 2; do
         topic=m/$domain/c/$channel/mosquitto/$version/$qos
-        timeout 20 mosquitto_sub -h "$host" -p "$port" -V "$version" -u "$id0" -P "$secret0" \
+        timeout 20 stdbuf -oL mosquitto_sub -h "$host" -p "$port" -V "$version" -u "$id0" -P "$secret0" \
             -i "sub-$qos" -t "$topic" -q "$qos" -C 3 -d >"$work/sub" 2>&1 &
         subscriber=$!
         until grep -q SUBACK "$work/sub"; do

@@ -45,7 +45,6 @@ class Client:
         if version == mqtt.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = expiry
-            properties.TopicAliasMaximum = 10
         extra = {"clean_start": clean, "properties": properties} if version == mqtt.MQTTv5 else {}
         self.mqtt.connect(host, int(port), keepalive=30, **extra)
         self.mqtt.loop_start()
@@ -196,9 +195,7 @@ def version5(ready, base):
     publisher.publish(f"{base}/aliased", b"one", 1, properties=alias)
     publisher.publish("", b"two", 1, properties=alias)
     assert subscriber.expect(b"one").topic == f"{base}/aliased"
-    # The broker aliases too; paho does not resolve those, so the alias itself is checked.
-    second = subscriber.expect(b"two")
-    assert second.topic == f"{base}/aliased" or second.properties.TopicAlias >= 1
+    assert subscriber.expect(b"two").topic == f"{base}/aliased"
     own = SubscribeOptions(qos=1, noLocal=True)
     publisher.subscribe(f"{base}/#", options=own)
     publisher.publish(f"{base}/mine", b"mine", 1)
