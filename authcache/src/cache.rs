@@ -129,7 +129,8 @@ fn key(who: PrincipalIndex, channel: ChannelIndex) -> u64 {
     u64::from(who.get()) << 32 | u64::from(channel.get())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -146,7 +146,8 @@ impl Gate {
             return decide(found.verdict, action);
         }
         let found = self.judge(who, words);
-        if found.verdict & verdict::KNOWN != 0 {
+        // An index that is not live may be given to a new channel without a bump: not kept.
+        if found.verdict & (verdict::KNOWN | verdict::LIVE) == verdict::KNOWN | verdict::LIVE {
             cache.put(who, kept, found);
         }
         decide(found.verdict, action)
@@ -216,3 +217,8 @@ fn decide(found: u8, action: Action) -> Result<(), Denied> {
         Err(Denied::NoRight)
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+#[path = "gate_tests.rs"]
+mod tests;

@@ -114,14 +114,15 @@ impl<const WORDS: usize, const SLOTS: usize> Table<WORDS, SLOTS> {
             .with(|buckets| buckets.buckets.len() * size_of::<Bucket<WORDS, SLOTS>>())
     }
 
-    /// Copies what lives into a table that is at most half as full as allowed.
+    /// Copies what lives into a table with room for half as much again; that is twice the size, or
+    /// the same if enough was dead.
     fn renew(&self, occupancy: &mut Occupancy, keep: impl Fn([u64; WORDS], u32) -> bool) {
         let old = self.current.full();
         let alive = old
             .entries()
             .filter(|&(key, value)| keep(key, value))
             .count();
-        let new = Buckets::with_room(alive * 2 + 1);
+        let new = Buckets::with_room(alive + alive / 2 + 1);
         for (key, value) in old.entries().filter(|&(key, value)| keep(key, value)) {
             new.insert(self.hash(key), key, value);
         }
@@ -232,5 +233,206 @@ impl<const WORDS: usize, const SLOTS: usize> Bucket<WORDS, SLOTS> {
             keys: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             values: std::array::from_fn(|_| AtomicU32::new(VACANT)),
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::AtomicBool;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bucket_is_one_cache_line() {
+        assert_eq!(size_of::<Bucket<1, 5>>(), 64);
+        assert_eq!(size_of::<Bucket<2, 3>>(), 64);
+    }
+
+    #[test]
+    fn pair_costs_17_bytes_at_full_load_and_34_after_growth() {
+        let (table, mut occupancy) = PairTable::new(0);
+        let mut most: f64 = 0.0;
+        for key in 0..500_000u64 {
+            table.set(&mut occupancy, [key << 32 | key], 2, |_, _| true);
+            if key > 100_000 {
+                most = most.max(table.bytes() as f64 / (key + 1) as f64);
+            }
+        }
+        assert!(most < 35.0, "{most}");
+        let (table, _) = PairTable::new(78_643);
+        assert!(table.bytes() as f64 / 78_643.0 < 27.0);
+    }
+
+    #[test]
+    fn dead_keys_do_not_make_the_table_grow_for_ever() {
+        let (table, mut occupancy) = IdTable::new(100);
+        for key in 0..100_000u64 {
+            table.set(&mut occupancy, [key, !key], 2, |_, _| true);
+            table.remove([key, !key]);
+        }
+        assert!(table.bytes() <= 64 * 128, "{}", table.bytes());
+    }
+
+    #[test]
+    fn readers_find_every_key_while_the_table_grows() {
+        const KEYS: u64 = 20_000;
+        let (table, mut occupancy) = PairTable::new(4);
+        table.set(&mut occupancy, [0], 2, |_, _| true);
+        let done = AtomicBool::new(false);
+        let grown = AtomicU64::new(1);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut rounds = 0u64;
+                    while !done.load(Ordering::Acquire) {
+                        let known = grown.load(Ordering::Acquire);
+                        let key = rounds.wrapping_mul(0x9e37_79b9) % known;
+                        assert_eq!(table.get([key]), Some(key as u32 + 2));
+                        rounds += 1;
+                    }
+                });
+            }
+            for key in 1..KEYS {
+                table.set(&mut occupancy, [key], key as u32 + 2, |_, _| true);
+                grown.store(key + 1, Ordering::Release);
+            }
+            done.store(true, Ordering::Release);
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn table_agrees_with_a_map_under_growth(
+            operations in prop::collection::vec((0u64..200, prop::option::of(2u32..)), 0..600),
+        ) {
+            let (pairs, mut pair_occupancy) = PairTable::new(0);
+            let (ids, mut id_occupancy) = IdTable::new(0);
+            let mut model = HashMap::new();
+            for (key, value) in operations {
+                match value {
+                    Some(value) => {
+                        pairs.set(&mut pair_occupancy, [key], value, |_, _| true);
+                        ids.set(&mut id_occupancy, [7, key], value, |_, _| true);
+                        model.insert(key, value);
+                    }
+                    None => {
+                        pairs.remove([key]);
+                        ids.remove([7, key]);
+                        model.remove(&key);
+                    }
+                }
+            }
+            for key in 0..200 {
+                prop_assert_eq!(pairs.get([key]), model.get(&key).copied());
+                prop_assert_eq!(ids.get([7, key]), model.get(&key).copied());
+                prop_assert_eq!(ids.get([key, 7]), None.or(model.get(&7).copied().filter(|_| key == 7)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests {
+    use super::*;
+    use crate::epoch::EpochCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// The smallest table: one bucket, two slots of which are used before it grows.
+    fn small() -> (Arc<Table<1, 3>>, Occupancy) {
+        let buckets = Buckets {
+            buckets: [Bucket::new()].into(),
+            mask: 0,
+        };
+        let occupancy = Occupancy { used: 0, slots: 3 };
+        let table = Table {
+            current: Swap::new(buckets),
+            hasher: RandomState::default(),
+        };
+        (Arc::new(table), occupancy)
+    }
+
+    #[test]
+    fn reader_sees_a_key_with_its_own_value_or_not_at_all() {
+        loom::model(|| {
+            let (table, mut occupancy) = small();
+            let reader = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || {
+                    assert!(matches!(table.get([1]), None | Some(11)));
+                    assert!(matches!(table.get([2]), None | Some(22)));
+                })
+            };
+            table.set(&mut occupancy, [1], 11, |_, _| true);
+            table.set(&mut occupancy, [2], 22, |_, _| true);
+            reader.join().unwrap();
+            assert_eq!((table.get([1]), table.get([2])), (Some(11), Some(22)));
+        });
+    }
+
+    #[test]
+    fn reader_that_sees_the_new_epoch_sees_the_revoked_right() {
+        loom::model(|| {
+            let (table, mut occupancy) = small();
+            table.set(&mut occupancy, [1], 11, |_, _| true);
+            let epoch = Arc::new(EpochCell::default());
+            let reader = {
+                let (table, epoch) = (Arc::clone(&table), Arc::clone(&epoch));
+                thread::spawn(move || {
+                    let seen = epoch.now().get();
+                    let right = table.get([1]);
+                    assert!(seen == 0 || right == Some(99), "{seen} {right:?}");
+                    // The stamp that would be kept is not newer than the right.
+                })
+            };
+            table.set(&mut occupancy, [1], 99, |_, _| true);
+            epoch.bump();
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn revocation_after_growth_is_seen_with_its_epoch() {
+        loom::model(|| {
+            let (table, mut occupancy) = small();
+            table.set(&mut occupancy, [1], 11, |_, _| true);
+            table.set(&mut occupancy, [2], 22, |_, _| true);
+            let epoch = Arc::new(EpochCell::default());
+            let reader = {
+                let (table, epoch) = (Arc::clone(&table), Arc::clone(&epoch));
+                thread::spawn(move || {
+                    let seen = epoch.now().get();
+                    let right = table.get([1]);
+                    assert!(matches!(right, Some(11 | 99)), "a key is never lost");
+                    assert!(seen == 0 || right == Some(99));
+                })
+            };
+            // The third key does not fit: a new table takes the place of the old one.
+            table.set(&mut occupancy, [3], 33, |_, _| true);
+            table.set(&mut occupancy, [1], 99, |_, _| true);
+            epoch.bump();
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn removed_key_stays_removed_and_comes_back_whole() {
+        loom::model(|| {
+            let (table, mut occupancy) = small();
+            table.set(&mut occupancy, [1], 11, |_, _| true);
+            let reader = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || assert!(matches!(table.get([1]), None | Some(11 | 12))))
+            };
+            table.remove([1]);
+            table.set(&mut occupancy, [1], 12, |_, _| true);
+            reader.join().unwrap();
+            assert_eq!(table.get([1]), Some(12));
+        });
     }
 }

@@ -530,8 +530,8 @@ fn plain_subscription_costs_4_to_16_bytes() {
         (2, 8.4),
         (3, 5.6),
         (10, 8.5),
-        (100, 5.5),
-        (256, 4.5),
+        (100, 6.0),
+        (256, 4.7),
         (300, 16.0),
     ] {
         let mut lists = Lists::default();
