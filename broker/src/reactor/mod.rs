@@ -52,6 +52,9 @@ const TURNS_MAX: usize = 16;
 /// Bytes read from one connection in a turn.
 const READ_BYTES: usize = 64 << 10;
 
+/// Between two looks at the world while the lease is over, or control has not told its state.
+const WITHOUT_LEASE: Duration = Duration::from_millis(1);
+
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_MAX: usize = 64;
 
@@ -121,6 +124,12 @@ impl Reactor {
             }
             if self.shard.is_over() {
                 return Ok(());
+            }
+            if !self.shard.may_serve() {
+                // Nothing is read without a lease, so events stay: look again in a while.
+                self.shard.awake();
+                tokio::time::sleep(WITHOUT_LEASE).await;
+                continue;
             }
             if !idle || !self.shard.may_sleep() {
                 tokio::task::yield_now().await;

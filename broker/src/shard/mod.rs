@@ -109,6 +109,9 @@ impl<W: Wires> Shard<W> {
     /// A turn begins: this is its moment. What was left over from the last one is looked at first.
     pub(crate) fn begin(&mut self, now: Now) {
         self.env.now = now;
+        if !self.may_serve() {
+            return;
+        }
         let hungry = std::mem::take(&mut self.hungry);
         for token in hungry {
             let Some(slot) = self.outlets.slots.current(token) else { continue };
@@ -444,7 +447,8 @@ impl<W: Wires> Shard<W> {
         self.post();
         self.drain();
         self.post();
-        loop {
+        // The lease is looked at again right before bytes leave. (Threats R-4.)
+        while self.may_serve() {
             let lost = self.outlets.flush(&self.env);
             for token in lost {
                 self.lost(token);
@@ -654,7 +658,7 @@ impl<W: Wires> Shard<W> {
 
     /// Whether the next turn has to follow at once.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.hungry.is_empty()
+        !self.hungry.is_empty() && self.may_serve()
     }
 
     /// When the shard has to be driven again at the latest.
