@@ -117,7 +117,7 @@ impl Reactor {
         loop {
             let mut idle = false;
             for _ in 0..TURNS_MAX {
-                idle = self.turn()? == 0 && !self.shard.is_busy();
+                idle = !self.turn()? && !self.shard.is_busy();
                 if idle || self.shard.is_over() {
                     break;
                 }
@@ -141,6 +141,7 @@ impl Reactor {
                 Some(timeout) => tokio::time::timeout(timeout, ready.readable()).await.ok(),
                 None => Some(ready.readable().await),
             };
+            // Cleared before the turn, not after it: what comes during the turn wakes again.
             if let Some(guard) = guard {
                 guard?.clear_ready();
             }
@@ -161,8 +162,13 @@ impl Reactor {
         next.map(|at| Duration::from_millis(at.millis_since(self.now()) + 1))
     }
 
-    /// One turn; how many events there were.
-    fn turn(&mut self) -> io::Result<usize> {
+    /// One turn; whether something may be left that no new event will tell of.
+    ///
+    /// A connection whose read filled the buffer, a full list of events and a listener with more
+    /// to accept stay ready without a new wake, so they ask for another turn; everything else
+    /// has been looked at, and whatever comes later wakes the thread. That saves the empty
+    /// `epoll_wait` which would say so.
+    fn turn(&mut self) -> io::Result<bool> {
         self.events.clear();
         let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut events = std::mem::take(&mut self.events);
@@ -175,14 +181,15 @@ impl Reactor {
         let now = self.now();
         self.shard.begin(now);
         let serve = self.shard.may_serve();
+        let mut more = events.len() == EVENTS_MAX;
         for event in &events {
             let data = event.data.u64();
             if data == WAKER {
                 self.waker.clear();
             } else if data & LISTENERS != 0 {
-                self.accept((data & !LISTENERS) as usize);
+                more |= self.accept((data & !LISTENERS) as usize);
             } else if serve {
-                self.connection(data, event.flags);
+                more |= self.connection(data, event.flags);
             }
         }
         let count = events.len();
@@ -192,41 +199,48 @@ impl Reactor {
         if count > 0 {
             self.shard.record_turn(began.elapsed().as_micros() as u64);
         }
-        Ok(count)
+        Ok(more)
     }
 
-    fn connection(&mut self, data: u64, flags: epoll::EventFlags) {
+    /// Serves one connection; whether it may have more to read.
+    fn connection(&mut self, data: u64, flags: epoll::EventFlags) -> bool {
         let token = token_of(data);
         if flags.contains(epoll::EventFlags::OUT) {
             self.shard.writable(token);
         }
-        if flags.intersects(
-            epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
-        ) {
-            let gone = flags.contains(epoll::EventFlags::ERR);
-            let Some(wire) = self.shard.readable(token) else {
-                if gone || flags.contains(epoll::EventFlags::HUP) {
-                    self.shard.lost(token);
-                }
-                return;
-            };
-            match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
-                Ok(0) => self.shard.lost(token),
-                Ok(taken) => self.shard.input(token, &self.buffer[..taken]),
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(_) => self.shard.lost(token),
-            }
+        let told =
+            epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        if !flags.intersects(told) {
+            return false;
         }
+        let Some(wire) = self.shard.readable(token) else {
+            if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+                self.shard.lost(token);
+            }
+            return false;
+        };
+        match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
+            Ok(0) => self.shard.lost(token),
+            Ok(taken) => {
+                self.shard.input(token, &self.buffer[..taken]);
+                return taken == self.buffer.len();
+            }
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(rustix::io::Errno::INTR) => return true,
+            Err(_) => self.shard.lost(token),
+        }
+        false
     }
 
-    fn accept(&mut self, at: usize) {
-        let Some(listener) = self.listeners.get(at) else { return };
+    /// Accepts who waits; whether more may wait.
+    fn accept(&mut self, at: usize) -> bool {
+        let Some(listener) = self.listeners.get(at) else { return false };
         for _ in 0..ACCEPTS_MAX {
             match listener.accept() {
                 Ok(Some(fd)) => {
                     self.shard.accepted(TcpWire { fd }, listener.number);
                 }
-                Ok(None) => return,
+                Ok(None) => return false,
                 Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
                     // (Threats T-EXH-7.)
                     self.reserve = None;
@@ -234,11 +248,12 @@ impl Reactor {
                     self.reserve = rustix::io::dup(&std::io::stderr()).ok();
                     tracing::warn!("no descriptor left for a new connection; raise the limit");
                     self.pause();
-                    return;
+                    return false;
                 }
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        true
     }
 
     fn pause(&mut self) {
