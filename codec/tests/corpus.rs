@@ -1,0 +1,27 @@
+//! Replays the corpus of `fuzz/` without a fuzzer.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../fuzz/fuzz_targets/stream.rs"]
+mod stream;
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn t_frm_12_the_corpus_breaks_no_promise() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/decode");
+    let mut replayed = 0;
+    for entry in fs::read_dir(corpus).unwrap() {
+        let input = fs::read(entry.unwrap().path()).unwrap();
+        stream::check(&input);
+        // Cut anywhere, and with every version in front.
+        for end in 0..input.len() {
+            stream::check(&input[..end]);
+        }
+        for version in 0..3 {
+            stream::check(&[&[version], &input[1..]].concat());
+        }
+        replayed += 1;
+    }
+    assert!(replayed > 200, "the corpus is there");
+}
