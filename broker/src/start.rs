@@ -115,7 +115,7 @@ pub async fn start(
     let notify = Arc::clone(&from_shards);
     let interest = Arc::new(Interest::new());
     let shared = Arc::new(Shared {
-        groups: Arc::new(SharedGroups::new(config.shards, Arc::clone(&interest))),
+        groups: Arc::new(SharedGroups::new()),
         cache: Arc::clone(&cache),
         interest,
         inboxes,

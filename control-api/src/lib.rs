@@ -61,7 +61,7 @@ pub use config::Config;
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
 pub use http::{Metrics, Ready};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
-pub use name::Invalid;
+pub use name::{Invalid, check_username};
 pub use provision::{
     CONNECTIONS_MAX, ClientWithSecret, Conflict, Connections, Fault, NewChannel, NewClient,
     NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,

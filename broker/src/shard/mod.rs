@@ -92,7 +92,7 @@ impl<W: Wires> Shard<W> {
         Shard {
             outlets: Outlets::new(wires),
             subs,
-            retained: Retained::default(),
+            retained: Retained::new(|message| message.weight()),
             roster: Roster::new(incarnation),
             outboxes,
             wheel,

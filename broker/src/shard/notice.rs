@@ -52,11 +52,9 @@ impl<W: Wires> Shard<W> {
                 self.end_parked(id);
             }
             // What it left behind is nobody's any more. (Threats T-TOP-8.)
-            let mut gone = Vec::new();
-            self.retained.remove_if(|message| message.publisher() == principal, &mut gone);
-            for message in gone {
-                self.account_retained(-1, -(message.weight() as i64));
-            }
+            self.change_retained(|retained| {
+                retained.remove_if(|message| message.publisher() == principal);
+            });
         }
     }
 
@@ -85,8 +83,6 @@ impl<W: Wires> Shard<W> {
                 self.env.counters.subscriptions.sub(1);
             }
         }
-        for message in self.retained.remove_channel(channel) {
-            self.account_retained(-1, -(message.weight() as i64));
-        }
+        self.change_retained(|retained| retained.remove_channel(channel));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use authcache::{Action, Denied};
-use router::ShardId;
+use router::{Retained, ShardId};
 use session::{Message, Receiving};
 
 use crate::shard::Shard;
@@ -29,26 +29,26 @@ impl<W: Wires> Shard<W> {
     /// [MQTT3-3.3.1-5] [MQTT3-3.3.1-7] [MQTT3-3.3.1-10] [MQTT3-3.3.1-11]
     pub(crate) fn retain_here(&mut self, message: &Arc<Message>) {
         let channel = message.address().channel;
-        let before = if message.payload().is_empty() {
-            self.retained.remove(channel, message.subtopic())
-        } else {
-            self.account_retained(1, message.weight() as i64);
-            self.retained.set(channel, message.subtopic(), Arc::clone(message))
-        };
-        if let Some(before) = before {
-            self.account_retained(-1, -(before.weight() as i64));
-        }
+        self.change_retained(|retained| {
+            if message.payload().is_empty() {
+                retained.remove(channel, message.subtopic());
+            } else {
+                retained.set(channel, message.subtopic(), Arc::clone(message));
+            }
+        });
     }
 
-    pub(crate) fn account_retained(&self, count: i64, bytes: i64) {
+    /// Changes the store and accounts for what that added or took.
+    pub(crate) fn change_retained(&mut self, change: impl FnOnce(&mut Retained<Arc<Message>>)) {
+        let (count, bytes) = (self.retained.len(), self.retained.bytes());
+        change(&mut self.retained);
         let shared = &self.env.shared;
-        shared.retained.fetch_add(count as u64, Ordering::Relaxed);
-        shared.retained_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if count >= 0 {
-            self.env.counters.retained.add(count as u64);
-        } else {
-            self.env.counters.retained.sub(count.unsigned_abs());
-        }
+        // Wrapping: a difference below zero takes away.
+        let more = (self.retained.len() as u64).wrapping_sub(count as u64);
+        let more_bytes = (self.retained.bytes() as u64).wrapping_sub(bytes as u64);
+        shared.retained.fetch_add(more, Ordering::Relaxed);
+        shared.retained_bytes.fetch_add(more_bytes, Ordering::Relaxed);
+        self.env.counters.retained.add(more);
     }
 
     /// Asks the home shards of a new subscription for what they keep.

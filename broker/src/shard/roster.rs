@@ -356,7 +356,7 @@ impl<W: Wires> Shard<W> {
     }
 }
 
-fn session_of(cold: &Cold) -> Option<&Session> {
+pub(crate) fn session_of(cold: &Cold) -> Option<&Session> {
     match cold {
         Cold::Live(live) => Some(live.session()),
         Cold::Parked(session) => Some(session),

@@ -7,7 +7,7 @@ use authcache::{Action, ChannelIndex, Permitted, PrincipalIndex};
 use codec::mqtt::{
     Delivery, Packet, ProtocolVersion, PublishOut, QoS, ReasonCode, decode, split_frame,
 };
-use router::{Group, MemberState, Routed, ShardId, SlotId};
+use router::{Group, GroupId, MemberState, Routed, ShardId, SlotId};
 use session::{
     Delivered, DropReason, Message, MessageParts, Origin, Publication, Receiving, Run,
     SharedOrigin, Will,
@@ -15,6 +15,7 @@ use session::{
 
 use crate::shard::Shard;
 use crate::shard::inbox::Post;
+use crate::shard::roster::session_of;
 use crate::shard::wires::Wires;
 
 impl<W: Wires> Shard<W> {
@@ -88,7 +89,7 @@ impl<W: Wires> Shard<W> {
                     }
                     let slot = outlets.slots.slot(id);
                     let hot = &slot.hot;
-                    let plain = merged.identifiers(found).is_empty() && found.prefix.is_none();
+                    let plain = merged.identifiers(found).is_empty() && merged.prefix(found).is_none();
                     if plain
                         && hot.is_live()
                         && hot.is_version5() == run.version5
@@ -111,7 +112,7 @@ impl<W: Wires> Shard<W> {
                 Routed::Plain(_) => (&[], None),
                 Routed::Merged(merged) => {
                     let found = &merged[at];
-                    (merged.identifiers(found), found.prefix.as_ref())
+                    (merged.identifiers(found), merged.prefix(found))
                 }
             };
             let how = Receiving {
@@ -204,7 +205,7 @@ impl<W: Wires> Shard<W> {
                         qos: QoS::from_bits(found.qos).unwrap_or(QoS::AtMostOnce),
                         retain: message.retain() && found.retain_as_published,
                         identifiers: merged.identifiers(found),
-                        prefix: found.prefix.as_ref(),
+                        prefix: merged.prefix(found),
                         shared: None,
                     };
                     outlets.deliver(env, found.slot, message, &how);
@@ -295,22 +296,17 @@ impl<W: Wires> Shard<W> {
     /// Picks a member of this shard: a ready one, else one that can keep the message.
     fn give_to_member(&mut self, group: &Arc<Group>, message: &Arc<Message>) -> bool {
         let Shard { env, outlets, subs, .. } = self;
-        let slots = &mut outlets.slots;
-        let channel = message.address().channel;
+        let slots = &outlets.slots;
         let limits = &env.shared.limits;
-        let picked = subs.pick(group.id(), |id: SlotId| {
-            let slot = slots.slot_mut(id);
-            let principal = slot.hot.principal;
-            if env.gate.allows(principal, Action::Subscribe, channel).is_err() {
-                return MemberState::Denied;
+        let who = |id| slots.principal(id);
+        let picked = subs.pick(group, &env.gate, who, |id: SlotId| {
+            let slot = slots.slot(id);
+            if !slot.is_ready() {
+                return MemberState::Parked;
             }
-            let ready = slot.is_ready();
-            let mut machine = slot.machine();
-            match machine.session() {
-                None => MemberState::Denied,
-                Some(session) if session.is_full(limits) => MemberState::Full,
-                Some(_) if ready => MemberState::Ready,
-                Some(_) => MemberState::Parked,
+            match session_of(&slot.cold) {
+                Some(session) if !session.is_full(limits) => MemberState::Ready,
+                Some(_) | None => MemberState::Full,
             }
         });
         let Some(picked) = picked else { return false };
@@ -334,7 +330,7 @@ impl<W: Wires> Shard<W> {
     pub(crate) fn redispatch(&mut self, id: SlotId, ended: bool) {
         let groups = Arc::clone(&self.env.shared.groups);
         let other = |origin: SharedOrigin| {
-            groups.get(origin.0).filter(|group| ended || group.has_ready())
+            groups.get(GroupId::new(origin.0)).filter(|group| ended || group.has_ready())
         };
         let mut machine = self.outlets.slots.slot_mut(id).machine();
         for (origin, message) in machine.take_shared(|origin| other(origin).is_some()) {
