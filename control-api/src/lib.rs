@@ -67,7 +67,7 @@ pub use provision::{
     NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,
 };
 pub use secret::Secret;
-pub use socket::{OperatorError, Refused, operator_request};
+pub use socket::{OperatorError, OperatorSocket, Refused, operator_request};
 pub use store::StoreError;
 
 use clock::Clock;
@@ -160,6 +160,14 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.outbox.abort();
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("node", &self.0.node)
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,21 +35,37 @@ impl Banner<'_> {
             let _ = writeln!(text, "  {name:<14} {value}");
         };
         line("MQTT", &self.mqtt.to_string());
-        line("Control API", &format!("http://{} (/health, /metrics)", reachable(self.api)));
+        line(
+            "Control API",
+            &format!("http://{} (/health, /metrics)", reachable(self.api)),
+        );
         let folder = self.data_dir.display();
         match self.first_run {
             Some(first_run) => {
                 line("Data", &format!("{folder} (new)"));
                 line("Administrator", &first_run.admin.username);
-                line("Password", &format!("{} (shown this once)", first_run.admin.password.reveal()));
+                line(
+                    "Password",
+                    &format!("{} (shown this once)", first_run.admin.password.reveal()),
+                );
             }
             None => {
-                line("Data", &format!("{folder} (reused; its logins were shown at the first start)"));
+                line(
+                    "Data",
+                    &format!("{folder} (reused; its logins were shown at the first start)"),
+                );
             }
         }
         if self.open {
-            let who = if self.anonymous { "everybody" } else { "known clients and users" };
-            line("Open topics", &format!("everything outside m/..., for {who}"));
+            let who = if self.anonymous {
+                "everybody"
+            } else {
+                "known clients and users"
+            };
+            line(
+                "Open topics",
+                &format!("everything outside m/..., for {who}"),
+            );
         }
         self.try_it(&mut text);
         text
@@ -65,7 +81,11 @@ impl Banner<'_> {
         {
             let topic = format!("m/{}/c/{}", demo.domain, demo.channel);
             let login = |client: &control_api::DemoClient| {
-                format!("-h {host} -p {port} -u {} -P {}", client.id, client.secret.reveal())
+                format!(
+                    "-h {host} -p {port} -u {} -P {}",
+                    client.id,
+                    client.secret.reveal()
+                )
             };
             let _ = write!(
                 text,

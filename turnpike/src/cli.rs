@@ -277,10 +277,18 @@ impl Serve {
             raw.flag("--open", "listeners.mqtt.anonymous", "true");
         }
         if let Some(address) = self.mqtt_address {
-            raw.flag("--mqtt-address", "listeners.mqtt.address", address.to_string());
+            raw.flag(
+                "--mqtt-address",
+                "listeners.mqtt.address",
+                address.to_string(),
+            );
         }
         if let Some(address) = self.api_address {
-            raw.flag("--api-address", "listeners.api.address", address.to_string());
+            raw.flag(
+                "--api-address",
+                "listeners.api.address",
+                address.to_string(),
+            );
         }
         Ok((Config::check(&raw)?, raw))
     }
@@ -292,8 +300,16 @@ impl GlobalPlace {
     /// # Errors
     /// Everything that is wrong.
     pub(crate) fn config(&self) -> Result<Config, Faults> {
-        let place = Place { data_dir: self.data_dir.clone(), config: self.config.clone() };
-        Serve { place, ..Serve::default() }.config().map(|(config, _)| config)
+        let place = Place {
+            data_dir: self.data_dir.clone(),
+            config: self.config.clone(),
+        };
+        Serve {
+            place,
+            ..Serve::default()
+        }
+        .config()
+        .map(|(config, _)| config)
     }
 }
 
@@ -303,7 +319,10 @@ fn layers(file: Option<&std::path::Path>) -> Result<RawConfig, Faults> {
         raw.file(path)?;
     }
     let variables = std::env::vars_os().map(|(name, value)| {
-        (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        (
+            name.to_string_lossy().into_owned(),
+            value.to_string_lossy().into_owned(),
+        )
     });
     raw.variables(variables);
     Ok(raw)
@@ -322,7 +341,11 @@ mod tests {
     #[test]
     fn serve_is_the_default_and_takes_the_same_flags() {
         for prefix in [&["turnpike"][..], &["turnpike", "serve"]] {
-            let arguments = [prefix, &["--data-dir", "d", "--no-demo", "--open", "--json"]].concat();
+            let arguments = [
+                prefix,
+                &["--data-dir", "d", "--no-demo", "--open", "--json"],
+            ]
+            .concat();
             let cli = Cli::try_parse_from(arguments).unwrap();
             let serve = match cli.command {
                 Some(Command::Serve(serve)) => serve,
@@ -337,8 +360,24 @@ mod tests {
     #[test]
     fn provision_takes_its_flags_in_any_place() {
         for arguments in [
-            ["turnpike", "provision", "--json", "--data-dir", "d", "domain", "list"],
-            ["turnpike", "provision", "domain", "list", "--json", "--data-dir", "d"],
+            [
+                "turnpike",
+                "provision",
+                "--json",
+                "--data-dir",
+                "d",
+                "domain",
+                "list",
+            ],
+            [
+                "turnpike",
+                "provision",
+                "domain",
+                "list",
+                "--json",
+                "--data-dir",
+                "d",
+            ],
         ] {
             let cli = Cli::try_parse_from(arguments).unwrap();
             let Some(Command::Provision(provision)) = cli.command else {

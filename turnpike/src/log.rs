@@ -23,5 +23,9 @@ pub(crate) fn start(config: &Config) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    if config.log_json { logs.json().init() } else { logs.init() }
+    if config.log_json {
+        logs.json().init()
+    } else {
+        logs.init()
+    }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use control_api::{
-    Connections, Control, NewChannel, NewClient, NewDomain, OpenError, OperatorError, Page, Request,
-    SOCKET, Secret, operator_request,
+    Connections, Control, NewChannel, NewClient, NewDomain, OpenError, OperatorError, Page,
+    Request, SOCKET, Secret, operator_request,
 };
 use serde_json::Value;
 
@@ -24,10 +24,15 @@ pub(crate) async fn run(arguments: cli::Provision) -> anyhow::Result<()> {
     let result = target.all(request).await;
     target.close().await;
     let value = result?;
-    let text =
-        if arguments.json { format!("{value}\n") } else { table(&value, shown) };
+    let text = if arguments.json {
+        format!("{value}\n")
+    } else {
+        table(&value, shown)
+    };
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("the result cannot be printed")
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("the result cannot be printed")
 }
 
 /// Who carries operations out.
@@ -48,7 +53,10 @@ impl Target<'_> {
                 folder.display()
             );
         }
-        let probe = Request::ListDomains(Page { offset: 0, limit: 1 });
+        let probe = Request::ListDomains(Page {
+            offset: 0,
+            limit: 1,
+        });
         match operator_request(&folder.join(SOCKET), &probe).await {
             Ok(_) => return Ok(Target::Server(folder)),
             Err(OperatorError::NotRunning) => {}
@@ -73,7 +81,10 @@ impl Target<'_> {
                 Ok(Target::Direct(control))
             }
             Err(OpenError::InUse { path, .. }) => {
-                bail!("the server on {} is starting or stopping; try again", path.display())
+                bail!(
+                    "the server on {} is starting or stopping; try again",
+                    path.display()
+                )
             }
             Err(error) => Err(error.into()),
         }
@@ -83,15 +94,20 @@ impl Target<'_> {
     async fn all(&mut self, request: Request) -> anyhow::Result<Value> {
         let mut whole: Vec<Value> = Vec::new();
         loop {
-            let page = Page { offset: whole.len() as u64, limit: Page::LIMIT_MAX };
+            let page = Page {
+                offset: whole.len() as u64,
+                limit: Page::LIMIT_MAX,
+            };
             let request = match &request {
                 Request::ListDomains(_) => Request::ListDomains(page),
-                Request::ListChannels { domain, .. } => {
-                    Request::ListChannels { domain: domain.clone(), page }
-                }
-                Request::ListClients { domain, .. } => {
-                    Request::ListClients { domain: domain.clone(), page }
-                }
+                Request::ListChannels { domain, .. } => Request::ListChannels {
+                    domain: domain.clone(),
+                    page,
+                },
+                Request::ListClients { domain, .. } => Request::ListClients {
+                    domain: domain.clone(),
+                    page,
+                },
                 other => return self.one(other).await,
             };
             let mut value = self.one(&request).await?;
@@ -108,9 +124,7 @@ impl Target<'_> {
 
     async fn one(&self, request: &Request) -> anyhow::Result<Value> {
         match self {
-            Target::Server(folder) => {
-                Ok(operator_request(&folder.join(SOCKET), request).await?)
-            }
+            Target::Server(folder) => Ok(operator_request(&folder.join(SOCKET), request).await?),
             Target::Direct(control) => {
                 let response = control.provision().execute(request.clone()).await?;
                 Ok(serde_json::to_value(response)?)
@@ -128,13 +142,25 @@ impl Target<'_> {
 /// Columns of a table: heading and field.
 type Columns = &'static [(&'static str, &'static str)];
 
-const DOMAIN: Columns =
-    &[("ID", "id"), ("ROUTE", "route"), ("NAME", "name"), ("STATUS", "status")];
-const CHANNEL: Columns =
-    &[("ID", "id"), ("ROUTE", "route"), ("NAME", "name"), ("STATUS", "status")];
+const DOMAIN: Columns = &[
+    ("ID", "id"),
+    ("ROUTE", "route"),
+    ("NAME", "name"),
+    ("STATUS", "status"),
+];
+const CHANNEL: Columns = &[
+    ("ID", "id"),
+    ("ROUTE", "route"),
+    ("NAME", "name"),
+    ("STATUS", "status"),
+];
 const CLIENT: Columns = &[("ID", "id"), ("NAME", "name"), ("STATUS", "status")];
-const NEW_CLIENT: Columns =
-    &[("ID", "id"), ("NAME", "name"), ("STATUS", "status"), ("SECRET (shown this once)", "secret")];
+const NEW_CLIENT: Columns = &[
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("STATUS", "status"),
+    ("SECRET (shown this once)", "secret"),
+];
 const NOTHING: Columns = &[];
 
 fn request(what: ProvisionWhat) -> anyhow::Result<(Request, Columns)> {
@@ -144,11 +170,23 @@ fn request(what: ProvisionWhat) -> anyhow::Result<(Request, Columns)> {
         ProvisionWhat::Client(what) => client(what)?,
         ProvisionWhat::Connect(what) => {
             let (domain, connections) = connections(what);
-            (Request::Connect { domain, connections }, NOTHING)
+            (
+                Request::Connect {
+                    domain,
+                    connections,
+                },
+                NOTHING,
+            )
         }
         ProvisionWhat::Disconnect(what) => {
             let (domain, connections) = connections(what);
-            (Request::Disconnect { domain, connections }, NOTHING)
+            (
+                Request::Disconnect {
+                    domain,
+                    connections,
+                },
+                NOTHING,
+            )
         }
     })
 }
@@ -156,7 +194,11 @@ fn request(what: ProvisionWhat) -> anyhow::Result<(Request, Columns)> {
 fn domain(what: Domain) -> (Request, Columns) {
     match what {
         Domain::Create { route, name, id } => {
-            let new = NewDomain { id, name: name.unwrap_or_default(), route };
+            let new = NewDomain {
+                id,
+                name: name.unwrap_or_default(),
+                route,
+            };
             (Request::CreateDomain(new), DOMAIN)
         }
         Domain::List => (Request::ListDomains(Page::default()), DOMAIN),
@@ -168,57 +210,133 @@ fn domain(what: Domain) -> (Request, Columns) {
 
 fn channel(what: Channel) -> (Request, Columns) {
     match what {
-        Channel::Create { within, route, name, id } => {
-            let new = NewChannel { id, name: name.unwrap_or_default(), route };
-            (Request::CreateChannel { domain: within.domain, new }, CHANNEL)
+        Channel::Create {
+            within,
+            route,
+            name,
+            id,
+        } => {
+            let new = NewChannel {
+                id,
+                name: name.unwrap_or_default(),
+                route,
+            };
+            (
+                Request::CreateChannel {
+                    domain: within.domain,
+                    new,
+                },
+                CHANNEL,
+            )
         }
-        Channel::List { within } => {
-            (Request::ListChannels { domain: within.domain, page: Page::default() }, CHANNEL)
-        }
-        Channel::Enable { within, channel } => {
-            (Request::EnableChannel { domain: within.domain, channel }, CHANNEL)
-        }
-        Channel::Disable { within, channel } => {
-            (Request::DisableChannel { domain: within.domain, channel }, CHANNEL)
-        }
-        Channel::Delete { within, channel } => {
-            (Request::DeleteChannel { domain: within.domain, channel }, NOTHING)
-        }
+        Channel::List { within } => (
+            Request::ListChannels {
+                domain: within.domain,
+                page: Page::default(),
+            },
+            CHANNEL,
+        ),
+        Channel::Enable { within, channel } => (
+            Request::EnableChannel {
+                domain: within.domain,
+                channel,
+            },
+            CHANNEL,
+        ),
+        Channel::Disable { within, channel } => (
+            Request::DisableChannel {
+                domain: within.domain,
+                channel,
+            },
+            CHANNEL,
+        ),
+        Channel::Delete { within, channel } => (
+            Request::DeleteChannel {
+                domain: within.domain,
+                channel,
+            },
+            NOTHING,
+        ),
     }
 }
 
 fn client(what: Client) -> anyhow::Result<(Request, Columns)> {
     Ok(match what {
-        Client::Create { within, name, id, secret_file } => {
+        Client::Create {
+            within,
+            name,
+            id,
+            secret_file,
+        } => {
             let secret = secret_file.as_deref().map(read_secret).transpose()?;
-            let new = NewClient { id, name: name.unwrap_or_default(), secret };
-            (Request::CreateClient { domain: within.domain, new }, NEW_CLIENT)
+            let new = NewClient {
+                id,
+                name: name.unwrap_or_default(),
+                secret,
+            };
+            (
+                Request::CreateClient {
+                    domain: within.domain,
+                    new,
+                },
+                NEW_CLIENT,
+            )
         }
-        Client::List { within } => {
-            (Request::ListClients { domain: within.domain, page: Page::default() }, CLIENT)
-        }
-        Client::Enable { within, client } => {
-            (Request::EnableClient { domain: within.domain, client }, CLIENT)
-        }
-        Client::Disable { within, client } => {
-            (Request::DisableClient { domain: within.domain, client }, CLIENT)
-        }
-        Client::Delete { within, client } => {
-            (Request::DeleteClient { domain: within.domain, client }, NOTHING)
-        }
+        Client::List { within } => (
+            Request::ListClients {
+                domain: within.domain,
+                page: Page::default(),
+            },
+            CLIENT,
+        ),
+        Client::Enable { within, client } => (
+            Request::EnableClient {
+                domain: within.domain,
+                client,
+            },
+            CLIENT,
+        ),
+        Client::Disable { within, client } => (
+            Request::DisableClient {
+                domain: within.domain,
+                client,
+            },
+            CLIENT,
+        ),
+        Client::Delete { within, client } => (
+            Request::DeleteClient {
+                domain: within.domain,
+                client,
+            },
+            NOTHING,
+        ),
     })
 }
 
 fn connections(what: cli::Connections) -> (String, Connections) {
-    let cli::Connections { within, clients, channels, types } = what;
-    (within.domain, Connections { clients, channels, types })
+    let cli::Connections {
+        within,
+        clients,
+        channels,
+        types,
+    } = what;
+    (
+        within.domain,
+        Connections {
+            clients,
+            channels,
+            types,
+        },
+    )
 }
 
 /// A secret on the command line would be seen by everybody on the machine.
 fn read_secret(path: &Path) -> anyhow::Result<Secret> {
     let mut text = String::new();
     if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("the secret cannot be read")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("the secret cannot be read")?;
     } else {
         text = std::fs::read_to_string(path)
             .with_context(|| format!("the secret cannot be read from {}", path.display()))?;
@@ -238,15 +356,28 @@ fn table(value: &Value, columns: Columns) -> String {
         return "done\n".to_owned();
     }
     let text = |row: &Value, field: &str| row[field].as_str().unwrap_or("-").to_owned();
-    let cells: Vec<Vec<String>> = std::iter::once(columns.iter().map(|(name, _)| (*name).to_owned()).collect())
-        .chain(rows.iter().map(|row| columns.iter().map(|(_, field)| text(row, field)).collect()))
-        .collect();
+    let cells: Vec<Vec<String>> =
+        std::iter::once(columns.iter().map(|(name, _)| (*name).to_owned()).collect())
+            .chain(
+                rows.iter()
+                    .map(|row| columns.iter().map(|(_, field)| text(row, field)).collect()),
+            )
+            .collect();
     let widths: Vec<usize> = (0..columns.len())
-        .map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
+        .map(|at| {
+            cells
+                .iter()
+                .map(|row| row[at].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let mut out = String::new();
     for row in &cells {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let padded = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         out.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         out.push('\n');
     }
@@ -266,7 +397,10 @@ mod tests {
         ]);
         let expected = "ID  NAME   STATUS\n1   pump   enabled\n22  Küche  disabled\n";
         assert_eq!(table(&value, CLIENT), expected);
-        assert_eq!(table(&json!({ "id": "1" }), CLIENT), "ID  NAME  STATUS\n1   -     -\n");
+        assert_eq!(
+            table(&json!({ "id": "1" }), CLIENT),
+            "ID  NAME  STATUS\n1   -     -\n"
+        );
         assert_eq!(table(&json!([]), CLIENT), "ID  NAME  STATUS\n");
         assert_eq!(table(&json!({}), NOTHING), "done\n");
     }

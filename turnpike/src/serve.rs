@@ -1,6 +1,6 @@
 //! `turnpike serve`: broker and control in one process, joined by a memory pipe.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -54,12 +54,20 @@ struct Served {
     api: SocketAddr,
     feed: JoinHandle<std::io::Result<()>>,
     http: JoinHandle<std::io::Result<()>>,
-    socket: JoinHandle<std::io::Result<()>>,
+    socket: JoinHandle<()>,
 }
 
 impl Served {
     async fn start(config: &Config, control: Control, api: TcpListener) -> anyhow::Result<Served> {
         let address = api.local_addr()?;
+        let socket = control
+            .bind_socket(control.socket_path())
+            .with_context(|| {
+                format!(
+                    "the operator socket {} cannot be made",
+                    control.socket_path().display()
+                )
+            })?;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let serving = control.clone();
         let feed = tokio::spawn(async move { serving.serve_feed(theirs).await });
@@ -67,14 +75,19 @@ impl Served {
         let (metrics, ready) = (broker.metrics_source(), broker.ready_source());
         let serving = control.clone();
         let http = tokio::spawn(async move {
-            serving.serve_http(api, Arc::new(metrics), Arc::new(ready)).await
+            serving
+                .serve_http(api, Arc::new(metrics), Arc::new(ready))
+                .await
         });
-        let serving = control.clone();
-        let socket = tokio::spawn(async move {
-            let path = serving.socket_path().to_owned();
-            serving.serve_socket(&path).await
-        });
-        Ok(Served { control, broker, api: address, feed, http, socket })
+        let socket = tokio::spawn(socket.serve());
+        Ok(Served {
+            control,
+            broker,
+            api: address,
+            feed,
+            http,
+            socket,
+        })
     }
 
     async fn until_stopped(mut self, config: &Config, signals: &mut Signals) -> anyhow::Result<()> {
@@ -83,7 +96,7 @@ impl Served {
             () = signals.next() => Ok(()),
             ended = &mut self.feed => Err(("the feed between control and broker", ended)),
             ended = &mut self.http => Err(("the HTTP listener", ended)),
-            ended = &mut self.socket => Err(("the operator socket", ended)),
+            ended = &mut self.socket => Err(("the operator socket", ended.map(Ok))),
         };
         match &ended {
             Ok(()) => tracing::info!("stopping: a second signal stops at once"),
@@ -136,19 +149,29 @@ fn broker_config(config: &Config, control: &Control) -> broker::Config {
 }
 
 async fn bind_api(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| cannot_listen("api", address))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| cannot_listen("api", address, &error))
 }
 
 /// Finds out whether the port is free; the broker takes it when it starts.
 async fn probe_mqtt(address: SocketAddr) -> anyhow::Result<()> {
     let probe = TcpListener::bind(address).await;
-    probe.map(drop).with_context(|| cannot_listen("mqtt", address))
+    probe
+        .map(drop)
+        .map_err(|error| cannot_listen("mqtt", address, &error))
 }
 
-fn cannot_listen(listener: &str, address: SocketAddr) -> String {
-    format!(
-        "cannot listen on {address}: choose another address with --{listener}-address or \
-         listeners.{listener}.address, or stop what uses it"
+fn cannot_listen(listener: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let reason = match error.kind() {
+        ErrorKind::AddrInUse => "another process uses that port".to_owned(),
+        ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),
+        _ => error.to_string(),
+    };
+    anyhow::anyhow!(
+        "listeners.{listener}.address {address} cannot be used, {reason}; choose another one with \
+         --{listener}-address or in the configuration"
     )
 }
 
@@ -167,7 +190,11 @@ fn say_ready(
     served: &Served,
     first_run: Option<&FirstRun>,
 ) -> anyhow::Result<()> {
-    let mqtt = served.broker.listeners().first().map_or(config.mqtt.address, |(_, at)| *at);
+    let mqtt = served
+        .broker
+        .listeners()
+        .first()
+        .map_or(config.mqtt.address, |(_, at)| *at);
     let banner = Banner {
         mqtt,
         api: served.api,
@@ -176,7 +203,11 @@ fn say_ready(
         anonymous: config.mqtt.anonymous,
         first_run,
     };
-    let text = if arguments.json { banner.json() } else { banner.text() };
+    let text = if arguments.json {
+        banner.json()
+    } else {
+        banner.text()
+    };
     let mut out = std::io::stdout().lock();
     // Whoever started us may have closed its end: that is no reason not to serve.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -96,7 +96,11 @@ macro_rules! duration {
     ($path:literal, $field:ident, $most:literal) => {
         Key {
             path: $path,
-            expected: concat!("a time from 0 to ", $most, " seconds, such as 5 or \"500ms\""),
+            expected: concat!(
+                "a time from 0 to ",
+                $most,
+                " seconds, such as 5 or \"500ms\""
+            ),
             set: |config, value| {
                 config.$field = value.duration(Duration::ZERO..=Duration::from_secs($most))?;
                 Some(())
@@ -173,33 +177,119 @@ pub(crate) const KEYS: &[Key] = &[
         expected: "\"sqlite:PATH\"",
         set: |config, value| {
             let text = value.text()?;
-            text.strip_prefix("sqlite:").filter(|path| !path.is_empty())?;
+            text.strip_prefix("sqlite:")
+                .filter(|path| !path.is_empty())?;
             config.database_url = Some(text.to_owned());
             Some(())
         },
         show: |config| config.database_url.as_deref().map(quoted),
     },
-    size!("limits.max_packet_size", limits.max_packet_size, 1024, 268435455),
-    size!("limits.max_connect_packet_size", limits.max_connect_packet_size, 256, 268435455),
-    milliseconds!("limits.connect_timeout", limits.connect_timeout_ms, 100, 600000),
+    size!(
+        "limits.max_packet_size",
+        limits.max_packet_size,
+        1024,
+        268435455
+    ),
+    size!(
+        "limits.max_connect_packet_size",
+        limits.max_connect_packet_size,
+        256,
+        268435455
+    ),
+    milliseconds!(
+        "limits.connect_timeout",
+        limits.connect_timeout_ms,
+        100,
+        600000
+    ),
     milliseconds!("limits.auth_timeout", limits.auth_timeout_ms, 100, 600000),
-    count!("limits.max_connections", limits.max_connections, 1, 100000000),
-    count!("limits.max_connections_per_ip", limits.max_connections_per_ip, 0, 100000000),
-    count!("limits.connect_rate_per_ip", limits.connect_rate_per_ip, 0, 10000000),
-    size!("limits.max_client_id_bytes", limits.max_client_id_bytes, 23, 65535),
-    size!("limits.max_username_bytes", limits.max_username_bytes, 36, 65535),
-    size!("limits.max_password_bytes", limits.max_password_bytes, 43, 65535),
-    count!("limits.max_sessions_per_principal", limits.max_sessions_per_principal, 1, 100000000),
-    seconds!("limits.session_expiry_max", limits.session_expiry_max, 0, 4294967295),
-    seconds!("limits.session_expiry_v311", limits.session_expiry_v311, 0, 4294967295),
+    count!(
+        "limits.max_connections",
+        limits.max_connections,
+        1,
+        100000000
+    ),
+    count!(
+        "limits.max_connections_per_ip",
+        limits.max_connections_per_ip,
+        0,
+        100000000
+    ),
+    count!(
+        "limits.connect_rate_per_ip",
+        limits.connect_rate_per_ip,
+        0,
+        10000000
+    ),
+    size!(
+        "limits.max_client_id_bytes",
+        limits.max_client_id_bytes,
+        23,
+        65535
+    ),
+    size!(
+        "limits.max_username_bytes",
+        limits.max_username_bytes,
+        36,
+        65535
+    ),
+    size!(
+        "limits.max_password_bytes",
+        limits.max_password_bytes,
+        43,
+        65535
+    ),
+    count!(
+        "limits.max_sessions_per_principal",
+        limits.max_sessions_per_principal,
+        1,
+        100000000
+    ),
+    seconds!(
+        "limits.session_expiry_max",
+        limits.session_expiry_max,
+        0,
+        4294967295
+    ),
+    seconds!(
+        "limits.session_expiry_v311",
+        limits.session_expiry_v311,
+        0,
+        4294967295
+    ),
     seconds!("limits.keepalive_max", limits.keepalive_max, 1, 65535),
     count!("limits.receive_maximum", limits.receive_maximum, 1, 65535),
-    count!("limits.max_unreleased_v311", limits.max_unreleased_v311, 1, 65535),
+    count!(
+        "limits.max_unreleased_v311",
+        limits.max_unreleased_v311,
+        1,
+        65535
+    ),
     count!("limits.max_inflight_out", limits.max_inflight_out, 1, 65535),
-    size!("limits.outbound_queue_bytes", limits.outbound_queue_bytes, 4096, 1099511627776),
-    milliseconds!("limits.write_stall_timeout", limits.write_stall_timeout_ms, 100, 86400000),
-    count!("limits.session_queue_messages", limits.session_queue_messages, 0, 1000000000),
-    size!("limits.session_queue_bytes", limits.session_queue_bytes, 0, 1099511627776),
+    size!(
+        "limits.outbound_queue_bytes",
+        limits.outbound_queue_bytes,
+        4096,
+        1099511627776
+    ),
+    milliseconds!(
+        "limits.write_stall_timeout",
+        limits.write_stall_timeout_ms,
+        100,
+        86400000
+    ),
+    count!(
+        "limits.session_queue_messages",
+        limits.session_queue_messages,
+        0,
+        1000000000
+    ),
+    size!(
+        "limits.session_queue_bytes",
+        limits.session_queue_bytes,
+        0,
+        1099511627776
+    ),
     Key {
         path: "limits.queue_policy",
         expected: "\"drop_oldest\" or \"drop_newest\"",
@@ -219,17 +309,57 @@ pub(crate) const KEYS: &[Key] = &[
     },
     size!("limits.max_topic_bytes", limits.topic.bytes, 1, 65535),
     count!("limits.max_topic_levels", limits.topic.levels, 1, 65535),
-    count!("limits.max_subscriptions_per_client", limits.max_subscriptions_per_client, 1, 100000000),
-    count!("limits.max_filters_per_packet", limits.max_filters_per_packet, 1, 65535),
+    count!(
+        "limits.max_subscriptions_per_client",
+        limits.max_subscriptions_per_client,
+        1,
+        100000000
+    ),
+    count!(
+        "limits.max_filters_per_packet",
+        limits.max_filters_per_packet,
+        1,
+        65535
+    ),
     count!("limits.topic_alias_max", limits.topic_alias_max, 0, 65535),
-    count!("limits.max_user_properties", limits.max_user_properties, 0, 65535),
-    size!("limits.max_property_bytes", limits.max_property_bytes, 0, 268435455),
+    count!(
+        "limits.max_user_properties",
+        limits.max_user_properties,
+        0,
+        65535
+    ),
+    size!(
+        "limits.max_property_bytes",
+        limits.max_property_bytes,
+        0,
+        268435455
+    ),
     count!("limits.max_retained", limits.max_retained, 0, 10000000000),
-    size!("limits.max_retained_bytes", limits.max_retained_bytes, 0, 1099511627776),
-    size!("limits.max_retained_payload", limits.max_retained_payload, 0, 268435455),
-    seconds!("limits.message_expiry_max", limits.message_expiry_max, 0, 4294967295),
+    size!(
+        "limits.max_retained_bytes",
+        limits.max_retained_bytes,
+        0,
+        1099511627776
+    ),
+    size!(
+        "limits.max_retained_payload",
+        limits.max_retained_payload,
+        0,
+        268435455
+    ),
+    seconds!(
+        "limits.message_expiry_max",
+        limits.message_expiry_max,
+        0,
+        4294967295
+    ),
     size!("limits.max_will_bytes", limits.max_will_bytes, 0, 268435455),
-    seconds!("limits.will_delay_max", limits.will_delay_max, 0, 4294967295),
+    seconds!(
+        "limits.will_delay_max",
+        limits.will_delay_max,
+        0,
+        4294967295
+    ),
 ];
 
 /// Text in TOML's basic strings. What `{:?}` escapes beyond them does not occur in these values.

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 pub(crate) use raw::{Origin, RawConfig};
 
+use raw::is_table;
+
 use keys::KEYS;
 
 /// The checked configuration, defaults filled in.
@@ -63,8 +65,15 @@ impl Default for Config {
             sys_interval: Duration::from_secs(10),
             log_filter: "info".to_owned(),
             log_json: false,
-            mqtt: MqttListener { address: loopback(1883), open: false, anonymous: false },
-            api: ApiListener { address: loopback(9000), insecure: false },
+            mqtt: MqttListener {
+                address: loopback(1883),
+                open: false,
+                anonymous: false,
+            },
+            api: ApiListener {
+                address: loopback(9000),
+                insecure: false,
+            },
             admin_username: "admin".to_owned(),
             database_url: None,
             limits: broker::Limits::default(),
@@ -93,7 +102,11 @@ impl Config {
             }
         }
         config.check_together(raw, &mut faults);
-        if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(Faults(faults))
+        }
     }
 
     /// Writes every key with its value and where that comes from, as a file that could be read back.
@@ -110,10 +123,10 @@ impl Config {
                 let _ = writeln!(text, "\n[{table}]");
             }
             let line = format!("{name} = {value}");
-            let origin = raw.entries.get(key.path).map_or_else(
-                || "default".to_owned(),
-                |entry| entry.origin.to_string(),
-            );
+            let origin = raw
+                .entries
+                .get(key.path)
+                .map_or_else(|| "default".to_owned(), |entry| entry.origin.to_string());
             let _ = writeln!(text, "{line:<40} # {origin}");
         }
         text
@@ -127,20 +140,43 @@ impl Config {
         };
         if self.mqtt.anonymous && !self.mqtt.open {
             let path = "listeners.mqtt.anonymous";
-            fault(path, format!("{path} is true without an open namespace; expected listeners.mqtt.open = true as well"));
+            fault(
+                path,
+                format!(
+                    "{path} is true without an open namespace; expected listeners.mqtt.open = true as well"
+                ),
+            );
         }
         if !self.api.address.ip().is_loopback() && !self.api.insecure {
             let (path, address) = ("listeners.api.address", self.api.address);
-            fault(path, format!("{path} is {address}, where passwords and tokens would pass without TLS; expected a loopback address, or listeners.api.insecure = true behind a proxy that speaks TLS"));
+            fault(
+                path,
+                format!(
+                    "{path} is {address}, where passwords and tokens would pass without TLS; expected a loopback address, or listeners.api.insecure = true behind a proxy that speaks TLS"
+                ),
+            );
         }
         let (mqtt, api) = (self.mqtt.address, self.api.address);
         if mqtt == api && mqtt.port() != 0 {
-            fault("listeners.api.address", format!("listeners.mqtt.address and listeners.api.address are both {mqtt}; expected two addresses"));
+            fault(
+                "listeners.api.address",
+                format!(
+                    "listeners.mqtt.address and listeners.api.address are both {mqtt}; expected two addresses"
+                ),
+            );
         }
         if self.limits.max_connect_packet_size > self.limits.max_packet_size {
             let path = "limits.max_connect_packet_size";
-            let (connect, packet) = (self.limits.max_connect_packet_size, self.limits.max_packet_size);
-            fault(path, format!("{path} is {connect}; expected at most limits.max_packet_size, which is {packet}"));
+            let (connect, packet) = (
+                self.limits.max_connect_packet_size,
+                self.limits.max_packet_size,
+            );
+            fault(
+                path,
+                format!(
+                    "{path} is {connect}; expected at most limits.max_packet_size, which is {packet}"
+                ),
+            );
         }
     }
 }
@@ -176,23 +212,35 @@ impl fmt::Display for Faults {
 fn unknown(path: &str, origin: &Origin) -> Fault {
     let last = path.rsplit('.').next().unwrap_or(path);
     let table = path.rsplit_once('.').map_or("", |(table, _)| table);
-    // The nearest key by spelling, else the keys of that table, else the tables.
+    // The nearest key by spelling, by its beginning, or by its last part.
     let near = KEYS
         .iter()
-        .map(|key| (distance(path, key.path), key.path))
-        .chain(KEYS.iter().filter(|key| key.path.ends_with(&format!(".{last}"))).map(|key| (1, key.path)))
+        .map(|key| {
+            let same_end = key.path.rsplit('.').next() == Some(last);
+            let near = same_end || key.path.starts_with(path) && !is_table(path);
+            (if near { 1 } else { distance(path, key.path) }, key.path)
+        })
         .min()
         .filter(|(distance, _)| *distance <= 3);
     let expected = match near {
         Some((_, path)) => format!("did you mean {path}?"),
         None => {
-            let here = |key: &&keys::Key| key.path.rsplit_once('.').map_or("", |(table, _)| table) == table;
+            let here = |key: &&keys::Key| {
+                key.path.rsplit_once('.').map_or("", |(table, _)| table) == table
+            };
             let known: Vec<_> = KEYS.iter().filter(here).map(|key| key.path).collect();
-            let known = if known.is_empty() { KEYS.iter().map(|key| key.path).collect() } else { known };
+            let known = if known.is_empty() {
+                KEYS.iter().map(|key| key.path).collect()
+            } else {
+                known
+            };
             format!("expected one of {}", known.join(", "))
         }
     };
-    Fault { origin: Some(origin.clone()), text: format!("{path} is no known key; {expected}") }
+    Fault {
+        origin: Some(origin.clone()),
+        text: format!("{path} is no known key; {expected}"),
+    }
 }
 
 /// Letters to insert, remove or change to come from one text to the other.

@@ -69,7 +69,10 @@ impl RawConfig {
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             let origin = Some(Origin::File(path.to_owned(), line(&text, at)));
-            self.faults.push(Fault { origin, text: format!("not TOML: {}", error.message()) });
+            self.faults.push(Fault {
+                origin,
+                text: format!("not TOML: {}", error.message()),
+            });
         }
         let origin = |at| Origin::File(path.to_owned(), line(&text, at));
         self.table("", table.get_ref(), &origin);
@@ -84,7 +87,10 @@ impl RawConfig {
                 continue;
             };
             let path = key.to_lowercase().replace("__", ".");
-            let entry = Entry { value: Value::Loose(value), origin: Origin::Variable(name) };
+            let entry = Entry {
+                value: Value::Loose(value),
+                origin: Origin::Variable(name),
+            };
             self.entries.insert(path, entry);
         }
     }
@@ -92,13 +98,23 @@ impl RawConfig {
     /// Lays a flag over what is there.
     pub(crate) fn flag(&mut self, flag: &'static str, path: &str, value: impl Into<String>) {
         let value = Value::Loose(value.into());
-        self.entries.insert(path.to_owned(), Entry { value, origin: Origin::Flag(flag) });
+        self.entries.insert(
+            path.to_owned(),
+            Entry {
+                value,
+                origin: Origin::Flag(flag),
+            },
+        );
     }
 
     fn table(&mut self, above: &str, table: &DeTable<'_>, origin: &impl Fn(usize) -> Origin) {
         for (key, value) in table {
             let name = key.get_ref();
-            let path = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
+            let path = if above.is_empty() {
+                name.to_string()
+            } else {
+                format!("{above}.{name}")
+            };
             let value = match value.get_ref() {
                 DeValue::Table(inner) if !inner.is_empty() || is_table(&path) => {
                     self.table(&path, inner, origin);
@@ -113,17 +129,30 @@ impl RawConfig {
                 DeValue::Datetime(_) => Value::Other("a date"),
                 DeValue::Array(_) => Value::Other("a list"),
             };
-            self.entries.insert(path, Entry { value, origin: origin(key.span().start) });
+            self.entries.insert(
+                path,
+                Entry {
+                    value,
+                    origin: origin(key.span().start),
+                },
+            );
         }
     }
 }
 
 /// Whether keys are known below this path.
-fn is_table(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+pub(super) fn is_table(path: &str) -> bool {
+    KEYS.iter().any(|key| {
+        key.path
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
 }
 
 /// Line of a byte, from 1.
 fn line(text: &str, at: usize) -> usize {
-    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+    1 + text.as_bytes()[..at.min(text.len())]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
 }

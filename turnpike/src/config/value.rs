@@ -43,7 +43,10 @@ impl Value {
     /// One of these words.
     pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;
-        words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+        words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value)
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {
@@ -65,15 +68,24 @@ impl Value {
 
     /// Bytes: a whole number, or text such as `64KiB`.
     pub(crate) fn size<T: TryFrom<u64>>(&self, range: RangeInclusive<u64>) -> Option<T> {
-        const UNITS: [(&str, u64); 4] =
-            [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+        const UNITS: [(&str, u64); 4] = [
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("B", 1),
+        ];
         within(self.with_unit(&UNITS, 1)?, range)
     }
 
     /// A time: whole seconds, or text such as `250ms`, `5s`, `10m`, `24h`, `7d`.
     pub(crate) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        const UNITS: [(&str, u64); 5] =
-            [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        const UNITS: [(&str, u64); 5] = [
+            ("ms", 1),
+            ("s", 1_000),
+            ("m", 60_000),
+            ("h", 3_600_000),
+            ("d", 86_400_000),
+        ];
         let duration = Duration::from_millis(self.with_unit(&UNITS, 1_000)?);
         range.contains(&duration).then_some(duration)
     }
@@ -100,7 +112,11 @@ impl Value {
 }
 
 fn within<T: TryFrom<u64>>(number: u64, range: RangeInclusive<u64>) -> Option<T> {
-    if range.contains(&number) { T::try_from(number).ok() } else { None }
+    if range.contains(&number) {
+        T::try_from(number).ok()
+    } else {
+        None
+    }
 }
 
 /// Bytes as they would be written in a file.
@@ -136,7 +152,16 @@ mod tests {
         assert_eq!(size(text("64KiB")), Some(65_536));
         assert_eq!(size(text("1 MiB")), Some(1 << 20));
         assert_eq!(size(Value::Loose("7".into())), Some(7));
-        for bad in ["", "KiB", "1kb", "-1", "1.5MiB", "4GiB", "99999999999999999999", "1 0"] {
+        for bad in [
+            "",
+            "KiB",
+            "1kb",
+            "-1",
+            "1.5MiB",
+            "4GiB",
+            "99999999999999999999",
+            "1 0",
+        ] {
             assert_eq!(size(text(bad)), None, "{bad}");
         }
         assert_eq!(size(Value::Integer(0)), None);
@@ -177,7 +202,11 @@ mod tests {
             let text = show_duration(Duration::from_millis(ms));
             let value = Value::Loose(text.trim_matches('"').to_owned());
             let range = Duration::ZERO..=Duration::MAX;
-            assert_eq!(value.duration(range), Some(Duration::from_millis(ms)), "{text}");
+            assert_eq!(
+                value.duration(range),
+                Some(Duration::from_millis(ms)),
+                "{text}"
+            );
         }
     }
 }
