@@ -274,14 +274,20 @@ impl Control {
         self.0.feed.serve(pipe, LeaseTerms::Timed).await
     }
 
-    /// Stops what is served, lets requests in progress finish, and closes the database.
-    pub async fn close(&self) {
+    /// Stops what is served: listeners take nothing new, requests in progress finish, and the
+    /// futures that serve them end. Feeds end with their pipes.
+    pub fn stop(&self) {
         self.0.stopping.send_replace(true);
+    }
+
+    /// [Stops](Self::stop), and closes the database.
+    pub async fn close(&self) {
+        self.stop();
         self.0.outbox.abort();
         self.0.store.close().await;
     }
 
-    /// Resolves once [`close`](Self::close) is called.
+    /// Resolves once [`stop`](Self::stop) is called.
     async fn stopped(&self) {
         let mut stopping = self.0.stopping.subscribe();
         // An error means that the sender is gone, which holds us up no longer either.

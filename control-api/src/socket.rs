@@ -85,7 +85,7 @@ impl Control {
         })
     }
 
-    /// Serves operators on a socket at `path` until [`close`](Self::close), then removes it.
+    /// Serves operators on a socket at `path` until [`stop`](Self::stop), then removes it.
     ///
     /// # Errors
     /// The socket cannot be made.
@@ -96,7 +96,7 @@ impl Control {
 }
 
 impl OperatorSocket {
-    /// Serves operators until [`Control::close`], then removes the socket.
+    /// Serves operators until [`Control::stop`], then removes the socket.
     pub async fn serve(self) {
         let OperatorSocket {
             control,

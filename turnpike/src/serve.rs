@@ -99,12 +99,32 @@ impl Served {
             ended = &mut self.socket => Err(("the operator socket", ended.map(Ok))),
         };
         match &ended {
-            Ok(()) => tracing::info!("stopping: a second signal stops at once"),
+            Ok(()) => tracing::info!("stopping; a second signal stops at once"),
             Err((what, reason)) => tracing::error!(?reason, "{what} ended: stopping"),
         }
-        let (broker, control) = (self.broker, self.control);
+        let Served {
+            control,
+            broker,
+            http,
+            socket,
+            ..
+        } = self;
+        let ended_already = [http.is_finished(), socket.is_finished()];
         let stop = async {
-            broker.shutdown(config.shutdown_grace).await;
+            control.stop();
+            // Operations in progress wait for the broker, so all stop side by side.
+            let shutdown = broker.shutdown(config.shutdown_grace);
+            let http = async {
+                if !ended_already[0] {
+                    let _ = http.await;
+                }
+            };
+            let socket = async {
+                if !ended_already[1] {
+                    let _ = socket.await;
+                }
+            };
+            tokio::join!(shutdown, http, socket);
             control.close().await;
         };
         // The second signal drops the orderly stop where it is.

@@ -1,5 +1,11 @@
 //! The binary as an operator meets it: first and second start, mistakes, signals, provisioning.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at the first surprise"
+)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -438,4 +444,16 @@ fn f_9_a_signal_ends_the_server_in_time_though_clients_stay() {
     let begun = Instant::now();
     assert_eq!(server.stop("TERM"), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn f_9_a_second_signal_does_not_wait() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    server.signal("TERM");
+    server.signal("INT");
+    let begun = Instant::now();
+    let code = server.stop("TERM");
+    assert!(matches!(code, Some(0 | 130)), "{code:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2));
 }
