@@ -53,7 +53,7 @@ struct App {
 struct Peer(IpAddr);
 
 impl Control {
-    /// Serves HTTP until [`close`](Self::close).
+    /// Serves HTTP until [`stop`](Self::stop).
     ///
     /// # Errors
     /// The listener has no address.

@@ -61,13 +61,13 @@ pub use config::Config;
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
 pub use http::{Metrics, Ready};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
-pub use name::Invalid;
+pub use name::{Invalid, check_username};
 pub use provision::{
     CONNECTIONS_MAX, ClientWithSecret, Conflict, Connections, Fault, NewChannel, NewClient,
     NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,
 };
 pub use secret::Secret;
-pub use socket::{OperatorError, Refused, operator_request};
+pub use socket::{OperatorError, OperatorSocket, Refused, operator_request};
 pub use store::StoreError;
 
 use clock::Clock;
@@ -160,6 +160,14 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.outbox.abort();
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("node", &self.0.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -266,14 +274,20 @@ impl Control {
         self.0.feed.serve(pipe, LeaseTerms::Timed).await
     }
 
-    /// Stops what is served, lets requests in progress finish, and closes the database.
-    pub async fn close(&self) {
+    /// Stops what is served: listeners take nothing new, requests in progress finish, and the
+    /// futures that serve them end. Feeds end with their pipes.
+    pub fn stop(&self) {
         self.0.stopping.send_replace(true);
+    }
+
+    /// [Stops](Self::stop), and closes the database.
+    pub async fn close(&self) {
+        self.stop();
         self.0.outbox.abort();
         self.0.store.close().await;
     }
 
-    /// Resolves once [`close`](Self::close) is called.
+    /// Resolves once [`stop`](Self::stop) is called.
     async fn stopped(&self) {
         let mut stopping = self.0.stopping.subscribe();
         // An error means that the sender is gone, which holds us up no longer either.

@@ -233,6 +233,14 @@ impl Username {
     }
 }
 
+/// Checks a user name, for a configuration that is read before control is opened.
+///
+/// # Errors
+/// It does not match the pattern.
+pub fn check_username(text: &str) -> Result<(), Invalid> {
+    Username::parse(text).map(|_| ())
+}
+
 /// Reads an id that a caller supplies.
 pub(crate) fn parse_id(field: &'static str, text: &str) -> Result<EntityId, Invalid> {
     // The nil UUID names `$SYS`.

@@ -23,10 +23,16 @@ use subtle::ConstantTimeEq;
 pub struct Secret(String);
 
 impl Secret {
-    /// 256 random bits in 43 URL-safe characters.
+    /// 256 random bits in 43 URL-safe characters, of which the first is a letter or digit: a
+    /// command line would take a leading '-' for a flag.
     #[must_use]
     pub fn random() -> Secret {
-        Secret(URL_SAFE_NO_PAD.encode(random::<32>()))
+        loop {
+            let text = URL_SAFE_NO_PAD.encode(random::<32>());
+            if text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+                return Secret(text);
+            }
+        }
     }
 
     /// Takes a secret that somebody else made.

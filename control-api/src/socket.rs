@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -22,6 +23,8 @@ use crate::{Control, Provision, Request};
 
 /// Longest line in bytes: a request with 10 000 ids has 0.4 MB.
 const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How long operations in progress may take once control stops.
+const GRACE: Duration = Duration::from_secs(3);
 /// Operators at a time.
 const CONNECTIONS_MAX: usize = 16;
 
@@ -59,16 +62,50 @@ enum Line {
     Error(Refused),
 }
 
+/// A bound operator socket: operators may connect, and wait until it is served.
+#[derive(Debug)]
+pub struct OperatorSocket {
+    control: Control,
+    listener: UnixListener,
+    path: PathBuf,
+}
+
 impl Control {
-    /// Serves operators on a socket at `path` until [`close`](Self::close), then removes it.
+    /// Makes the operator socket at `path`, which is [`socket_path`](Self::socket_path) for
+    /// everybody who looks for it.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn bind_socket(&self, path: &Path) -> io::Result<OperatorSocket> {
+        let listener = bind(path)?;
+        Ok(OperatorSocket {
+            control: self.clone(),
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Serves operators on a socket at `path` until [`stop`](Self::stop), then removes it.
     ///
     /// # Errors
     /// The socket cannot be made.
     pub async fn serve_socket(&self, path: &Path) -> io::Result<()> {
-        let listener = bind(path)?;
+        self.bind_socket(path)?.serve().await;
+        Ok(())
+    }
+}
+
+impl OperatorSocket {
+    /// Serves operators until [`Control::stop`], then removes the socket.
+    pub async fn serve(self) {
+        let OperatorSocket {
+            control,
+            listener,
+            path,
+        } = self;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
-        let mut stopped = std::pin::pin!(self.stopped());
+        let mut stopped = std::pin::pin!(control.stopped());
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
                 break;
@@ -80,7 +117,7 @@ impl Control {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let provision = self.provision().clone();
+                    let provision = control.provision().clone();
                     connections.spawn(async move {
                         if let Err(error) = serve(stream, &provision).await {
                             tracing::debug!(%error, "an operator's connection ended badly");
@@ -90,13 +127,15 @@ impl Control {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an operator could not be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
             while connections.try_join_next().is_some() {}
         }
         let _ = fs::remove_file(path);
-        Ok(())
+        // An operation in progress may be waiting for a broker that is gone.
+        let finish = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE, finish).await;
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Leader {
 
 /// Revisions kept to see whether an answer grew stale; older answers are asked again.
 const HISTORY: usize = 256;
+/// Changes in them together, 64 bytes each and a route: at most 8 MiB beside the newest revision.
+const HISTORY_CHANGES: usize = 65_536;
 /// Times one question is put to the owner again before the broker is told to come back later.
 const ATTEMPTS: u8 = 16;
 
@@ -163,7 +165,9 @@ impl Leader {
         if let Message::Delta { changes, .. } = delta {
             self.history.push_back((revision, changes));
         }
-        if self.history.len() > HISTORY {
+        while self.history.len() > HISTORY
+            || self.history.len() > 1 && self.history_changes() > HISTORY_CHANGES
+        {
             self.history.pop_front();
         }
         self.release();
@@ -270,6 +274,10 @@ impl Leader {
         ends.map(Link::lease_over_ms)
             .filter(|&end| end != LEASE_UNLIMITED)
             .min()
+    }
+
+    fn history_changes(&self) -> usize {
+        self.history.iter().map(|(_, changes)| changes.len()).sum()
     }
 
     fn message(&mut self, id: LinkId, message: Message) -> Result<(), FeedError> {

@@ -5,7 +5,8 @@ CREATE TABLE counters (
     name TEXT NOT NULL PRIMARY KEY,
     value BIGINT NOT NULL
 );
-INSERT INTO counters (name, value) VALUES ('revision', 0), ('incarnation', 0);
+-- Revision 0 is what a broker has that was told nothing; an empty installation is revision 1.
+INSERT INTO counters (name, value) VALUES ('revision', 1), ('incarnation', 0);
 
 CREATE TABLE node (
     id BLOB NOT NULL PRIMARY KEY

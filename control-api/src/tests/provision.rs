@@ -481,8 +481,8 @@ async fn concurrent_changes_get_revisions_without_gaps() {
         made.await.unwrap().unwrap();
     }
     let rows = at.control.0.store.outbox(0, 100).await.unwrap();
-    assert!(rows.iter().map(|(revision, _)| *revision).eq(1..=20));
-    assert_eq!(at.control.0.feed.revision(), 20);
+    assert!(rows.iter().map(|(revision, _)| *revision).eq(2..=21));
+    assert_eq!(at.control.0.feed.revision(), 21);
 }
 
 #[tokio::test]

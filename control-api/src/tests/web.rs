@@ -85,7 +85,7 @@ async fn metrics_join_the_brokers_and_controls() {
     for line in [
         "turnpike_connections 3",
         "turnpike_auth_failures_total 0",
-        "turnpike_control_revision 0",
+        "turnpike_control_revision 1",
     ] {
         assert!(answer.contains(&format!("\n{line}\n")), "{line}: {answer}");
     }

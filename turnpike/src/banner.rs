@@ -1,0 +1,113 @@
+//! What is printed when everything is ready.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use control_api::FirstRun;
+use serde_json::json;
+
+/// What there is to tell.
+pub(crate) struct Banner<'a> {
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) api: SocketAddr,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) open: bool,
+    pub(crate) anonymous: bool,
+    pub(crate) first_run: Option<&'a FirstRun>,
+}
+
+impl Banner<'_> {
+    /// One line of JSON.
+    pub(crate) fn json(&self) -> String {
+        let line = json!({
+            "listeners": { "mqtt": self.mqtt.to_string(), "api": self.api.to_string() },
+            "admin": self.first_run.map(|first_run| &first_run.admin),
+            "demo": self.first_run.and_then(|first_run| first_run.demo.as_ref()),
+        });
+        format!("{line}\n")
+    }
+
+    /// Text for people.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("Turnpike {} is ready\n\n", env!("CARGO_PKG_VERSION"));
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(text, "  {name:<14} {value}");
+        };
+        line("MQTT", &self.mqtt.to_string());
+        line(
+            "Control API",
+            &format!("http://{} (/health, /metrics)", reachable(self.api)),
+        );
+        let folder = self.data_dir.display();
+        match self.first_run {
+            Some(first_run) => {
+                line("Data", &format!("{folder} (new)"));
+                line("Administrator", &first_run.admin.username);
+                line(
+                    "Password",
+                    &format!("{} (shown this once)", first_run.admin.password.reveal()),
+                );
+            }
+            None => {
+                line(
+                    "Data",
+                    &format!("{folder} (reused; its logins were shown at the first start)"),
+                );
+            }
+        }
+        if self.open {
+            let who = if self.anonymous {
+                "everybody"
+            } else {
+                "known clients and users"
+            };
+            line(
+                "Open topics",
+                &format!("everything outside m/..., for {who}"),
+            );
+        }
+        self.try_it(&mut text);
+        text
+    }
+
+    /// Lines that work as they stand.
+    fn try_it(&self, text: &mut String) {
+        let at = reachable(self.mqtt);
+        let (host, port) = (at.ip(), at.port());
+        let demo = self.first_run.and_then(|first_run| first_run.demo.as_ref());
+        if let Some(demo) = demo
+            && let [subscriber, publisher, ..] = &demo.clients[..]
+        {
+            let topic = format!("m/{}/c/{}", demo.domain, demo.channel);
+            let login = |client: &control_api::DemoClient| {
+                format!(
+                    "-h {host} -p {port} -u {} -P {}",
+                    client.id,
+                    client.secret.reveal()
+                )
+            };
+            let _ = write!(
+                text,
+                "\nTry it, in two terminals:\n\n  mosquitto_sub {} -t {topic}\n  mosquitto_pub {} -t {topic} -m hello\n",
+                login(subscriber),
+                login(publisher)
+            );
+        } else if self.anonymous {
+            let _ = write!(
+                text,
+                "\nTry it, in two terminals:\n\n  mosquitto_sub -h {host} -p {port} -t hello\n  mosquitto_pub -h {host} -p {port} -t hello -m world\n"
+            );
+        }
+    }
+}
+
+/// An address that a client on this machine can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,391 @@
+//! Every key: what it accepts, what it sets, how it is shown.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use broker::QueuePolicy;
+
+use super::Config;
+use super::value::{Value, show_duration, show_size};
+
+/// One key of the configuration.
+pub(crate) struct Key {
+    /// Tables and name, joined by dots.
+    pub(crate) path: &'static str,
+    /// What it accepts, in words.
+    pub(crate) expected: &'static str,
+    /// Sets it; none if the value is not accepted.
+    pub(crate) set: fn(&mut Config, &Value) -> Option<()>,
+    /// Its value in TOML; none if it is absent.
+    pub(crate) show: fn(&Config) -> Option<String>,
+}
+
+macro_rules! boolean {
+    ($path:literal, $($field:ident).+) => {
+        Key {
+            path: $path,
+            expected: "true or false",
+            set: |config, value| { config.$($field).+ = value.boolean()?; Some(()) },
+            show: |config| Some(config.$($field).+.to_string()),
+        }
+    };
+}
+
+macro_rules! count {
+    ($path:literal, $($field:ident).+, $least:literal, $most:literal) => {
+        Key {
+            path: $path,
+            expected: concat!("a whole number from ", $least, " to ", $most),
+            set: |config, value| { config.$($field).+ = value.integer($least..=$most)?; Some(()) },
+            show: |config| Some(config.$($field).+.to_string()),
+        }
+    };
+}
+
+macro_rules! size {
+    ($path:literal, $($field:ident).+, $least:literal, $most:literal) => {
+        Key {
+            path: $path,
+            expected: concat!(
+                "a size from ", $least, " to ", $most, " bytes, such as 65536 or \"64KiB\""
+            ),
+            set: |config, value| { config.$($field).+ = value.size($least..=$most)?; Some(()) },
+            show: |config| Some(show_size(u64::from_size(config.$($field).+))),
+        }
+    };
+}
+
+/// A time in whole seconds, kept as a number of them.
+macro_rules! seconds {
+    ($path:literal, $($field:ident).+, $least:literal, $most:literal) => {
+        Key {
+            path: $path,
+            expected: concat!(
+                "a time from ", $least, " to ", $most, " whole seconds, such as 90 or \"2h\""
+            ),
+            set: |config, value| {
+                let range = Duration::from_secs($least)..=Duration::from_secs($most);
+                let duration = value.duration(range).filter(|time| time.subsec_millis() == 0)?;
+                config.$($field).+ = duration.as_secs().try_into().ok()?;
+                Some(())
+            },
+            show: |config| Some(show_duration(Duration::from_secs(u64::from(config.$($field).+)))),
+        }
+    };
+}
+
+/// A time kept as milliseconds.
+macro_rules! milliseconds {
+    ($path:literal, $($field:ident).+, $least:literal, $most:literal) => {
+        Key {
+            path: $path,
+            expected: concat!(
+                "a time from ", $least, " to ", $most, " milliseconds, such as \"250ms\" or \"5s\""
+            ),
+            set: |config, value| {
+                let range = Duration::from_millis($least)..=Duration::from_millis($most);
+                config.$($field).+ = value.duration(range)?.as_millis().try_into().ok()?;
+                Some(())
+            },
+            show: |config| Some(show_duration(Duration::from_millis(config.$($field).+))),
+        }
+    };
+}
+
+macro_rules! duration {
+    ($path:literal, $field:ident, $most:literal) => {
+        Key {
+            path: $path,
+            expected: concat!(
+                "a time from 0 to ",
+                $most,
+                " seconds, such as 5 or \"500ms\""
+            ),
+            set: |config, value| {
+                config.$field = value.duration(Duration::ZERO..=Duration::from_secs($most))?;
+                Some(())
+            },
+            show: |config| Some(show_duration(config.$field)),
+        }
+    };
+}
+
+macro_rules! address {
+    ($path:literal, $($field:ident).+) => {
+        Key {
+            path: $path,
+            expected: "an IP address and a port, such as \"127.0.0.1:1883\" or \"[::]:1883\"",
+            set: |config, value| { config.$($field).+ = value.address()?; Some(()) },
+            show: |config| Some(quoted(&config.$($field).+.to_string())),
+        }
+    };
+}
+
+/// All keys, table by table, in the order in which they are shown.
+pub(crate) const KEYS: &[Key] = &[
+    Key {
+        path: "data_dir",
+        expected: "the path of a folder",
+        set: |config, value| {
+            config.data_dir = PathBuf::from(value.text()?);
+            Some(())
+        },
+        show: |config| Some(quoted(&config.data_dir.to_string_lossy())),
+    },
+    boolean!("demo", demo),
+    count!("shards", shards, 1, 64),
+    duration!("shutdown_grace", shutdown_grace, 3600),
+    duration!("sys_interval", sys_interval, 3600),
+    Key {
+        path: "log.filter",
+        expected: "a level (error, warn, info, debug) or directives such as \"info,broker=debug\"",
+        set: |config, value| {
+            let text = value.text()?;
+            crate::log::parse_filter(text)?;
+            config.log_filter = text.to_owned();
+            Some(())
+        },
+        show: |config| Some(quoted(&config.log_filter)),
+    },
+    Key {
+        path: "log.format",
+        expected: "\"text\" or \"json\"",
+        set: |config, value| {
+            config.log_json = value.word(&[("text", false), ("json", true)])?;
+            Some(())
+        },
+        show: |config| Some(quoted(if config.log_json { "json" } else { "text" })),
+    },
+    address!("listeners.mqtt.address", mqtt.address),
+    boolean!("listeners.mqtt.open", mqtt.open),
+    boolean!("listeners.mqtt.anonymous", mqtt.anonymous),
+    address!("listeners.api.address", api.address),
+    boolean!("listeners.api.insecure", api.insecure),
+    Key {
+        path: "control.admin_username",
+        expected: "a user name of up to 32 letters, digits, '-' or '_'",
+        set: |config, value| {
+            let text = value.text()?;
+            control_api::check_username(text).ok()?;
+            config.admin_username = text.to_owned();
+            Some(())
+        },
+        show: |config| Some(quoted(&config.admin_username)),
+    },
+    Key {
+        path: "control.database_url",
+        expected: "\"sqlite:PATH\"",
+        set: |config, value| {
+            let text = value.text()?;
+            text.strip_prefix("sqlite:")
+                .filter(|path| !path.is_empty())?;
+            config.database_url = Some(text.to_owned());
+            Some(())
+        },
+        show: |config| config.database_url.as_deref().map(quoted),
+    },
+    size!(
+        "limits.max_packet_size",
+        limits.max_packet_size,
+        1024,
+        268435455
+    ),
+    size!(
+        "limits.max_connect_packet_size",
+        limits.max_connect_packet_size,
+        256,
+        268435455
+    ),
+    milliseconds!(
+        "limits.connect_timeout",
+        limits.connect_timeout_ms,
+        100,
+        600000
+    ),
+    milliseconds!("limits.auth_timeout", limits.auth_timeout_ms, 100, 600000),
+    count!(
+        "limits.max_connections",
+        limits.max_connections,
+        1,
+        100000000
+    ),
+    count!(
+        "limits.max_connections_per_ip",
+        limits.max_connections_per_ip,
+        0,
+        100000000
+    ),
+    count!(
+        "limits.connect_rate_per_ip",
+        limits.connect_rate_per_ip,
+        0,
+        10000000
+    ),
+    size!(
+        "limits.max_client_id_bytes",
+        limits.max_client_id_bytes,
+        23,
+        65535
+    ),
+    size!(
+        "limits.max_username_bytes",
+        limits.max_username_bytes,
+        36,
+        65535
+    ),
+    size!(
+        "limits.max_password_bytes",
+        limits.max_password_bytes,
+        43,
+        65535
+    ),
+    count!(
+        "limits.max_sessions_per_principal",
+        limits.max_sessions_per_principal,
+        1,
+        100000000
+    ),
+    seconds!(
+        "limits.session_expiry_max",
+        limits.session_expiry_max,
+        0,
+        4294967295
+    ),
+    seconds!(
+        "limits.session_expiry_v311",
+        limits.session_expiry_v311,
+        0,
+        4294967295
+    ),
+    seconds!("limits.keepalive_max", limits.keepalive_max, 1, 65535),
+    count!("limits.receive_maximum", limits.receive_maximum, 1, 65535),
+    count!(
+        "limits.max_unreleased_v311",
+        limits.max_unreleased_v311,
+        1,
+        65535
+    ),
+    count!("limits.max_inflight_out", limits.max_inflight_out, 1, 65535),
+    size!(
+        "limits.outbound_queue_bytes",
+        limits.outbound_queue_bytes,
+        4096,
+        1099511627776
+    ),
+    milliseconds!(
+        "limits.write_stall_timeout",
+        limits.write_stall_timeout_ms,
+        100,
+        86400000
+    ),
+    count!(
+        "limits.session_queue_messages",
+        limits.session_queue_messages,
+        0,
+        1000000000
+    ),
+    size!(
+        "limits.session_queue_bytes",
+        limits.session_queue_bytes,
+        0,
+        1099511627776
+    ),
+    Key {
+        path: "limits.queue_policy",
+        expected: "\"drop_oldest\" or \"drop_newest\"",
+        set: |config, value| {
+            config.limits.queue_policy = value.word(&[
+                ("drop_oldest", QueuePolicy::DropOldest),
+                ("drop_newest", QueuePolicy::DropNewest),
+            ])?;
+            Some(())
+        },
+        show: |config| {
+            Some(quoted(match config.limits.queue_policy {
+                QueuePolicy::DropOldest => "drop_oldest",
+                QueuePolicy::DropNewest => "drop_newest",
+            }))
+        },
+    },
+    size!("limits.max_topic_bytes", limits.topic.bytes, 1, 65535),
+    count!("limits.max_topic_levels", limits.topic.levels, 1, 65535),
+    count!(
+        "limits.max_subscriptions_per_client",
+        limits.max_subscriptions_per_client,
+        1,
+        100000000
+    ),
+    count!(
+        "limits.max_filters_per_packet",
+        limits.max_filters_per_packet,
+        1,
+        65535
+    ),
+    count!("limits.topic_alias_max", limits.topic_alias_max, 0, 65535),
+    count!(
+        "limits.max_user_properties",
+        limits.max_user_properties,
+        0,
+        65535
+    ),
+    size!(
+        "limits.max_property_bytes",
+        limits.max_property_bytes,
+        0,
+        268435455
+    ),
+    count!("limits.max_retained", limits.max_retained, 0, 10000000000),
+    size!(
+        "limits.max_retained_bytes",
+        limits.max_retained_bytes,
+        0,
+        1099511627776
+    ),
+    size!(
+        "limits.max_retained_payload",
+        limits.max_retained_payload,
+        0,
+        268435455
+    ),
+    seconds!(
+        "limits.message_expiry_max",
+        limits.message_expiry_max,
+        0,
+        4294967295
+    ),
+    size!("limits.max_will_bytes", limits.max_will_bytes, 0, 268435455),
+    seconds!(
+        "limits.will_delay_max",
+        limits.will_delay_max,
+        0,
+        4294967295
+    ),
+];
+
+/// Text in TOML's basic strings. What `{:?}` escapes beyond them does not occur in these values.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Sizes are `u32`, `u64` or `usize`, all of them at most 64 bits here.
+trait FromSize<T> {
+    fn from_size(size: T) -> u64;
+}
+
+impl FromSize<u32> for u64 {
+    fn from_size(size: u32) -> u64 {
+        size.into()
+    }
+}
+
+impl FromSize<u64> for u64 {
+    fn from_size(size: u64) -> u64 {
+        size
+    }
+}
+
+impl FromSize<usize> for u64 {
+    fn from_size(size: usize) -> u64 {
+        size as u64
+    }
+}

@@ -1,0 +1,258 @@
+//! `turnpike serve`: broker and control in one process, joined by a memory pipe.
+
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use broker::Broker;
+use control_api::{Control, FirstRun};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::banner::Banner;
+use crate::config::Config;
+use crate::{cli, log};
+
+/// Bytes the feed's pipe holds in each direction. Larger messages pass in pieces.
+const PIPE_BYTES: usize = 256 * 1024;
+/// Exit code after a second signal: the first one's work was cut short.
+const CUT_SHORT: i32 = 130;
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// Configuration, data directory or a port stands in the way, or control failed while serving.
+pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
+    let (config, _) = arguments.config()?;
+    log::start(&config);
+    let mut signals = Signals::new()?;
+    // Ports first: what is made in the data directory is shown once, and must not be made for a start
+    // that fails.
+    let api = bind_api(config.api.address).await?;
+    probe_mqtt(config.mqtt.address).await?;
+    let (control, first_run) = Control::open(control_config(&config)).await?;
+    let served = Served::start(&config, control, api).await;
+    let served = match served {
+        Ok(served) => served,
+        Err(error) => {
+            if let Some(first_run) = &first_run {
+                rescue(first_run);
+            }
+            return Err(error);
+        }
+    };
+    say_ready(&arguments, &config, &served, first_run.as_ref())?;
+    served.until_stopped(&config, &mut signals).await
+}
+
+/// Everything that runs.
+struct Served {
+    control: Control,
+    broker: Broker,
+    api: SocketAddr,
+    feed: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<std::io::Result<()>>,
+    socket: JoinHandle<()>,
+}
+
+impl Served {
+    async fn start(config: &Config, control: Control, api: TcpListener) -> anyhow::Result<Served> {
+        let address = api.local_addr()?;
+        let socket = control
+            .bind_socket(control.socket_path())
+            .with_context(|| {
+                format!(
+                    "the operator socket {} cannot be made",
+                    control.socket_path().display()
+                )
+            })?;
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let serving = control.clone();
+        let feed = tokio::spawn(async move { serving.serve_feed(theirs).await });
+        let broker = broker::start(broker_config(config, &control), ours).await?;
+        let (metrics, ready) = (broker.metrics_source(), broker.ready_source());
+        let serving = control.clone();
+        let http = tokio::spawn(async move {
+            serving
+                .serve_http(api, Arc::new(metrics), Arc::new(ready))
+                .await
+        });
+        let socket = tokio::spawn(socket.serve());
+        Ok(Served {
+            control,
+            broker,
+            api: address,
+            feed,
+            http,
+            socket,
+        })
+    }
+
+    async fn until_stopped(mut self, config: &Config, signals: &mut Signals) -> anyhow::Result<()> {
+        // Each branch ends the wait; the handles are not polled again after they ended.
+        let ended = tokio::select! {
+            () = signals.next() => Ok(()),
+            ended = &mut self.feed => Err(("the feed between control and broker", ended)),
+            ended = &mut self.http => Err(("the HTTP listener", ended)),
+            ended = &mut self.socket => Err(("the operator socket", ended.map(Ok))),
+        };
+        match &ended {
+            Ok(()) => tracing::info!("stopping; a second signal stops at once"),
+            Err((what, reason)) => tracing::error!(?reason, "{what} ended: stopping"),
+        }
+        let Served {
+            control,
+            broker,
+            http,
+            socket,
+            ..
+        } = self;
+        let ended_already = [http.is_finished(), socket.is_finished()];
+        let stop = async {
+            control.stop();
+            // Operations in progress wait for the broker, so all stop side by side.
+            let shutdown = broker.shutdown(config.shutdown_grace);
+            let http = async {
+                if !ended_already[0] {
+                    let _ = http.await;
+                }
+            };
+            let socket = async {
+                if !ended_already[1] {
+                    let _ = socket.await;
+                }
+            };
+            tokio::join!(shutdown, http, socket);
+            control.close().await;
+        };
+        // The second signal drops the orderly stop where it is.
+        tokio::select! {
+            () = stop => {}
+            () = signals.next() => std::process::exit(CUT_SHORT),
+        }
+        match ended {
+            Ok(()) => Ok(()),
+            Err((what, Ok(Ok(())))) => bail!("{what} ended"),
+            Err((what, Ok(Err(error)))) => Err(error).context(format!("{what} failed")),
+            Err((what, Err(error))) => Err(error).context(format!("{what} failed")),
+        }
+    }
+}
+
+fn control_config(config: &Config) -> control_api::Config {
+    control_api::Config {
+        data_dir: config.data_dir.clone(),
+        database_url: config.database_url.clone(),
+        admin_username: config.admin_username.clone(),
+        demo: config.demo,
+        open: config.mqtt.open,
+    }
+}
+
+fn broker_config(config: &Config, control: &Control) -> broker::Config {
+    let mqtt = broker::Listener {
+        name: "mqtt".to_owned(),
+        address: config.mqtt.address,
+        open: control.open_domain().map(|domain| domain.to_string()),
+        anonymous: config.mqtt.anonymous,
+    };
+    broker::Config {
+        shards: config.shards,
+        listeners: vec![mqtt],
+        limits: config.limits.clone(),
+        node: control.node(),
+        incarnation: control.incarnation(),
+        sys_interval_s: u32::try_from(config.sys_interval.as_secs()).unwrap_or(u32::MAX),
+    }
+}
+
+async fn bind_api(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| cannot_listen("api", address, &error))
+}
+
+/// Finds out whether the port is free; the broker takes it when it starts.
+async fn probe_mqtt(address: SocketAddr) -> anyhow::Result<()> {
+    let probe = TcpListener::bind(address).await;
+    probe
+        .map(drop)
+        .map_err(|error| cannot_listen("mqtt", address, &error))
+}
+
+fn cannot_listen(listener: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let reason = match error.kind() {
+        ErrorKind::AddrInUse => "another process uses that port".to_owned(),
+        ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),
+        _ => error.to_string(),
+    };
+    anyhow::anyhow!(
+        "listeners.{listener}.address {address} cannot be used, {reason}; choose another one with \
+         --{listener}-address or in the configuration"
+    )
+}
+
+/// The start failed after logins were made: they are shown nowhere else.
+fn rescue(first_run: &FirstRun) {
+    eprintln!(
+        "The data directory was made; log in as {} with the password {}",
+        first_run.admin.username,
+        first_run.admin.password.reveal()
+    );
+}
+
+fn say_ready(
+    arguments: &cli::Serve,
+    config: &Config,
+    served: &Served,
+    first_run: Option<&FirstRun>,
+) -> anyhow::Result<()> {
+    let mqtt = served
+        .broker
+        .listeners()
+        .first()
+        .map_or(config.mqtt.address, |(_, at)| *at);
+    let banner = Banner {
+        mqtt,
+        api: served.api,
+        data_dir: &config.data_dir,
+        open: config.mqtt.open,
+        anonymous: config.mqtt.anonymous,
+        first_run,
+    };
+    let text = if arguments.json {
+        banner.json()
+    } else {
+        banner.text()
+    };
+    let mut out = std::io::stdout().lock();
+    // Whoever started us may have closed its end: that is no reason not to serve.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
+}
+
+/// SIGINT and SIGTERM, whichever comes.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        // Cancellation safe: a signal that is not received stays.
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
