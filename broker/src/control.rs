@@ -41,9 +41,9 @@ pub(crate) async fn drive<W: 'static>(
             *known = link.is_serving();
             changed
         });
-        let wait = link
-            .next_timeout()
-            .map_or(Duration::from_secs(1), |at| Duration::from_millis(at.millis_since(moment())));
+        let wait = link.next_timeout().map_or(Duration::from_secs(1), |at| {
+            Duration::from_millis(at.millis_since(moment()))
+        });
         tokio::select! {
             // All three can be dropped at any moment: a read that was not polled to its end took
             // nothing, and a notification that nobody took stays.

@@ -32,8 +32,16 @@ pub(crate) struct LinkListener {
 /// A question that control has not answered yet.
 #[derive(Debug)]
 enum Asked {
-    Identity { shard: ShardId, token: Token, remembered_as: Option<(String, Vec<u8>)> },
-    Right { shard: ShardId, token: Option<Token>, question: RightsQuestion },
+    Identity {
+        shard: ShardId,
+        token: Token,
+        remembered_as: Option<(String, Vec<u8>)>,
+    },
+    Right {
+        shard: ShardId,
+        token: Option<Token>,
+        question: RightsQuestion,
+    },
 }
 
 /// Two rounds over all shards: in the first every shard posts what it judged before, in the
@@ -122,10 +130,20 @@ impl<W: 'static> Link<W> {
     pub(crate) fn from_shards(&mut self, now: Now, now_us: u64) {
         for request in self.shared.control.take() {
             match request {
-                ToControl::Identify { shard, token, listener, peer, what } => {
+                ToControl::Identify {
+                    shard,
+                    token,
+                    listener,
+                    peer,
+                    what,
+                } => {
                     self.identify(shard, token, listener, peer, what);
                 }
-                ToControl::Rights { shard, token, question } => {
+                ToControl::Rights {
+                    shard,
+                    token,
+                    question,
+                } => {
                     self.ask_right(shard, token, question);
                 }
                 ToControl::Fenced { round } => self.fenced(round, now, now_us),
@@ -141,7 +159,9 @@ impl<W: 'static> Link<W> {
     pub(crate) fn tick(&mut self, now: Now) {
         self.follower.tick(now.as_millis());
         let valid = self.shared.cache.lease().valid(now.as_millis());
-        self.counters.lease.store(u64::from(valid), Ordering::Relaxed);
+        self.counters
+            .lease
+            .store(u64::from(valid), Ordering::Relaxed);
     }
 
     /// When time has to pass next.
@@ -161,13 +181,19 @@ impl<W: 'static> Link<W> {
 
     fn event(&mut self, event: FollowerEvent, now: Now) {
         match event {
-            FollowerEvent::Snapshot { revision, changes, identities } => {
+            FollowerEvent::Snapshot {
+                revision,
+                changes,
+                identities,
+            } => {
                 let notices = self.writer.load(&changes, &identities);
                 self.told(revision, notices);
             }
             FollowerEvent::Delta { revision, changes } => {
-                let notices =
-                    changes.iter().flat_map(|change| self.writer.apply(change)).collect();
+                let notices = changes
+                    .iter()
+                    .flat_map(|change| self.writer.apply(change))
+                    .collect();
                 self.told(revision, notices);
             }
             FollowerEvent::Answer { number, answer } => self.answered(number, answer, now),
@@ -238,7 +264,9 @@ impl<W: 'static> Link<W> {
     }
 
     fn grant_lease(&mut self) {
-        let Some((until_ms, revision)) = self.lease else { return };
+        let Some((until_ms, revision)) = self.lease else {
+            return;
+        };
         if revision > self.fenced {
             return;
         }
@@ -294,50 +322,84 @@ impl<W: 'static> Link<W> {
                     (Some(username), Some(password)) => Some((username.clone(), password.clone())),
                     _ => None,
                 };
-                let credentials =
-                    Credentials { username, password, open, anonymous: rules.anonymous, peer };
+                let credentials = Credentials {
+                    username,
+                    password,
+                    open,
+                    anonymous: rules.anonymous,
+                    peer,
+                };
                 (Question::Identify(credentials), remembered_as)
             }
         };
         let number = self.follower.ask(question);
-        self.asked.insert(number, Asked::Identity { shard, token, remembered_as });
+        self.asked.insert(
+            number,
+            Asked::Identity {
+                shard,
+                token,
+                remembered_as,
+            },
+        );
     }
 
     fn ask_right(&mut self, shard: ShardId, token: Option<Token>, question: RightsQuestion) {
         let directory = self.shared.cache.directory();
         let Some(channel) = directory.channel_id(question.channel) else {
-            let post = Post::RightsAnswered { token, question, answered: false };
+            let post = Post::RightsAnswered {
+                token,
+                question,
+                answered: false,
+            };
             return self.shared.inboxes[shard.index()].post_one(post);
         };
         let principal = directory.principal_id(question.principal);
         let number = self.follower.ask(Question::Rights { principal, channel });
-        self.asked.insert(number, Asked::Right { shard, token, question });
+        self.asked.insert(
+            number,
+            Asked::Right {
+                shard,
+                token,
+                question,
+            },
+        );
     }
 
     fn answered(&mut self, number: u64, answer: Answer, now: Now) {
         match self.asked.remove(&number) {
-            Some(Asked::Identity { shard, token, remembered_as }) => {
+            Some(Asked::Identity {
+                shard,
+                token,
+                remembered_as,
+            }) => {
                 let outcome = match answer {
                     Answer::Identity(identity, until) => {
                         self.known(&identity, until, remembered_as, now)
                     }
                     Answer::Refused(refusal) => IdentifyOutcome::Refused(refusal_of(refusal)),
-                    Answer::Rights(_) => {
-                        IdentifyOutcome::Refused(session::Refusal::Unavailable)
-                    }
+                    Answer::Rights(_) => IdentifyOutcome::Refused(session::Refusal::Unavailable),
                 };
                 self.shared.inboxes[shard.index()].post_one(Post::Identified { token, outcome });
             }
-            Some(Asked::Right { shard, token, question }) => {
+            Some(Asked::Right {
+                shard,
+                token,
+                question,
+            }) => {
                 let right = match answer {
                     Answer::Rights(right) => Some(right),
                     Answer::Refused(Refusal::Unavailable | Refusal::Throttled) => None,
                     Answer::Refused(_) | Answer::Identity(..) => Some(Right::NONE),
                 };
                 if let Some(right) = right {
-                    self.writer.set_right(question.principal, question.channel, right);
+                    self.writer
+                        .set_right(question.principal, question.channel, right);
                 }
-                let post = Post::RightsAnswered { token, question, answered: right.is_some() };
+                let post = Post::RightsAnswered {
+                    token,
+                    question,
+                    answered: right.is_some(),
+                };
                 self.shared.inboxes[shard.index()].post_one(post);
             }
             None => {}

@@ -14,12 +14,18 @@ impl Counter {
     /// Adds; only the owning shard may call it, so no read-modify-write is needed.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
     }
 
     /// Subtracts from a gauge; as [`Counter::add`].
     pub(crate) fn sub(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_sub(n),
+            Ordering::Relaxed,
+        );
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -28,8 +34,9 @@ impl Counter {
 }
 
 /// Upper bounds of the duration histograms, in microseconds.
-pub(crate) const BUCKETS_US: [u64; 10] =
-    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000];
+pub(crate) const BUCKETS_US: [u64; 10] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000,
+];
 
 /// A histogram of durations with fixed buckets; the last one is unbounded.
 #[derive(Debug, Default)]
@@ -40,7 +47,10 @@ pub(crate) struct Durations {
 
 impl Durations {
     pub(crate) fn record(&self, us: u64) {
-        let at = BUCKETS_US.iter().position(|bound| us <= *bound).unwrap_or(BUCKETS_US.len());
+        let at = BUCKETS_US
+            .iter()
+            .position(|bound| us <= *bound)
+            .unwrap_or(BUCKETS_US.len());
         self.buckets[at].add(1);
         self.sum_us.add(us);
     }
@@ -91,8 +101,11 @@ const DROPS: [(DropReason, &str); 6] = [
     (DropReason::Revoked, "revoked"),
 ];
 
-const REFUSALS: [(Refused, &str); 3] =
-    [(Refused::Denied, "denied"), (Refused::Topic, "topic"), (Refused::Limit, "limit")];
+const REFUSALS: [(Refused, &str); 3] = [
+    (Refused::Denied, "denied"),
+    (Refused::Topic, "topic"),
+    (Refused::Limit, "limit"),
+];
 
 /// The counters of one shard. Labels are reasons and QoS, never names of clients or topics.
 #[derive(Debug, Default)]
@@ -186,15 +199,31 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
     let mut text = Text::default();
     let sum = |of: &dyn Fn(&Counters) -> u64| shards.iter().map(|shard| of(shard)).sum::<u64>();
 
-    text.gauge("connections", "MQTT connections past CONNACK.", sum(&|s| s.connections.get()));
-    text.gauge("sessions", "Sessions, parked ones included.", sum(&|s| s.sessions.get()));
+    text.gauge(
+        "connections",
+        "MQTT connections past CONNACK.",
+        sum(&|s| s.connections.get()),
+    );
+    text.gauge(
+        "sessions",
+        "Sessions, parked ones included.",
+        sum(&|s| s.sessions.get()),
+    );
     text.gauge(
         "subscriptions",
         "Subscriptions, those of parked sessions and dormant ones included.",
         sum(&|s| s.subscriptions.get()),
     );
-    text.gauge("retained_messages", "Retained messages.", sum(&|s| s.retained.get()));
-    text.gauge("ready", "1 while the broker serves clients.", u64::from(ready));
+    text.gauge(
+        "retained_messages",
+        "Retained messages.",
+        sum(&|s| s.retained.get()),
+    );
+    text.gauge(
+        "ready",
+        "1 while the broker serves clients.",
+        u64::from(ready),
+    );
     text.gauge(
         "control_revision",
         "Control's last revision that is in force.",
@@ -206,52 +235,123 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
         control.lease.load(Ordering::Relaxed),
     );
 
-    text.counter("connections_accepted", "Accepted connections.", sum(&|s| s.accepted.get()));
-    text.counter("connects", "CONNECT packets answered with 0x00.", sum(&|s| s.connected.get()));
-    text.counter("takeovers", "Sessions taken over.", sum(&|s| s.takeovers.get()));
+    text.counter(
+        "connections_accepted",
+        "Accepted connections.",
+        sum(&|s| s.accepted.get()),
+    );
+    text.counter(
+        "connects",
+        "CONNECT packets answered with 0x00.",
+        sum(&|s| s.connected.get()),
+    );
+    text.counter(
+        "takeovers",
+        "Sessions taken over.",
+        sum(&|s| s.takeovers.get()),
+    );
     text.by_qos("messages_received", "PUBLISH packets taken.", |qos| {
         sum(&|s| s.messages_in[qos].get())
     });
-    text.by_qos("messages_sent", "PUBLISH packets written to clients.", |qos| {
-        sum(&|s| s.messages_out[qos].get())
-    });
-    text.by_qos("message_received_bytes", "Bytes of PUBLISH packets taken.", |qos| {
-        sum(&|s| s.bytes_in[qos].get())
-    });
-    text.by_qos("message_sent_bytes", "Bytes of PUBLISH packets written.", |qos| {
-        sum(&|s| s.bytes_out[qos].get())
-    });
-    text.counter("wire_received_bytes", "Bytes read.", sum(&|s| s.wire_bytes_in.get()));
-    text.counter("wire_sent_bytes", "Bytes written.", sum(&|s| s.wire_bytes_out.get()));
-    text.head("messages_dropped", "counter", "Messages that did not reach a subscriber.");
+    text.by_qos(
+        "messages_sent",
+        "PUBLISH packets written to clients.",
+        |qos| sum(&|s| s.messages_out[qos].get()),
+    );
+    text.by_qos(
+        "message_received_bytes",
+        "Bytes of PUBLISH packets taken.",
+        |qos| sum(&|s| s.bytes_in[qos].get()),
+    );
+    text.by_qos(
+        "message_sent_bytes",
+        "Bytes of PUBLISH packets written.",
+        |qos| sum(&|s| s.bytes_out[qos].get()),
+    );
+    text.counter(
+        "wire_received_bytes",
+        "Bytes read.",
+        sum(&|s| s.wire_bytes_in.get()),
+    );
+    text.counter(
+        "wire_sent_bytes",
+        "Bytes written.",
+        sum(&|s| s.wire_bytes_out.get()),
+    );
+    text.head(
+        "messages_dropped",
+        "counter",
+        "Messages that did not reach a subscriber.",
+    );
     for (at, (_, name)) in DROPS.iter().enumerate() {
-        text.row("messages_dropped_total", "reason", name, sum(&|s| s.dropped[at].get()));
+        text.row(
+            "messages_dropped_total",
+            "reason",
+            name,
+            sum(&|s| s.dropped[at].get()),
+        );
     }
     let handover = sum(&|s| s.dropped_handover.get());
-    text.row("messages_dropped_total", "reason", "handover_full", handover);
+    text.row(
+        "messages_dropped_total",
+        "reason",
+        "handover_full",
+        handover,
+    );
     let shared = sum(&|s| s.dropped_shared.get());
-    text.row("messages_dropped_total", "reason", "shared_without_member", shared);
-    text.head("publishes_refused", "counter", "PUBLISH packets whose content was not routed.");
+    text.row(
+        "messages_dropped_total",
+        "reason",
+        "shared_without_member",
+        shared,
+    );
+    text.head(
+        "publishes_refused",
+        "counter",
+        "PUBLISH packets whose content was not routed.",
+    );
     for (at, (_, name)) in REFUSALS.iter().enumerate() {
-        text.row("publishes_refused_total", "reason", name, sum(&|s| s.refused[at].get()));
+        text.row(
+            "publishes_refused_total",
+            "reason",
+            name,
+            sum(&|s| s.refused[at].get()),
+        );
     }
     text.counter(
         "subscriptions_refused",
         "Topic Filters answered with a failure.",
         sum(&|s| s.subscribe_refused.get()),
     );
-    text.counter("wills_dropped", "Wills without a right.", sum(&|s| s.wills_dropped.get()));
+    text.counter(
+        "wills_dropped",
+        "Wills without a right.",
+        sum(&|s| s.wills_dropped.get()),
+    );
     text.counter(
         "retained_refused",
         "Messages not retained because of a limit.",
         sum(&|s| s.retained_refused.get()),
     );
-    text.counter("health_messages", "Messages on hc/<domain>.", sum(&|s| s.health.get()));
+    text.counter(
+        "health_messages",
+        "Messages on hc/<domain>.",
+        sum(&|s| s.health.get()),
+    );
     text.head("connections_closed", "counter", "Connections that ended.");
     for (at, (_, name)) in Closed::ALL.iter().enumerate() {
-        text.row("connections_closed_total", "reason", name, sum(&|s| s.closed[at].get()));
+        text.row(
+            "connections_closed_total",
+            "reason",
+            name,
+            sum(&|s| s.closed[at].get()),
+        );
     }
-    text.counter("task_panics", "Faults of our own.", sum(&|s| s.panics.get()));
+    text.counter(
+        "task_panics",
+        "Faults of our own.",
+        sum(&|s| s.panics.get()),
+    );
     text.counter(
         "right_questions",
         "Rights of users asked of control.",
@@ -282,7 +382,11 @@ struct Text(String);
 
 impl Text {
     fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        let name = if kind == "counter" {
+            format!("{name}_total")
+        } else {
+            name.to_owned()
+        };
         self.0 += &format!("# HELP turnpike_{name} {help}\n# TYPE turnpike_{name} {kind}\n");
     }
 

@@ -81,8 +81,10 @@ pub async fn start(
     }
     let began = Instant::now();
     let limits = &config.limits;
-    let admission =
-        Arc::new(Admission::new(limits.max_connections_per_ip, limits.connect_rate_per_ip));
+    let admission = Arc::new(Admission::new(
+        limits.max_connections_per_ip,
+        limits.connect_rate_per_ip,
+    ));
     let mut listeners = Vec::new();
     let mut sockets: Vec<Vec<listener::Listener>> = Vec::new();
     sockets.resize_with(config.shards, Vec::new);
@@ -104,8 +106,7 @@ pub async fn start(
     let mut wakers = Vec::with_capacity(config.shards);
     let mut inboxes = Vec::with_capacity(config.shards);
     for _ in 0..config.shards {
-        let epoll: OwnedFd =
-            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
+        let epoll: OwnedFd = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let waker = Arc::new(Waker::new()?);
         epolls.push(Arc::new(epoll));
         wakers.push(Arc::clone(&waker));
@@ -119,7 +120,9 @@ pub async fn start(
         cache: Arc::clone(&cache),
         interest,
         inboxes,
-        counters: (0..config.shards).map(|_| Arc::new(Counters::default())).collect(),
+        counters: (0..config.shards)
+            .map(|_| Arc::new(Counters::default()))
+            .collect(),
         limits: config.limits.clone(),
         control: ControlMailbox::new(Box::new(move || notify.notify_one())),
         connections: AtomicUsize::new(0),
@@ -150,11 +153,15 @@ pub async fn start(
         let wires = TcpWires::new(Arc::clone(&epolls[at]), Arc::clone(&admission));
         let shard = Shard::new(env, wires, subs, config.incarnation, config.sys_interval_s);
         let (epoll, waker) = (Arc::clone(&epolls[at]), Arc::clone(&wakers[at]));
-        let thread = std::thread::Builder::new().name(format!("shard-{at}")).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let reactor = Reactor::new(shard, epoll, waker, listeners, began)?;
-            runtime.block_on(reactor.run())
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{at}"))
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                let reactor = Reactor::new(shard, epoll, waker, listeners, began)?;
+                runtime.block_on(reactor.run())
+            })?;
         threads.push(thread);
     }
 
@@ -179,7 +186,14 @@ pub async fn start(
     let mut first = serving.clone();
     let told = tokio::time::timeout(CONTROL_WAIT, first.wait_for(|serving| *serving)).await;
     let told = matches!(told, Ok(Ok(_)));
-    let broker = Broker { shared, control_counters, listeners, threads, serving, link };
+    let broker = Broker {
+        shared,
+        control_counters,
+        listeners,
+        threads,
+        serving,
+        link,
+    };
     if !told {
         broker.shutdown(Duration::ZERO).await;
         return Err(StartError::Control(CONTROL_WAIT));
@@ -246,6 +260,8 @@ impl Broker {
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("listeners", &self.listeners).finish_non_exhaustive()
+        f.debug_struct("Broker")
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
     }
 }

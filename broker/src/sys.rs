@@ -16,7 +16,11 @@ pub(crate) struct Sys {
 
 impl Sys {
     pub(crate) fn new(interval_s: u32) -> Sys {
-        Sys { interval_s, next_s: 0, published: false }
+        Sys {
+            interval_s,
+            next_s: 0,
+            published: false,
+        }
     }
 
     /// Whether it is time; then the next time is set.
@@ -49,15 +53,33 @@ impl<W: Wires> Shard<W> {
             ("uptime", format!("{uptime} seconds")),
             ("clients/connected", connected.to_string()),
             ("clients/active", connected.to_string()),
-            ("clients/disconnected", sessions.saturating_sub(connected).to_string()),
-            ("clients/inactive", sessions.saturating_sub(connected).to_string()),
+            (
+                "clients/disconnected",
+                sessions.saturating_sub(connected).to_string(),
+            ),
+            (
+                "clients/inactive",
+                sessions.saturating_sub(connected).to_string(),
+            ),
             ("clients/total", sessions.to_string()),
-            ("subscriptions/count", sum(&|s| s.subscriptions.get()).to_string()),
-            ("retained messages/count", sum(&|s| s.retained.get()).to_string()),
+            (
+                "subscriptions/count",
+                sum(&|s| s.subscriptions.get()).to_string(),
+            ),
+            (
+                "retained messages/count",
+                sum(&|s| s.retained.get()).to_string(),
+            ),
             ("publish/messages/received", received.to_string()),
             ("publish/messages/sent", sent.to_string()),
-            ("publish/messages/dropped", sum(&|s| s.dropped_total()).to_string()),
-            ("bytes/received", sum(&|s| s.wire_bytes_in.get()).to_string()),
+            (
+                "publish/messages/dropped",
+                sum(&|s| s.dropped_total()).to_string(),
+            ),
+            (
+                "bytes/received",
+                sum(&|s| s.wire_bytes_in.get()).to_string(),
+            ),
             ("bytes/sent", sum(&|s| s.wire_bytes_out.get()).to_string()),
         ];
         for (name, value) in figures {

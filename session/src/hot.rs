@@ -115,7 +115,9 @@ impl Hot {
 
     /// The moment at which silence ends the connection, `None` if it may be silent for ever.
     pub fn silence_ends_s(&self) -> Option<u32> {
-        (self.silence_max_s > 0)
-            .then(|| self.last_seen_s.saturating_add(u32::from(self.silence_max_s)))
+        (self.silence_max_s > 0).then(|| {
+            self.last_seen_s
+                .saturating_add(u32::from(self.silence_max_s))
+        })
     }
 }

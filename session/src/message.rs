@@ -194,7 +194,10 @@ pub struct Run<'b> {
 impl<'b> Run<'b> {
     /// The levels below the channel (in the open namespace: the whole topic).
     pub fn subtopic(&self) -> &'b str {
-        let below = self.topic.get(usize::from(self.address.subtopic_at)..).unwrap_or(b"");
+        let below = self
+            .topic
+            .get(usize::from(self.address.subtopic_at)..)
+            .unwrap_or(b"");
         // The topic was checked when its publisher used it first.
         std::str::from_utf8(below).unwrap_or("")
     }

@@ -28,7 +28,10 @@ impl OutBuffer {
     #[inline]
     pub fn mark(&mut self, channel: Option<ChannelIndex>) {
         if self.spans.last().map(|span| span.channel) != Some(channel) {
-            self.spans.push(Span { start: self.bytes.len() as u32, channel });
+            self.spans.push(Span {
+                start: self.bytes.len() as u32,
+                channel,
+            });
         }
     }
 
@@ -37,7 +40,10 @@ impl OutBuffer {
     pub fn claim(&mut self, start: usize) {
         let foreign = self.spans.last().is_some_and(|span| span.channel.is_some());
         if foreign && self.bytes.len() > start {
-            self.spans.push(Span { start: start as u32, channel: None });
+            self.spans.push(Span {
+                start: start as u32,
+                channel: None,
+            });
         }
     }
 
@@ -49,13 +55,22 @@ impl OutBuffer {
 
     /// The spans as (bytes, channel), in order.
     pub fn spans(&self) -> impl Iterator<Item = (&[u8], Option<ChannelIndex>)> {
-        let first = self.spans.first().map_or(self.bytes.len(), |span| span.start as usize);
+        let first = self
+            .spans
+            .first()
+            .map_or(self.bytes.len(), |span| span.start as usize);
         let unmarked = (first > 0).then(|| (&self.bytes[..first], None));
         let marked = self.spans.iter().enumerate().map(|(at, span)| {
-            let end = self.spans.get(at + 1).map_or(self.bytes.len(), |next| next.start as usize);
+            let end = self
+                .spans
+                .get(at + 1)
+                .map_or(self.bytes.len(), |next| next.start as usize);
             (&self.bytes[span.start as usize..end], span.channel)
         });
-        unmarked.into_iter().chain(marked).filter(|(bytes, _)| !bytes.is_empty())
+        unmarked
+            .into_iter()
+            .chain(marked)
+            .filter(|(bytes, _)| !bytes.is_empty())
     }
 }
 
@@ -75,6 +90,9 @@ mod tests {
         out.mark(None);
         out.bytes.extend_from_slice(b"e");
         let spans: Vec<_> = out.spans().collect();
-        assert_eq!(spans, [(&b"ab"[..], None), (&b"cd"[..], channel), (&b"e"[..], None)]);
+        assert_eq!(
+            spans,
+            [(&b"ab"[..], None), (&b"cd"[..], channel), (&b"e"[..], None)]
+        );
     }
 }

@@ -45,7 +45,10 @@ pub struct IdSource {
 impl IdSource {
     /// A source whose identifiers carry `seed`, which has to be random per shard and start.
     pub fn new(seed: u64) -> IdSource {
-        IdSource { seed, next: Cell::new(0) }
+        IdSource {
+            seed,
+            next: Cell::new(0),
+        }
     }
 
     /// A Client Identifier that was not given before. [MQTT-3.1.3-6] [MQTT-3.2.2-16]

@@ -114,7 +114,10 @@ impl Session {
 
     /// Which session this is.
     pub fn key(&self) -> SessionKey {
-        SessionKey { principal: self.principal, client_id: self.client_id.clone() }
+        SessionKey {
+            principal: self.principal,
+            client_id: self.client_id.clone(),
+        }
     }
 
     /// Who owns it.
@@ -159,7 +162,9 @@ impl Session {
 
     /// Whether the queue of waiting messages has no room left under `limits`.
     pub fn is_full(&self, limits: &crate::Limits) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_full(limits))
+        self.outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.is_full(limits))
     }
 
     /// Adds or replaces a subscription; whether the same filter was there already.

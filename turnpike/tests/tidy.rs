@@ -12,33 +12,66 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("authcache", &[], IO),
     ("router", &["authcache"], IO),
     ("session", &["authcache", "codec", "router"], IO),
-    ("broker", &["authcache", "codec", "router", "session"], &["sqlx", "axum"]),
+    (
+        "broker",
+        &["authcache", "codec", "router", "session"],
+        &["sqlx", "axum"],
+    ),
     ("control-api", &["authcache"], &["rustix", "socket2"]),
     ("loadtest", &["codec"], &["sqlx", "axum"]),
-    ("turnpike", &["authcache", "broker", "control-api", "loadtest"], &[]),
+    (
+        "turnpike",
+        &["authcache", "broker", "control-api", "loadtest"],
+        &[],
+    ),
 ];
 
 /// What a crate without I/O has no use for.
-const IO: &[&str] = &["tokio", "rustix", "socket2", "sqlx", "axum", "tracing", "parking_lot"];
+const IO: &[&str] = &[
+    "tokio",
+    "rustix",
+    "socket2",
+    "sqlx",
+    "axum",
+    "tracing",
+    "parking_lot",
+];
 
 /// Folders where neither a clock nor a socket nor a runtime may be named.
-const PURE: &[&str] =
-    &["codec/src", "authcache/src", "router/src", "session/src", "broker/src/shard"];
+const PURE: &[&str] = &[
+    "codec/src",
+    "authcache/src",
+    "router/src",
+    "session/src",
+    "broker/src/shard",
+];
 
-const IMPURE: &[&str] = &["tokio::", "std::net::Tcp", "Instant::now", "SystemTime::now", "thread::spawn"];
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::net::Tcp",
+    "Instant::now",
+    "SystemTime::now",
+    "std::thread::spawn",
+];
 
-const MODULES_FORBIDDEN: &[&str] =
-    &["utils", "util", "common", "helpers", "misc", "types", "manager"];
+const MODULES_FORBIDDEN: &[&str] = &[
+    "utils", "util", "common", "helpers", "misc", "types", "manager",
+];
 
 /// A longer file is split.
 const LINES_MAX: usize = 800;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a workspace")
+        .to_path_buf()
 }
 
 fn files(below: &Path, ending: &str, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(below) else { return };
+    let Ok(entries) = fs::read_dir(below) else {
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         let name = entry.file_name();
@@ -59,7 +92,12 @@ fn sources() -> Vec<(PathBuf, String)> {
         .into_iter()
         .map(|path| {
             let text = fs::read_to_string(&path).expect("a source file is UTF-8");
-            (path.strip_prefix(root()).expect("below the root").to_path_buf(), text)
+            (
+                path.strip_prefix(root())
+                    .expect("below the root")
+                    .to_path_buf(),
+                text,
+            )
         })
         .collect()
 }
@@ -110,7 +148,12 @@ fn code_without_io_names_no_clock_socket_or_runtime() {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for word in IMPURE {
-                assert!(!code.contains(word), "{}:{}: {word}", path.display(), number + 1);
+                assert!(
+                    !code.contains(word),
+                    "{}:{}: {word}",
+                    path.display(),
+                    number + 1
+                );
             }
         }
     }
@@ -119,8 +162,15 @@ fn code_without_io_names_no_clock_socket_or_runtime() {
 #[test]
 fn modules_are_named_for_what_they_are() {
     for (path, _) in sources() {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        assert!(!MODULES_FORBIDDEN.contains(&stem), "{} says nothing", path.display());
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
+        assert!(
+            !MODULES_FORBIDDEN.contains(&stem),
+            "{} says nothing",
+            path.display()
+        );
     }
 }
 
@@ -128,13 +178,22 @@ fn modules_are_named_for_what_they_are() {
 fn files_are_short() {
     for (path, text) in sources() {
         let lines = text.lines().count();
-        assert!(lines <= LINES_MAX, "{} has {lines} lines, expected at most {LINES_MAX}", path.display());
+        assert!(
+            lines <= LINES_MAX,
+            "{} has {lines} lines, expected at most {LINES_MAX}",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn nothing_unfinished_is_left() {
-    let marks = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("db", "g!("), concat!("FIX", "ME")];
+    let marks = [
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("db", "g!("),
+        concat!("FIX", "ME"),
+    ];
     for (path, text) in sources() {
         for mark in marks {
             assert!(!text.contains(mark), "{} has {mark}", path.display());

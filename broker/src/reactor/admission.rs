@@ -39,7 +39,11 @@ const ADDRESSES_MAX: usize = 65_536;
 
 impl Admission {
     pub(crate) fn new(connections_max: u32, rate_per_s: u32) -> Admission {
-        Admission { connections_max, rate_per_s, state: Mutex::default() }
+        Admission {
+            connections_max,
+            rate_per_s,
+            state: Mutex::default(),
+        }
     }
 
     /// Whether a connection from `peer` under descriptor `fd` is let in.
@@ -57,7 +61,9 @@ impl Admission {
             tokens: burst,
             refilled: now,
         });
-        let since = now.saturating_duration_since(address.refilled).as_secs_f64();
+        let since = now
+            .saturating_duration_since(address.refilled)
+            .as_secs_f64();
         address.refilled = now;
         address.tokens = (address.tokens + since * f64::from(self.rate_per_s)).min(burst);
         if self.rate_per_s > 0 {

@@ -44,13 +44,21 @@ pub(crate) fn bind(
     for _ in 0..shards {
         let socket = socket(bound, true)?;
         socket.listen(BACKLOG)?;
-        listeners.push(Listener { socket, number, admission: Arc::clone(admission) });
+        listeners.push(Listener {
+            socket,
+            number,
+            admission: Arc::clone(admission),
+        });
     }
     Ok((bound, listeners))
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;

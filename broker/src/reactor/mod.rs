@@ -26,7 +26,10 @@ impl Waker {
     ///
     /// When the process has no descriptor left.
     pub(crate) fn new() -> io::Result<Waker> {
-        Ok(Waker(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
+        Ok(Waker(eventfd(
+            0,
+            EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC,
+        )?))
     }
 
     /// Wakes the shard; a full counter means that it is awake.
@@ -87,7 +90,12 @@ impl Reactor {
         listeners: Vec<Listener>,
         start: Instant,
     ) -> io::Result<Reactor> {
-        epoll::add(&epoll, &waker.0, epoll::EventData::new_u64(WAKER), epoll::EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            &waker.0,
+            epoll::EventData::new_u64(WAKER),
+            epoll::EventFlags::IN,
+        )?;
         Ok(Reactor {
             shard,
             epoll,
@@ -170,9 +178,16 @@ impl Reactor {
     /// `epoll_wait` which would say so.
     fn turn(&mut self) -> io::Result<bool> {
         self.events.clear();
-        let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let none = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         let mut events = std::mem::take(&mut self.events);
-        match epoll::wait(&*self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&none)) {
+        match epoll::wait(
+            &*self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&none),
+        ) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -208,8 +223,7 @@ impl Reactor {
         if flags.contains(epoll::EventFlags::OUT) {
             self.shard.writable(token);
         }
-        let told =
-            epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        let told = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         if !flags.intersects(told) {
             return false;
         }
@@ -234,7 +248,9 @@ impl Reactor {
 
     /// Accepts who waits; whether more may wait.
     fn accept(&mut self, at: usize) -> bool {
-        let Some(listener) = self.listeners.get(at) else { return false };
+        let Some(listener) = self.listeners.get(at) else {
+            return false;
+        };
         for _ in 0..ACCEPTS_MAX {
             match listener.accept() {
                 Ok(Some(fd)) => {
@@ -288,6 +304,8 @@ impl Reactor {
 
 impl std::fmt::Debug for Reactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reactor").field("epoll", &self.epoll.as_raw_fd()).finish_non_exhaustive()
+        f.debug_struct("Reactor")
+            .field("epoll", &self.epoll.as_raw_fd())
+            .finish_non_exhaustive()
     }
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use router::SlotId;
 use rustix::event::epoll;
 use rustix::net::SendFlags;
-use router::SlotId;
 
 use crate::reactor::admission::Admission;
 use crate::shard::wires::{Sent, Token, Watch, Wires};
@@ -37,7 +37,10 @@ pub(crate) fn data_of(token: Token) -> epoll::EventData {
 
 /// The token of event data.
 pub(crate) fn token_of(data: u64) -> Token {
-    Token { slot: SlotId::new((data >> 32) as u32), generation: data as u32 }
+    Token {
+        slot: SlotId::new((data >> 32) as u32),
+        generation: data as u32,
+    }
 }
 
 fn flags_of(watch: Watch) -> epoll::EventFlags {
@@ -67,8 +70,7 @@ impl Wires for TcpWires {
     }
 
     fn attach(&mut self, wire: &TcpWire, token: Token) {
-        let registered =
-            epoll::add(&self.epoll, &wire.fd, data_of(token), epoll::EventFlags::IN);
+        let registered = epoll::add(&self.epoll, &wire.fd, data_of(token), epoll::EventFlags::IN);
         if let Err(error) = registered {
             // It stays silent and its deadline closes it.
             tracing::error!(%error, "a connection could not be watched");
@@ -105,5 +107,7 @@ impl Wires for TcpWires {
 /// The address at the other end.
 pub(crate) fn peer_of(fd: std::os::fd::BorrowedFd<'_>) -> Option<IpAddr> {
     let address = rustix::net::getpeername(fd).ok()??;
-    std::net::SocketAddr::try_from(address).ok().map(|address| address.ip().to_canonical())
+    std::net::SocketAddr::try_from(address)
+        .ok()
+        .map(|address| address.ip().to_canonical())
 }

@@ -48,7 +48,10 @@ impl Frames {
 impl Backlog {
     /// The unsent part of an out-buffer of which `sent` bytes were taken by the wire.
     pub(crate) fn behind(out: &OutBuffer, sent: usize, now_ms: u64) -> Backlog {
-        let mut backlog = Backlog { progress_ms: now_ms, ..Backlog::default() };
+        let mut backlog = Backlog {
+            progress_ms: now_ms,
+            ..Backlog::default()
+        };
         let mut begin = 0;
         for (frames, channel) in out.spans() {
             let end = begin + frames.len();
@@ -115,7 +118,9 @@ impl Backlog {
             // Many small spans leave with one call.
             let mut gathered = Vec::new();
             while self.rest.len() < 64 << 10 {
-                let Some(next) = self.spans.pop_front() else { break };
+                let Some(next) = self.spans.pop_front() else {
+                    break;
+                };
                 if next.channel.is_none_or(&may) {
                     self.rest.extend_from_slice(next.frames.bytes());
                     gathered.push(next);
@@ -157,7 +162,10 @@ impl Backlog {
                 self.rest.extend_from_slice(&bytes[taken - begin..whole]);
                 if whole < bytes.len() {
                     let frames = Frames::Own(bytes[whole..].into());
-                    later.push(Waiting { channel: waiting.channel, frames });
+                    later.push(Waiting {
+                        channel: waiting.channel,
+                        frames,
+                    });
                 }
             }
             begin = end;
@@ -200,7 +208,13 @@ pub(crate) fn packet_ids(mut frames: &[u8]) -> Vec<PacketId> {
         let frame = &frames[..len];
         let qos = QoS::from_bits((frame[0] >> 1) & 3);
         if frame[0] >> 4 == 3 && qos.is_some_and(|qos| qos != QoS::AtMostOnce) {
-            let head = 1 + frame.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+            let head = 1
+                + frame
+                    .iter()
+                    .skip(1)
+                    .take_while(|byte| **byte & 0x80 != 0)
+                    .count()
+                + 1;
             let id = frame
                 .get(head..head + 2)
                 .map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
@@ -244,7 +258,9 @@ mod tests {
                 Some(taken)
             };
             let drop = |frames: &[u8]| dropped.extend(packet_ids(frames));
-            backlog.drain(0, may, send, drop).expect("the peer is there");
+            backlog
+                .drain(0, may, send, drop)
+                .expect("the peer is there");
         }
         (sent, dropped)
     }
@@ -273,7 +289,10 @@ mod tests {
     #[test]
     fn shared_frames_leave_in_order_behind_what_waited_before() {
         let mut backlog = Backlog::behind(&out(&[(1, 1)]), 3, 0);
-        backlog.push(Some(ChannelIndex::new(1)), Frames::Shared(Arc::from(&publish(2)[..])));
+        backlog.push(
+            Some(ChannelIndex::new(1)),
+            Frames::Shared(Arc::from(&publish(2)[..])),
+        );
         let (sent, _) = drain_all(&mut backlog, 9, 4);
         assert_eq!(sent, [&publish(1)[3..], &publish(2)].concat());
     }

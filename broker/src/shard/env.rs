@@ -31,7 +31,10 @@ impl<W> Env<W> {
             // Listeners are numbered by the broker itself, from 0.
             listener: &self.listeners[usize::from(listener)],
             now: self.now,
-            origin: Origin { shard: self.id, slot: Some(slot) },
+            origin: Origin {
+                shard: self.id,
+                slot: Some(slot),
+            },
             ids: &self.ids,
         }
     }

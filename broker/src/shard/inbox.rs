@@ -19,7 +19,11 @@ pub(crate) enum Post<W> {
     /// A message for the subscribers of this shard.
     Message(Arc<Message>),
     /// A message for one member of a shared group; `passed` once already by another shard.
-    Shared { group: Arc<Group>, message: Arc<Message>, passed: bool },
+    Shared {
+        group: Arc<Group>,
+        message: Arc<Message>,
+        passed: bool,
+    },
     /// A retained message for this shard's store; an empty payload removes.
     Retain(Arc<Message>),
     /// Which retained messages match?
@@ -29,9 +33,16 @@ pub(crate) enum Post<W> {
     /// A connection whose session is at home here.
     Arrival(Box<Arrival<W>>),
     /// Control's answer to a question about a connection.
-    Identified { token: Token, outcome: IdentifyOutcome },
+    Identified {
+        token: Token,
+        outcome: IdentifyOutcome,
+    },
     /// A right was asked for and is in the table now, or control could not be asked.
-    RightsAnswered { token: Option<Token>, question: RightsQuestion, answered: bool },
+    RightsAnswered {
+        token: Option<Token>,
+        question: RightsQuestion,
+        answered: bool,
+    },
     /// Control changed something.
     Notice(Notice),
     /// Acknowledge at the end of the turn.
@@ -105,7 +116,10 @@ pub(crate) struct Batch<W> {
 
 impl<W> Default for Batch<W> {
     fn default() -> Batch<W> {
-        Batch { posts: Vec::new(), bytes: Vec::new() }
+        Batch {
+            posts: Vec::new(),
+            bytes: Vec::new(),
+        }
     }
 }
 
@@ -160,7 +174,10 @@ impl<W> Inbox<W> {
 
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Inbox<W> {
         Inbox {
-            queue: Mutex::new(Queue { batches: Vec::new(), bytes: 0 }),
+            queue: Mutex::new(Queue {
+                batches: Vec::new(),
+                bytes: 0,
+            }),
             sleeping: AtomicBool::new(false),
             wake,
         }
@@ -194,7 +211,10 @@ impl<W> Inbox<W> {
 
     /// Adds one post.
     pub(crate) fn post_one(&self, post: Post<W>) {
-        self.post(Batch { posts: vec![post], bytes: Vec::new() });
+        self.post(Batch {
+            posts: vec![post],
+            bytes: Vec::new(),
+        });
     }
 
     /// Takes everything that is there.

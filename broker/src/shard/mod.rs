@@ -24,9 +24,7 @@ use std::sync::atomic::Ordering;
 
 use codec::mqtt::{QoS, ReasonCode};
 use router::{Retained, SlotId, Subs};
-use session::{
-    Identify, IdentifyOutcome, Message, Now, Receipt, Refusal, RightsQuestion, Step,
-};
+use session::{Identify, IdentifyOutcome, Message, Now, Receipt, Refusal, RightsQuestion, Step};
 
 use crate::metrics::Closed;
 use crate::shard::env::Env;
@@ -114,7 +112,9 @@ impl<W: Wires> Shard<W> {
         }
         let hungry = std::mem::take(&mut self.hungry);
         for token in hungry {
-            let Some(slot) = self.outlets.slots.current(token) else { continue };
+            let Some(slot) = self.outlets.slots.current(token) else {
+                continue;
+            };
             slot.marks.clear(Marks::HUNGRY);
             if slot.marks.has(Marks::WAITING) {
                 continue;
@@ -163,7 +163,9 @@ impl<W: Wires> Shard<W> {
     /// Bytes came for the present occupant of a slot.
     pub(crate) fn input(&mut self, token: Token, bytes: &[u8]) {
         self.env.counters.wire_bytes_in.add(bytes.len() as u64);
-        let Some(slot) = self.outlets.slots.current(token) else { return };
+        let Some(slot) = self.outlets.slots.current(token) else {
+            return;
+        };
         if let Some(mut partial) = slot.partial.take() {
             partial.extend_from_slice(bytes);
             self.consume(token, partial);
@@ -211,7 +213,9 @@ impl<W: Wires> Shard<W> {
         let mut slow = 0;
         let mut acknowledged = false;
         while at < input.len() {
-            let Some(slot) = self.outlets.slots.current(token) else { return input.len() };
+            let Some(slot) = self.outlets.slots.current(token) else {
+                return input.len();
+            };
             let mut out = slot.out.take().unwrap_or_else(|| self.outlets.pool.out());
             let start = out.bytes.len();
             let rules = self.env.rules(id, slot.hot.listener);
@@ -231,7 +235,9 @@ impl<W: Wires> Shard<W> {
             match step {
                 Step::Run(run) => {
                     let bytes = run.frames.len() as u64;
-                    self.env.counters.message_in(QoS::AtMostOnce, u64::from(run.count), bytes);
+                    self.env
+                        .counters
+                        .message_in(QoS::AtMostOnce, u64::from(run.count), bytes);
                     self.route_run(&run);
                     continue;
                 }
@@ -308,7 +314,11 @@ impl<W: Wires> Shard<W> {
         }
         let slot = self.outlets.slots.slot(token.slot);
         let listener = slot.hot.listener;
-        if let Identify::Password { username: Some(username), password: Some(password) } = &what {
+        if let Identify::Password {
+            username: Some(username),
+            password: Some(password),
+        } = &what
+        {
             let credentials = self.env.shared.cache.credentials();
             let known = if self.env.listeners[usize::from(listener)].open.is_some() {
                 credentials.check(Some(&open_username(listener, username)), Some(password))
@@ -321,8 +331,17 @@ impl<W: Wires> Shard<W> {
             }
         }
         self.env.counters.identify_asked.add(1);
-        let peer = slot.wire.as_ref().and_then(|wire| self.outlets.wires.peer(wire));
-        let question = ToControl::Identify { shard: self.env.id, token, listener, peer, what };
+        let peer = slot
+            .wire
+            .as_ref()
+            .and_then(|wire| self.outlets.wires.peer(wire));
+        let question = ToControl::Identify {
+            shard: self.env.id,
+            token,
+            listener,
+            peer,
+            what,
+        };
         if !self.env.shared.control.ask(question) {
             let outcome = IdentifyOutcome::Refused(Refusal::Unavailable);
             return self.identified(token, outcome, unread);
@@ -345,7 +364,9 @@ impl<W: Wires> Shard<W> {
         outcome: IdentifyOutcome,
         unread: &[u8],
     ) -> bool {
-        let Some(slot) = self.outlets.slots.current(token) else { return true };
+        let Some(slot) = self.outlets.slots.current(token) else {
+            return true;
+        };
         if !slot.machine().awaits_identity() {
             // It came after the timeout.
             return false;
@@ -396,7 +417,11 @@ impl<W: Wires> Shard<W> {
     fn ask_rights(&mut self, token: Token, question: RightsQuestion) {
         self.env.counters.right_misses.add(1);
         let shard = self.env.id;
-        if self.env.shared.control.ask(ToControl::Rights { shard, token: Some(token), question }) {
+        if self.env.shared.control.ask(ToControl::Rights {
+            shard,
+            token: Some(token),
+            question,
+        }) {
             let at = self.env.now.plus_millis(RIGHTS_TIMEOUT_MS);
             self.outlets.deadlines.insert(at, token, Due::Rights);
             self.wait(token.slot);
@@ -408,12 +433,18 @@ impl<W: Wires> Shard<W> {
     /// A right could not be found out: whoever asked for it is told to come back.
     fn rights_unknown(&mut self, token: Token) {
         if self.outlets.slots.current(token).is_some() {
-            self.fail(token.slot, ReasonCode::SERVER_UNAVAILABLE, Closed::AuthTimeout);
+            self.fail(
+                token.slot,
+                ReasonCode::SERVER_UNAVAILABLE,
+                Closed::AuthTimeout,
+            );
         }
     }
 
     fn rights_answered(&mut self, token: Token, answered: bool) {
-        let Some(slot) = self.outlets.slots.current(token) else { return };
+        let Some(slot) = self.outlets.slots.current(token) else {
+            return;
+        };
         if !slot.marks.has(Marks::WAITING) {
             return;
         }
@@ -428,7 +459,10 @@ impl<W: Wires> Shard<W> {
             let step = slot.machine().check_will(&rules, &mut out.bytes);
             self.outlets.put_out(token.slot, out);
             let slot = self.outlets.slots.slot_mut(token.slot);
-            let unread = slot.partial.take().map_or_else(Vec::new, |partial| *partial);
+            let unread = slot
+                .partial
+                .take()
+                .map_or_else(Vec::new, |partial| *partial);
             if !self.carry_out(token, step, &unread)
                 && let Some(slot) = self.outlets.slots.current(token)
             {
@@ -471,7 +505,11 @@ impl<W: Wires> Shard<W> {
         for (principal, channel) in self.subs.take_unknown() {
             let question = RightsQuestion { principal, channel };
             // A full mailbox is asked again when the subscription is judged again.
-            self.env.shared.control.ask(ToControl::Rights { shard, token: None, question });
+            self.env.shared.control.ask(ToControl::Rights {
+                shard,
+                token: None,
+                question,
+            });
         }
     }
 
@@ -526,7 +564,11 @@ impl<W: Wires> Shard<W> {
                     self.deliver_message(&publication);
                 }
             }
-            Post::Shared { group, message, passed } => {
+            Post::Shared {
+                group,
+                message,
+                passed,
+            } => {
                 self.shared_arrived(&group, &message, passed);
             }
             Post::Retain(message) => self.retain_here(&message),
@@ -546,10 +588,18 @@ impl<W: Wires> Shard<W> {
                     slot.partial = Some(Box::new(unread));
                 }
             }
-            Post::RightsAnswered { token: Some(token), answered, .. } => {
+            Post::RightsAnswered {
+                token: Some(token),
+                answered,
+                ..
+            } => {
                 self.rights_answered(token, answered);
             }
-            Post::RightsAnswered { token: None, question, .. } => {
+            Post::RightsAnswered {
+                token: None,
+                question,
+                ..
+            } => {
                 self.rights_changed(question.principal);
             }
             Post::Notice(notice) => self.notice(notice),
@@ -567,11 +617,17 @@ impl<W: Wires> Shard<W> {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.due(now, &mut due);
         for token in due.drain(..) {
-            let Some(slot) = self.outlets.slots.current(token) else { continue };
+            let Some(slot) = self.outlets.slots.current(token) else {
+                continue;
+            };
             match slot.hot.silence_ends_s() {
                 // What is read in this turn was looked at before the timers.
                 Some(at) if at <= now.as_secs() => {
-                    self.fail(token.slot, ReasonCode::KEEP_ALIVE_TIMEOUT, Closed::KeepAlive);
+                    self.fail(
+                        token.slot,
+                        ReasonCode::KEEP_ALIVE_TIMEOUT,
+                        Closed::KeepAlive,
+                    );
                 }
                 Some(at) => self.wheel.insert(token, at),
                 None => {}
@@ -586,7 +642,9 @@ impl<W: Wires> Shard<W> {
     fn deadline(&mut self, token: Token, due: Due) {
         let now = self.env.now;
         let stall_ms = self.env.shared.limits.write_stall_timeout_ms;
-        let Some(slot) = self.outlets.slots.current(token) else { return };
+        let Some(slot) = self.outlets.slots.current(token) else {
+            return;
+        };
         let waiting = slot.marks.has(Marks::WAITING);
         match due {
             Due::Connect if slot.machine().is_before_connack() && !waiting => {
@@ -616,7 +674,10 @@ impl<W: Wires> Shard<W> {
             }
             Due::Will => {
                 let principal = slot.hot.principal;
-                let will = slot.machine().session().and_then(|session| session.take_will());
+                let will = slot
+                    .machine()
+                    .session()
+                    .and_then(|session| session.take_will());
                 if let Some(will) = will {
                     self.publish_will(will, principal, token.slot);
                 }
@@ -633,7 +694,11 @@ impl<W: Wires> Shard<W> {
 
     /// Whether connections may be read and messages sent: not while the lease is over.
     pub(crate) fn may_serve(&self) -> bool {
-        self.env.shared.cache.lease().valid(self.env.now.as_millis())
+        self.env
+            .shared
+            .cache
+            .lease()
+            .valid(self.env.now.as_millis())
     }
 
     /// Whether the shard has shut down.

@@ -28,11 +28,18 @@ impl<W: Wires> Shard<W> {
             let channels: Vec<ChannelIndex> = slot
                 .machine()
                 .session()
-                .map(|session| session.subscriptions().iter().map(|sub| sub.channel).collect())
+                .map(|session| {
+                    session
+                        .subscriptions()
+                        .iter()
+                        .map(|sub| sub.channel)
+                        .collect()
+                })
                 .unwrap_or_default();
             let slots = &self.outlets.slots;
             for channel in channels {
-                self.subs.rejudge(id, channel, &self.env.gate, |slot| slots.principal(slot));
+                self.subs
+                    .rejudge(id, channel, &self.env.gate, |slot| slots.principal(slot));
             }
         }
     }
@@ -69,7 +76,11 @@ impl<W: Wires> Shard<W> {
             }
             let kind = directory.principal_facts(slot.hot.principal).kind;
             if matches!(kind, PrincipalKind::Client { domain: own } if own == domain) {
-                self.fail(id, ReasonCode::ADMINISTRATIVE_ACTION, Closed::Administrative);
+                self.fail(
+                    id,
+                    ReasonCode::ADMINISTRATIVE_ACTION,
+                    Closed::Administrative,
+                );
             }
         }
     }
@@ -78,9 +89,12 @@ impl<W: Wires> Shard<W> {
         let used: Vec<SlotId> = self.outlets.slots.used().collect();
         for id in used {
             let mut machine = self.outlets.slots.slot_mut(id).machine();
-            let Some(session) = machine.session() else { continue };
+            let Some(session) = machine.session() else {
+                continue;
+            };
             for record in session.channel_removed(channel) {
-                self.subs.unsubscribe(id, channel, &record.filter, record.share.as_deref());
+                self.subs
+                    .unsubscribe(id, channel, &record.filter, record.share.as_deref());
                 self.env.counters.subscriptions.sub(1);
             }
         }

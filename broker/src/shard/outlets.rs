@@ -61,14 +61,16 @@ impl<W: Wires> Outlets<W> {
             }
             let copy = shared.get_or_insert_with(|| Arc::from(frames));
             backlog.push(Some(channel), Frames::Shared(Arc::clone(copy)));
-            env.counters.message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
+            env.counters
+                .message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
             return;
         }
         let out = slot.out.get_or_insert_with(|| self.pool.out());
         out.mark(Some(channel));
         out.bytes.extend_from_slice(frames);
         let full = out.bytes.len() >= OUT_MAX;
-        env.counters.message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
+        env.counters
+            .message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
         self.touch(id);
         if full {
             self.flush_slot(env, id);
@@ -92,7 +94,9 @@ impl<W: Wires> Outlets<W> {
             None => slot.out.take().unwrap_or_else(|| self.pool.out()),
         };
         let before = out.bytes.len();
-        let mut delivered = slot.machine().deliver(message, how, !blocked, &rules, &mut out);
+        let mut delivered = slot
+            .machine()
+            .deliver(message, how, !blocked, &rules, &mut out);
         let written = out.bytes.len() - before;
         if let Some(backlog) = &mut slot.backlog {
             if written > 0 {
@@ -133,7 +137,9 @@ impl<W: Wires> Outlets<W> {
         let mut out = slot.out.take().unwrap_or_else(|| self.pool.out());
         let before = out.bytes.len();
         let counters = &env.counters;
-        slot.machine().pump(&rules, OUT_MAX, &mut out, |reason| counters.dropped(reason, 1));
+        slot.machine().pump(&rules, OUT_MAX, &mut out, |reason| {
+            counters.dropped(reason, 1)
+        });
         let written = out.bytes.len() - before;
         if written > 0 {
             counters.message_out(QoS::AtLeastOnce, 0, written as u64);
@@ -205,11 +211,12 @@ impl<W: Wires> Outlets<W> {
         };
         env.counters.wire_bytes_out.add(taken as u64);
         if taken < out.bytes.len() {
-            slot.backlog =
-                Some(Box::new(Backlog::behind(&out, taken, env.now.as_millis())));
+            slot.backlog = Some(Box::new(Backlog::behind(&out, taken, env.now.as_millis())));
             let read = !slot.marks.has(Marks::WAITING);
             self.wires.watch(wire, token, Watch { read, write: true });
-            let at = env.now.plus_millis(env.shared.limits.write_stall_timeout_ms);
+            let at = env
+                .now
+                .plus_millis(env.shared.limits.write_stall_timeout_ms);
             self.deadlines.insert(at, token, Due::WriteStall);
             self.pause(id);
         }
@@ -220,23 +227,39 @@ impl<W: Wires> Outlets<W> {
     fn pause(&mut self, id: SlotId) {
         let token = self.slots.token(id);
         let slot = self.slots.slot_mut(id);
-        let waits = slot.backlog.as_ref().is_some_and(|backlog| backlog.bytes() > PAUSE_BYTES);
+        let waits = slot
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| backlog.bytes() > PAUSE_BYTES);
         if waits && !slot.marks.has(Marks::PAUSED) {
             slot.marks.set(Marks::PAUSED);
             if let Some(wire) = &slot.wire {
-                self.wires.watch(wire, token, Watch { read: false, write: true });
+                self.wires.watch(
+                    wire,
+                    token,
+                    Watch {
+                        read: false,
+                        write: true,
+                    },
+                );
             }
         }
     }
 
     /// The wire takes bytes again. `false` when the peer is gone.
     pub(crate) fn writable(&mut self, env: &Env<W::Wire>, token: Token) -> bool {
-        let Some(slot) = self.slots.current(token) else { return true };
+        let Some(slot) = self.slots.current(token) else {
+            return true;
+        };
         let (Some(mut backlog), Some(wire)) = (slot.backlog.take(), &mut slot.wire) else {
             return true;
         };
         let principal = slot.hot.principal;
-        let may = |channel| env.gate.allows(principal, Action::Subscribe, channel).is_ok();
+        let may = |channel| {
+            env.gate
+                .allows(principal, Action::Subscribe, channel)
+                .is_ok()
+        };
         let wires = &mut self.wires;
         let mut sent = 0;
         let mut revoked = Vec::new();

@@ -21,7 +21,9 @@ impl<W: Wires> Shard<W> {
         if home == self.env.id {
             self.retain_here(message);
         } else {
-            self.outboxes[home.index()].posts.push(Post::Retain(Arc::clone(message)));
+            self.outboxes[home.index()]
+                .posts
+                .push(Post::Retain(Arc::clone(message)));
         }
     }
 
@@ -47,7 +49,9 @@ impl<W: Wires> Shard<W> {
         let more = (self.retained.len() as u64).wrapping_sub(count as u64);
         let more_bytes = (self.retained.bytes() as u64).wrapping_sub(bytes as u64);
         shared.retained.fetch_add(more, Ordering::Relaxed);
-        shared.retained_bytes.fetch_add(more_bytes, Ordering::Relaxed);
+        shared
+            .retained_bytes
+            .fetch_add(more_bytes, Ordering::Relaxed);
         self.env.counters.retained.add(more);
     }
 
@@ -55,7 +59,9 @@ impl<W: Wires> Shard<W> {
     pub(crate) fn ask_retained(&mut self, ask: RetainedAsk) {
         let spans_all = self.spans_open_namespace(&ask);
         let homes: Vec<ShardId> = if spans_all {
-            (0..self.env.shared.shards()).map(|at| ShardId::new(at as u8)).collect()
+            (0..self.env.shared.shards())
+                .map(|at| ShardId::new(at as u8))
+                .collect()
         } else {
             vec![self.env.shared.home_of_channel(ask.channel)]
         };
@@ -107,9 +113,14 @@ impl<W: Wires> Shard<W> {
         });
         let home = ask.shard;
         for slice in found.chunks(SLICE) {
-            let give = RetainedGive { ask: ask.clone(), messages: slice.to_vec() };
+            let give = RetainedGive {
+                ask: ask.clone(),
+                messages: slice.to_vec(),
+            };
             // Always by a queue, the own one too: live traffic goes first.
-            self.outboxes[home.index()].posts.push(Post::RetainedGive(Box::new(give)));
+            self.outboxes[home.index()]
+                .posts
+                .push(Post::RetainedGive(Box::new(give)));
         }
     }
 
@@ -117,11 +128,18 @@ impl<W: Wires> Shard<W> {
     /// [MQTT-3.3.1-9] [MQTT3-3.3.1-6] [MQTT3-3.3.1-8]
     pub(crate) fn give_retained(&mut self, give: RetainedGive) {
         let ask = &give.ask;
-        let Some(slot) = self.outlets.slots.current(ask.token) else { return };
+        let Some(slot) = self.outlets.slots.current(ask.token) else {
+            return;
+        };
         let principal = slot.hot.principal;
         for message in &give.messages {
             let channel = message.address().channel;
-            if self.env.gate.allows(principal, Action::Subscribe, channel).is_err() {
+            if self
+                .env
+                .gate
+                .allows(principal, Action::Subscribe, channel)
+                .is_err()
+            {
                 continue;
             }
             let how = Receiving {
@@ -131,7 +149,8 @@ impl<W: Wires> Shard<W> {
                 prefix: ask.prefix.as_ref(),
                 shared: None,
             };
-            self.outlets.deliver(&self.env, ask.token.slot, message, &how);
+            self.outlets
+                .deliver(&self.env, ask.token.slot, message, &how);
         }
     }
 }

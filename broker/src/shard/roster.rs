@@ -72,11 +72,18 @@ impl<W: Wires> Shard<W> {
             self.env.shared.shards(),
             self.env.shared.seed,
         );
-        let arrival = Arrival { wire, pending, listener, unread: unread.to_vec() };
+        let arrival = Arrival {
+            wire,
+            pending,
+            listener,
+            unread: unread.to_vec(),
+        };
         if home == self.env.id {
             self.arrive(arrival);
         } else {
-            self.outboxes[home.index()].posts.push(Post::Arrival(Box::new(arrival)));
+            self.outboxes[home.index()]
+                .posts
+                .push(Post::Arrival(Box::new(arrival)));
         }
     }
 
@@ -85,7 +92,12 @@ impl<W: Wires> Shard<W> {
     /// The old connection is closed before the new one hears a byte, so a session never has two
     /// owners. [MQTT-3.1.4-3] [MQTT3-3.1.4-2]
     pub(crate) fn arrive(&mut self, arrival: Arrival<W::Wire>) {
-        let Arrival { wire, pending, listener, unread } = arrival;
+        let Arrival {
+            wire,
+            pending,
+            listener,
+            unread,
+        } = arrival;
         let key = pending.key();
         let clean_start = pending.clean_start();
         if let Some(refusal) = self.refuses(&key, pending.is_persistent()) {
@@ -122,7 +134,8 @@ impl<W: Wires> Shard<W> {
         slot.wire = Some(wire);
         let mut out = slot.out.take().unwrap_or_else(|| self.outlets.pool.out());
         let rules = self.env.rules(id, listener);
-        slot.machine().attach(pending, resumed, epoch, &rules, &mut out.bytes);
+        slot.machine()
+            .attach(pending, resumed, epoch, &rules, &mut out.bytes);
         let silence = slot.hot.silence_ends_s();
         let credentials_end = slot.machine().credentials_end();
         self.outlets.put_out(id, out);
@@ -215,7 +228,10 @@ impl<W: Wires> Shard<W> {
         if let Some(wire) = slot.wire.take() {
             self.outlets.wires.detach(&wire);
             self.outlets.wires.close(wire);
-            self.env.shared.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            self.env
+                .shared
+                .connections
+                .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
             self.env.counters.closed(why);
         }
         self.forget_buffers(id);
@@ -263,9 +279,13 @@ impl<W: Wires> Shard<W> {
         let will = session.take_will();
         let principal = session.principal();
         for record in session.subscriptions() {
-            self.subs.unsubscribe(id, record.channel, &record.filter, record.share.as_deref());
+            self.subs
+                .unsubscribe(id, record.channel, &record.filter, record.share.as_deref());
         }
-        self.env.counters.subscriptions.sub(session.subscriptions().len() as u64);
+        self.env
+            .counters
+            .subscriptions
+            .sub(session.subscriptions().len() as u64);
         self.env.counters.sessions.sub(1);
         self.outlets.slots.slot_mut(id).cold = Cold::Parked(Box::new(session));
         self.redispatch(id, true);
@@ -301,15 +321,21 @@ impl<W: Wires> Shard<W> {
     }
 
     fn enter(&mut self, id: SlotId, key: &SessionKey) {
-        let Shard { roster, outlets, .. } = self;
+        let Shard {
+            roster, outlets, ..
+        } = self;
         let hash = roster.hash(key.principal, &key.client_id);
         let state = &roster.hash;
         let slots = &outlets.slots;
         roster.sessions.insert_unique(hash, id, |id| {
-            session_of(&slots.slot(*id).cold)
-                .map_or(0, |session| state.hash_one((session.principal(), session.client_id())))
+            session_of(&slots.slot(*id).cold).map_or(0, |session| {
+                state.hash_one((session.principal(), session.client_id()))
+            })
         });
-        let next = roster.principals.insert(key.principal, id.get()).unwrap_or(NONE);
+        let next = roster
+            .principals
+            .insert(key.principal, id.get())
+            .unwrap_or(NONE);
         outlets.slots.slot_mut(id).next_of_principal = next;
     }
 
@@ -346,7 +372,12 @@ impl<W: Wires> Shard<W> {
     /// The slots of a principal's sessions.
     pub(crate) fn slots_of(&self, principal: PrincipalIndex) -> Vec<SlotId> {
         let mut found = Vec::new();
-        let mut at = self.roster.principals.get(&principal).copied().unwrap_or(NONE);
+        let mut at = self
+            .roster
+            .principals
+            .get(&principal)
+            .copied()
+            .unwrap_or(NONE);
         while at != NONE {
             let id = SlotId::new(at);
             found.push(id);

@@ -48,12 +48,23 @@ impl<W: Wires> Shard<W> {
 
     /// Delivers a run to the subscribers of this shard.
     pub(crate) fn deliver_run(&mut self, run: &Permitted<Run<'_>>) {
-        let Shard { env, outlets, subs, slow, .. } = self;
+        let Shard {
+            env,
+            outlets,
+            subs,
+            slow,
+            ..
+        } = self;
         let address = run.address;
         let slots = &outlets.slots;
         let who = |slot| slots.principal(slot);
-        let routed =
-            subs.route(address.channel, address.wild, run.subtopic(), &env.gate, who);
+        let routed = subs.route(
+            address.channel,
+            address.wild,
+            run.subtopic(),
+            &env.gate,
+            who,
+        );
         let mut shared = None;
         let mut twin = None;
         let mut shared_twin = None;
@@ -89,7 +100,8 @@ impl<W: Wires> Shard<W> {
                     }
                     let slot = outlets.slots.slot(id);
                     let hot = &slot.hot;
-                    let plain = merged.identifiers(found).is_empty() && merged.prefix(found).is_none();
+                    let plain =
+                        merged.identifiers(found).is_empty() && merged.prefix(found).is_none();
                     if plain
                         && hot.is_live()
                         && hot.is_version5() == run.version5
@@ -153,7 +165,9 @@ impl<W: Wires> Shard<W> {
         while others != 0 {
             let at = others.trailing_zeros() as usize;
             others &= others - 1;
-            self.outboxes[at].posts.push(Post::Message(Arc::clone(message)));
+            self.outboxes[at]
+                .posts
+                .push(Post::Message(Arc::clone(message)));
         }
         if shards & own != 0 {
             matched |= self.deliver_message(publication) > 0;
@@ -161,18 +175,29 @@ impl<W: Wires> Shard<W> {
         if groups {
             matched |= self.route_to_groups(message);
         }
-        if matched { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
+        if matched {
+            ReasonCode::SUCCESS
+        } else {
+            ReasonCode::NO_MATCHING_SUBSCRIBERS
+        }
     }
 
     /// Delivers a message to the subscribers of this shard; how many there are.
     pub(crate) fn deliver_message(&mut self, publication: &Permitted<Publication>) -> usize {
         let message = &publication.0;
-        let Shard { env, outlets, subs, .. } = self;
+        let Shard {
+            env, outlets, subs, ..
+        } = self;
         let address = message.address();
         let slots = &outlets.slots;
         let who = |slot| slots.principal(slot);
-        let routed =
-            subs.route(address.channel, address.wild, message.subtopic(), &env.gate, who);
+        let routed = subs.route(
+            address.channel,
+            address.wild,
+            message.subtopic(),
+            &env.gate,
+            who,
+        );
         let origin = message.origin();
         let mut count = 0;
         match &routed {
@@ -218,11 +243,11 @@ impl<W: Wires> Shard<W> {
     /// Gives a message to one member of each matching shared group; whether one took it.
     fn route_to_groups(&mut self, message: &Arc<Message>) -> bool {
         let address = message.address();
-        let groups = self.env.shared.groups.matching(
-            address.channel,
-            address.wild,
-            message.subtopic(),
-        );
+        let groups =
+            self.env
+                .shared
+                .groups
+                .matching(address.channel, address.wild, message.subtopic());
         let mut matched = false;
         for group in groups {
             matched |= self.route_to_group(&group, message, false);
@@ -269,7 +294,11 @@ impl<W: Wires> Shard<W> {
         passed: bool,
     ) {
         let (group, message) = (Arc::clone(group), Arc::clone(message));
-        self.outboxes[shard.index()].posts.push(Post::Shared { group, message, passed });
+        self.outboxes[shard.index()].posts.push(Post::Shared {
+            group,
+            message,
+            passed,
+        });
     }
 
     /// Another shard's message for a group with a member here.
@@ -284,7 +313,10 @@ impl<W: Wires> Shard<W> {
         }
         // What is passed on leaves the fence that covered its first hop: it is judged again.
         let channel = message.address().channel;
-        let judged = self.env.gate.allows(message.publisher(), Action::Publish, channel);
+        let judged = self
+            .env
+            .gate
+            .allows(message.publisher(), Action::Publish, channel);
         match group.next_other(self.env.id) {
             Some(other) if !passed && judged.is_ok() => {
                 self.post_shared(other, group, message, true);
@@ -295,7 +327,9 @@ impl<W: Wires> Shard<W> {
 
     /// Picks a member of this shard: a ready one, else one that can keep the message.
     fn give_to_member(&mut self, group: &Arc<Group>, message: &Arc<Message>) -> bool {
-        let Shard { env, outlets, subs, .. } = self;
+        let Shard {
+            env, outlets, subs, ..
+        } = self;
         let slots = &outlets.slots;
         let limits = &env.shared.limits;
         let who = |id| slots.principal(id);
@@ -330,7 +364,9 @@ impl<W: Wires> Shard<W> {
     pub(crate) fn redispatch(&mut self, id: SlotId, ended: bool) {
         let groups = Arc::clone(&self.env.shared.groups);
         let other = |origin: SharedOrigin| {
-            groups.get(GroupId::new(origin.0)).filter(|group| ended || group.has_ready())
+            groups
+                .get(GroupId::new(origin.0))
+                .filter(|group| ended || group.has_ready())
         };
         let mut machine = self.outlets.slots.slot_mut(id).machine();
         for (origin, message) in machine.take_shared(|origin| other(origin).is_some()) {
@@ -342,12 +378,17 @@ impl<W: Wires> Shard<W> {
 
     /// Sends a will, if its client still may publish there.
     pub(crate) fn publish_will(&mut self, will: Will, publisher: PrincipalIndex, slot: SlotId) {
-        let origin = Origin { shard: self.env.id, slot: Some(slot) };
+        let origin = Origin {
+            shard: self.env.id,
+            slot: Some(slot),
+        };
         let message = will.into_message(publisher, origin, self.env.now);
         let publication = Publication(Arc::new(message));
         let mut rights = authcache::RightCache::default();
-        let judged =
-            self.env.gate.permit(publisher, Action::Publish, &mut rights, publication);
+        let judged = self
+            .env
+            .gate
+            .permit(publisher, Action::Publish, &mut rights, publication);
         match judged {
             Ok(permitted) => {
                 self.route_publication(&permitted);
@@ -358,8 +399,11 @@ impl<W: Wires> Shard<W> {
 
     /// Publishes a message of the broker itself; only below `$SYS`.
     pub(crate) fn publish_own(&mut self, topic: &str, payload: &[u8]) {
-        let address =
-            session::Address { channel: ChannelIndex::SYS, wild: None, subtopic_at: 0 };
+        let address = session::Address {
+            channel: ChannelIndex::SYS,
+            wild: None,
+            subtopic_at: 0,
+        };
         let message = Message::new(MessageParts {
             address,
             qos: QoS::AtMostOnce,
@@ -368,7 +412,10 @@ impl<W: Wires> Shard<W> {
             properties: &[],
             payload,
             expires_at: None,
-            origin: Origin { shard: self.env.id, slot: None },
+            origin: Origin {
+                shard: self.env.id,
+                slot: None,
+            },
             publisher: PrincipalIndex::new(u32::MAX),
         });
         let publication = Publication(Arc::new(message));
@@ -398,7 +445,9 @@ pub(crate) fn messages_of<'r>(run: &'r Run<'_>) -> impl Iterator<Item = Message>
     std::iter::from_fn(move || {
         let frame = split_frame(rest, u32::MAX).ok()??;
         rest = &rest[frame.bytes.len()..];
-        let Ok(Packet::Publish(publish)) = decode(&frame, version) else { return None };
+        let Ok(Packet::Publish(publish)) = decode(&frame, version) else {
+            return None;
+        };
         let mut properties = Vec::new();
         publish.properties.forwarded_into(&mut properties);
         Some(Message::new(MessageParts {
@@ -416,7 +465,11 @@ pub(crate) fn messages_of<'r>(run: &'r Run<'_>) -> impl Iterator<Item = Message>
 }
 
 fn version_of(run: &Run<'_>) -> ProtocolVersion {
-    if run.version5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 }
+    if run.version5 {
+        ProtocolVersion::V5
+    } else {
+        ProtocolVersion::V311
+    }
 }
 
 /// The frames of a run in the other version, made once for all who need them.

@@ -61,7 +61,11 @@ pub(crate) enum ToControl {
     },
     /// May this user read or write that channel? Without a token it is asked for a subscription
     /// that sleeps until the answer is there.
-    Rights { shard: ShardId, token: Option<Token>, question: RightsQuestion },
+    Rights {
+        shard: ShardId,
+        token: Option<Token>,
+        question: RightsQuestion,
+    },
     /// The fence's round was passed at the end of a turn.
     Fenced { round: u64 },
 }
@@ -78,7 +82,10 @@ impl ControlMailbox {
     const QUESTIONS_MAX: usize = 65_536;
 
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> ControlMailbox {
-        ControlMailbox { queue: Mutex::new(Vec::new()), wake }
+        ControlMailbox {
+            queue: Mutex::new(Vec::new()),
+            wake,
+        }
     }
 
     /// Adds a question; `false` when there are too many.

@@ -125,7 +125,10 @@ impl<W> Slab<W> {
     const MAX: usize = 1 << 25;
 
     pub(crate) fn new() -> Slab<W> {
-        Slab { slots: Vec::new(), free: Vec::new() }
+        Slab {
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// A fresh slot; `None` when 2^25 are in use.
@@ -188,7 +191,10 @@ impl<W> Slab<W> {
     }
 
     pub(crate) fn token(&self, id: SlotId) -> Token {
-        Token { slot: id, generation: self.slot(id).generation }
+        Token {
+            slot: id,
+            generation: self.slot(id).generation,
+        }
     }
 
     #[inline]

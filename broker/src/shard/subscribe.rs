@@ -40,7 +40,9 @@ impl<W: Wires> Shard<W> {
                 }
             }
         }
-        self.answer(id, |machine, out| machine.subscribed(request.packet_id, &mut codes, out));
+        self.answer(id, |machine, out| {
+            machine.subscribed(request.packet_id, &mut codes, out)
+        });
         for ask in asks {
             self.ask_retained(ask);
         }
@@ -50,10 +52,13 @@ impl<W: Wires> Shard<W> {
     pub(crate) fn unsubscribe(&mut self, id: SlotId, request: UnsubscribeRequest) {
         for removed in request.filters.iter().flatten() {
             let share = removed.share.as_deref();
-            self.subs.unsubscribe(id, removed.channel, &removed.filter, share);
+            self.subs
+                .unsubscribe(id, removed.channel, &removed.filter, share);
             self.env.counters.subscriptions.sub(1);
         }
         let existed = request.filters.iter().map(Option::is_some);
-        self.answer(id, |machine, out| machine.unsubscribed(request.packet_id, existed, out));
+        self.answer(id, |machine, out| {
+            machine.unsubscribed(request.packet_id, existed, out)
+        });
     }
 }

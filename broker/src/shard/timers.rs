@@ -23,12 +23,17 @@ impl Wheel {
     const SECONDS: usize = 4096;
 
     pub(crate) fn new(now: Now) -> Wheel {
-        Wheel { seconds: vec![Vec::new(); Wheel::SECONDS], at_s: now.as_secs() }
+        Wheel {
+            seconds: vec![Vec::new(); Wheel::SECONDS],
+            at_s: now.as_secs(),
+        }
     }
 
     /// Looks at `token` when second `due_s` is over.
     pub(crate) fn insert(&mut self, token: Token, due_s: u32) {
-        let wait = due_s.saturating_sub(self.at_s).clamp(1, Wheel::SECONDS as u32 - 1);
+        let wait = due_s
+            .saturating_sub(self.at_s)
+            .clamp(1, Wheel::SECONDS as u32 - 1);
         let at = (self.at_s + wait) as usize % Wheel::SECONDS;
         self.seconds[at].push(token);
     }
@@ -93,7 +98,10 @@ mod tests {
     use super::*;
 
     fn token(slot: u32) -> Token {
-        Token { slot: SlotId::new(slot), generation: 0 }
+        Token {
+            slot: SlotId::new(slot),
+            generation: 0,
+        }
     }
 
     #[test]
@@ -104,13 +112,21 @@ mod tests {
         wheel.insert(token(3), 1_000_000);
         let mut due = Vec::new();
         wheel.due(Now::from_millis(11_000), &mut due);
-        assert_eq!(due, [token(2)], "what is overdue comes with the next second");
+        assert_eq!(
+            due,
+            [token(2)],
+            "what is overdue comes with the next second"
+        );
         due.clear();
         wheel.due(Now::from_millis(12_999), &mut due);
         assert_eq!(due, [token(1)]);
         due.clear();
         wheel.due(Now::from_millis(10_000 + 4_095_000), &mut due);
-        assert_eq!(due, [token(3)], "what lies beyond the wheel is looked at early");
+        assert_eq!(
+            due,
+            [token(3)],
+            "what lies beyond the wheel is looked at early"
+        );
     }
 
     #[test]
@@ -120,7 +136,13 @@ mod tests {
         deadlines.insert(Now::from_millis(10), token(2), Due::Connect);
         assert_eq!(deadlines.pop(Now::from_millis(5)), None);
         assert_eq!(deadlines.next(), Some(Now::from_millis(10)));
-        assert_eq!(deadlines.pop(Now::from_millis(30)), Some((token(2), Due::Connect)));
-        assert_eq!(deadlines.pop(Now::from_millis(30)), Some((token(1), Due::Will)));
+        assert_eq!(
+            deadlines.pop(Now::from_millis(30)),
+            Some((token(2), Due::Connect))
+        );
+        assert_eq!(
+            deadlines.pop(Now::from_millis(30)),
+            Some((token(1), Due::Will))
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Channels and connections in the database.
 
-use authcache::{EntityId, Right, Status};
+use authcache::{Action, EntityId, Right, Status};
 use sqlx::SqliteConnection;
 
 use super::rows::{self, blob};
@@ -212,18 +212,26 @@ pub(crate) async fn all_channels(
     found.into_iter().map(rows::channel).collect()
 }
 
-/// What a client may do, channel by channel.
+/// What a client may do, channel by channel. Who reads the open namespace reads `$SYS` with it,
+/// as its tools expect of a broker without tenants.
 pub(crate) async fn rights_of(
     connection: &mut SqliteConnection,
     client: EntityId,
 ) -> Result<Vec<(EntityId, Right)>, StoreError> {
-    let found: Vec<(Vec<u8>, i64)> =
-        sqlx::query_as("SELECT channel_id, rights FROM connections WHERE client_id = $1")
-            .bind(blob(client))
-            .fetch_all(connection)
-            .await?;
-    found
-        .into_iter()
-        .map(|(channel, number)| Ok((rows::id(&channel)?, rows::right(number)?)))
-        .collect()
+    let found: Vec<(Vec<u8>, i64, i64)> = sqlx::query_as(
+        "SELECT connections.channel_id, connections.rights, channels.open FROM connections \
+         JOIN channels ON channels.id = connections.channel_id WHERE connections.client_id = $1",
+    )
+    .bind(blob(client))
+    .fetch_all(connection)
+    .await?;
+    let mut rights = Vec::with_capacity(found.len());
+    for (channel, number, open) in found {
+        let right = rows::right(number)?;
+        if open != 0 && right.contains(Action::Subscribe) {
+            rights.push((EntityId::SYS, Right::SUBSCRIBE));
+        }
+        rights.push((rows::id(&channel)?, right));
+    }
+    Ok(rights)
 }

@@ -43,19 +43,28 @@ pub(crate) struct Alias {
 impl OutgoingAliases {
     /// A table of at most `maximum` aliases.
     pub(crate) fn new(maximum: u16) -> OutgoingAliases {
-        OutgoingAliases { maximum, topics: Vec::new() }
+        OutgoingAliases {
+            maximum,
+            topics: Vec::new(),
+        }
     }
 
     /// The alias for `topic`, bound now if there is room; linear in at most a few dozen entries.
     pub(crate) fn alias(&mut self, topic: &str) -> Option<Alias> {
         if let Some(at) = self.topics.iter().position(|known| &**known == topic) {
-            return Some(Alias { number: at as u16 + 1, known: true });
+            return Some(Alias {
+                number: at as u16 + 1,
+                known: true,
+            });
         }
         if self.topics.len() >= usize::from(self.maximum) {
             return None;
         }
         self.topics.push(topic.into());
-        Some(Alias { number: self.topics.len() as u16, known: false })
+        Some(Alias {
+            number: self.topics.len() as u16,
+            known: false,
+        })
     }
 
     /// Takes back the binding that was made last, because the packet that carries it is not sent.
@@ -89,10 +98,28 @@ mod tests {
     fn outgoing_aliases_stay_within_the_maximum() {
         // [MQTT-3.3.2-11] [MQTT-3.1.2-29]
         let mut aliases = OutgoingAliases::new(1);
-        assert_eq!(aliases.alias("a"), Some(Alias { number: 1, known: false }));
-        assert_eq!(aliases.alias("a"), Some(Alias { number: 1, known: true }));
+        assert_eq!(
+            aliases.alias("a"),
+            Some(Alias {
+                number: 1,
+                known: false
+            })
+        );
+        assert_eq!(
+            aliases.alias("a"),
+            Some(Alias {
+                number: 1,
+                known: true
+            })
+        );
         assert_eq!(aliases.alias("b"), None);
         aliases.reset();
-        assert_eq!(aliases.alias("b"), Some(Alias { number: 1, known: false }));
+        assert_eq!(
+            aliases.alias("b"),
+            Some(Alias {
+                number: 1,
+                known: false
+            })
+        );
     }
 }

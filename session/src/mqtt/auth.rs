@@ -79,8 +79,10 @@ mod tests {
 
     #[test]
     fn plain_message_gives_user_name_and_password() {
-        let expected =
-            Identify::Password { username: Some("dev".into()), password: Some(b"s3".to_vec()) };
+        let expected = Identify::Password {
+            username: Some("dev".into()),
+            password: Some(b"s3".to_vec()),
+        };
         assert!(Method::Plain.read(b"\0dev\0s3") == Some(expected));
         assert!(Method::Plain.read(b"dev\0s3").is_none());
         assert!(Method::Plain.read(b"\0dev\0s3\0more").is_none());

@@ -93,7 +93,10 @@ pub struct Attached {
 impl Pending {
     /// Which session is meant.
     pub fn key(&self) -> SessionKey {
-        SessionKey { principal: self.principal, client_id: self.client_id.clone() }
+        SessionKey {
+            principal: self.principal,
+            client_id: self.client_id.clone(),
+        }
     }
 
     /// Whether the existing session, if any, is to be discarded.
@@ -162,12 +165,7 @@ impl Machine<'_> {
     }
 
     /// [MQTT-3.1.4-1] [MQTT-3.1.2-2] [MQTT3-3.1.4-1] [MQTT3-3.1.2-2]
-    fn unreadable(
-        &mut self,
-        error: &DecodeError,
-        body: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Step<'static> {
+    fn unreadable(&mut self, error: &DecodeError, body: &[u8], out: &mut Vec<u8>) -> Step<'static> {
         let code = error.reason_code();
         let answer_in = match error {
             // A level nobody knows is answered in the form that all levels can read.
@@ -183,7 +181,11 @@ impl Machine<'_> {
             _ => apparent_version(body).filter(|version| version.is_v5()),
         };
         if let Some(version) = answer_in {
-            let how = Manner { version, explain: true, maximum_packet_size: u32::MAX };
+            let how = Manner {
+                version,
+                explain: true,
+                maximum_packet_size: u32::MAX,
+            };
             reply::refuse(code, how, out);
         }
         self.end(code)
@@ -272,7 +274,10 @@ impl Machine<'_> {
                 (used, Step::Identify(identify))
             }
             // [MQTT-4.12.0-4]
-            None => (used, self.refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, how, out)),
+            None => (
+                used,
+                self.refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, how, out),
+            ),
         }
     }
 
@@ -326,10 +331,18 @@ impl Machine<'_> {
                 Ok(Target::Health(_)) => return self.refuse(ReasonCode::NOT_AUTHORIZED, how, out),
                 Err(unroutable) => return self.refuse(unroutable.publish_code(), how, out),
             };
-            match rules.gate.permit(principal, Action::Publish, &mut self.hot.rights, Place(place)) {
+            match rules.gate.permit(
+                principal,
+                Action::Publish,
+                &mut self.hot.rights,
+                Place(place),
+            ) {
                 Ok(_) => {}
                 Err((Denied::Unknown, place)) => {
-                    return Step::Wait(RightsQuestion { principal, channel: place.0.channel });
+                    return Step::Wait(RightsQuestion {
+                        principal,
+                        channel: place.0.channel,
+                    });
                 }
                 Err(_) => return self.refuse(ReasonCode::NOT_AUTHORIZED, how, out),
             }
@@ -388,8 +401,9 @@ impl Machine<'_> {
         self.hot.silence_max_s = keep_alive.saturating_add(keep_alive.div_ceil(2));
 
         let assigned = pending.assigned.then(|| session.client_id.clone());
-        let response =
-            pending.wants_response_information.then(|| response_information(&session, rules));
+        let response = pending
+            .wants_response_information
+            .then(|| response_information(&session, rules));
         let connack = ConnAck {
             // 3.1 has no such flag. [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT3-3.2.2-1]
             // [MQTT3-3.2.2-2] [MQTT3-3.2.2-3]
@@ -423,7 +437,10 @@ impl Machine<'_> {
             expiry_at_connect: pending.session_expiry,
             credentials_end: pending.credentials_end,
         };
-        *self.cold = Cold::Live(Box::new(Live { connection, session }));
+        *self.cold = Cold::Live(Box::new(Live {
+            connection,
+            session,
+        }));
         Attached { session_present }
     }
 
@@ -461,7 +478,10 @@ pub(crate) fn joined(prefix: &str, subtopic: Option<&str>) -> String {
 /// open namespace, or the channels of its domain.
 fn response_information(session: &Session, rules: &Rules<'_>) -> String {
     use authcache::PrincipalKind;
-    match (rules.listener.open, rules.directory.principal_facts(session.principal).kind) {
+    match (
+        rules.listener.open,
+        rules.directory.principal_facts(session.principal).kind,
+    ) {
         (Some(_), _) => format!("response/{}/", session.client_id),
         (None, PrincipalKind::Client { domain }) => rules
             .directory
@@ -486,11 +506,17 @@ fn draft(
     let password_len = connect.password.map_or(0, <[u8]>::len);
     if username_len > limits.max_username_bytes
         || password_len > limits.max_password_bytes
-        || connect.username.is_some_and(|name| name.chars().any(char::is_control))
+        || connect
+            .username
+            .is_some_and(|name| name.chars().any(char::is_control))
     {
         return Err(ReasonCode::BAD_USER_NAME_OR_PASSWORD);
     }
-    let will = connect.will.as_ref().map(|will| will_draft(will, rules)).transpose()?;
+    let will = connect
+        .will
+        .as_ref()
+        .map(|will| will_draft(will, rules))
+        .transpose()?;
     let session_expiry = match (version, connect.clean_start) {
         (ProtocolVersion::V5, _) => properties.session_expiry,
         (ProtocolVersion::V31 | ProtocolVersion::V311, true) => 0,
@@ -498,9 +524,7 @@ fn draft(
     };
     let method = match properties.authentication_method {
         None => None,
-        Some(name) => {
-            Some(Method::named(name).ok_or(ReasonCode::BAD_AUTHENTICATION_METHOD)?)
-        }
+        Some(name) => Some(Method::named(name).ok_or(ReasonCode::BAD_AUTHENTICATION_METHOD)?),
     };
     let identify = match (method, properties.authentication_data) {
         (None, _) => Some(Identify::Password {
@@ -508,9 +532,11 @@ fn draft(
             password: connect.password.map(<[u8]>::to_vec),
         }),
         (Some(_), None) => None,
-        (Some(method), Some(data)) => {
-            Some(method.read(data).ok_or(ReasonCode::BAD_USER_NAME_OR_PASSWORD)?)
-        }
+        (Some(method), Some(data)) => Some(
+            method
+                .read(data)
+                .ok_or(ReasonCode::BAD_USER_NAME_OR_PASSWORD)?,
+        ),
     };
     let pending = Pending {
         version,
@@ -553,10 +579,7 @@ fn client_id(connect: &Connect<'_>, rules: &Rules<'_>) -> Result<Box<str>, Reaso
     }
 }
 
-fn will_draft(
-    will: &codec::mqtt::Will<'_>,
-    rules: &Rules<'_>,
-) -> Result<WillDraft, ReasonCode> {
+fn will_draft(will: &codec::mqtt::Will<'_>, rules: &Rules<'_>) -> Result<WillDraft, ReasonCode> {
     let limits = rules.limits;
     crate::mqtt::incoming::check_user_properties(&will.properties.user_properties, limits)?;
     if will.payload.len() > limits.max_will_bytes {
@@ -569,8 +592,11 @@ fn will_draft(
     }
     let mut properties = Vec::new();
     will.properties.forwarded_into(&mut properties);
-    let nowhere =
-        Address { channel: authcache::ChannelIndex::SYS, wild: None, subtopic_at: 0 };
+    let nowhere = Address {
+        channel: authcache::ChannelIndex::SYS,
+        wild: None,
+        subtopic_at: 0,
+    };
     Ok(WillDraft {
         topic: will.topic.to_owned(),
         will: Will {

@@ -22,8 +22,12 @@ impl Machine<'_> {
         out: &mut OutBuffer,
         dropped: impl FnMut(DropReason),
     ) {
-        let Cold::Live(live) = &mut *self.cold else { return };
-        let Some(outgoing) = &mut live.session.outgoing else { return };
+        let Cold::Live(live) = &mut *self.cold else {
+            return;
+        };
+        let Some(outgoing) = &mut live.session.outgoing else {
+            return;
+        };
         let mut channel = Channel {
             version: live.connection.version,
             maximum_packet_size: self.hot.maximum_packet_size,
@@ -102,7 +106,9 @@ impl Machine<'_> {
         // The message was judged in this turn, what waits before it is judged as it leaves.
         let may = may_read(rules.gate, session.principal);
         let outgoing = session.outgoing.get_or_insert_default();
-        outgoing.pump(&mut channel, out, usize::MAX, may, |reason| lost = Some(reason));
+        outgoing.pump(&mut channel, out, usize::MAX, may, |reason| {
+            lost = Some(reason)
+        });
         match lost {
             Some(reason) if out.bytes.len() == before => Delivered::Dropped(reason),
             Some(_) | None if out.bytes.len() > before => Delivered::Sent,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use authcache::Action;
 use codec::mqtt::{
-    Ack, Delivery, Frame, Packet, PayloadFormat, ProtocolVersion, Publish, PublishHead,
-    ReasonCode, UserProperties, check_topic_name, decode, publish_head, split_frame,
+    Ack, Delivery, Frame, Packet, PayloadFormat, ProtocolVersion, Publish, PublishHead, ReasonCode,
+    UserProperties, check_topic_name, decode, publish_head, split_frame,
 };
 
 use crate::hot::TopicMemo;
@@ -48,8 +48,12 @@ impl Machine<'_> {
         let mut longest = end;
         let mut count = 1;
         while let Some(0x30) = input.get(end) {
-            let Ok(Some(next)) = split_frame(&input[end..], size_max) else { break };
-            let Some(head) = publish_head(&next) else { break };
+            let Ok(Some(next)) = split_frame(&input[end..], size_max) else {
+                break;
+            };
+            let Some(head) = publish_head(&next) else {
+                break;
+            };
             if head.topic != topic || (version5 && !passes_as_is(&next, &head, rules.limits)) {
                 break;
             }
@@ -68,7 +72,10 @@ impl Machine<'_> {
             publisher: self.hot.principal,
         };
         let principal = self.hot.principal;
-        match rules.gate.permit(principal, Action::Publish, &mut self.hot.rights, run) {
+        match rules
+            .gate
+            .permit(principal, Action::Publish, &mut self.hot.rights, run)
+        {
             Ok(run) => Some((end, Step::Run(run))),
             Err((denied, _)) => match unknown_right(denied, principal, address.channel) {
                 Some(question) => Some((0, Step::Wait(question))),
@@ -82,8 +89,10 @@ impl Machine<'_> {
     fn remember(&mut self, topic: &[u8], generation: u32, rules: &Rules<'_>) -> Option<()> {
         let topic = std::str::from_utf8(topic).ok()?;
         check_topic_name(topic).ok()?;
-        let Ok(Target::Place { address, spelling: Spelling::Canonical(_) }) =
-            target::resolve(topic, rules)
+        let Ok(Target::Place {
+            address,
+            spelling: Spelling::Canonical(_),
+        }) = target::resolve(topic, rules)
         else {
             return None;
         };
@@ -96,7 +105,11 @@ impl Machine<'_> {
                 memo.generation = generation;
             }
             None => {
-                let memo = TopicMemo { topic: topic.to_owned(), address, generation };
+                let memo = TopicMemo {
+                    topic: topic.to_owned(),
+                    address,
+                    generation,
+                };
                 self.hot.memo = Some(Box::new(memo));
             }
         }
@@ -123,7 +136,10 @@ impl Machine<'_> {
         if properties.subscription_identifiers.iter().next().is_some() {
             return self.fail(ReasonCode::PROTOCOL_ERROR, out);
         }
-        if properties.topic_alias.is_some_and(|alias| alias > limits.topic_alias_max) {
+        if properties
+            .topic_alias
+            .is_some_and(|alias| alias > limits.topic_alias_max)
+        {
             return self.fail(ReasonCode::TOPIC_ALIAS_INVALID, out);
         }
         if let Delivery::ExactlyOnce(id) = publish.delivery {
@@ -196,11 +212,17 @@ impl Machine<'_> {
                     pieces[0] = topic;
                     &pieces[..1]
                 }
-                Spelling::Other { prefix, subtopic: None } => {
+                Spelling::Other {
+                    prefix,
+                    subtopic: None,
+                } => {
                     pieces[0] = prefix;
                     &pieces[..1]
                 }
-                Spelling::Other { prefix, subtopic: Some(subtopic) } => {
+                Spelling::Other {
+                    prefix,
+                    subtopic: Some(subtopic),
+                } => {
                     pieces = [prefix, "/", subtopic];
                     &pieces
                 }
@@ -214,7 +236,10 @@ impl Machine<'_> {
         let principal = self.hot.principal;
         let publication = Publication(Arc::new(message));
         let rights = &mut self.hot.rights;
-        match rules.gate.permit(principal, Action::Publish, rights, publication) {
+        match rules
+            .gate
+            .permit(principal, Action::Publish, rights, publication)
+        {
             Ok(permitted) => {
                 // A denied PUBLISH binds no alias. (Threats T-TOP-10.)
                 if let (false, Some(alias)) = (publish.topic.is_empty(), properties.topic_alias) {
@@ -243,7 +268,9 @@ impl Machine<'_> {
 
     /// The answer to [`Step::Publish`]: the message was routed, or refused with `code`.
     pub fn published(&mut self, receipt: Receipt, code: ReasonCode, out: &mut Vec<u8>) {
-        let Cold::Live(live) = &mut *self.cold else { return };
+        let Cold::Live(live) = &mut *self.cold else {
+            return;
+        };
         let how = live.connection.manner(self.hot.maximum_packet_size);
         match receipt {
             Receipt::None => {}
@@ -319,7 +346,9 @@ impl Machine<'_> {
     }
 
     fn answer_unrouted(&mut self, code: ReasonCode, publish: &Publish<'_>, out: &mut Vec<u8>) {
-        let Cold::Live(live) = &mut *self.cold else { return };
+        let Cold::Live(live) = &mut *self.cold else {
+            return;
+        };
         let how = live.connection.manner(self.hot.maximum_packet_size);
         match publish.delivery {
             Delivery::AtMostOnce => {}
@@ -367,7 +396,11 @@ impl Machine<'_> {
         if let Err(code) = check_user_properties(&ack.user_properties, rules.limits) {
             return self.fail(code, out);
         }
-        let taken = live.session.outgoing.as_mut().map_or(Acknowledged::Unknown, |o| take(o));
+        let taken = live
+            .session
+            .outgoing
+            .as_mut()
+            .map_or(Acknowledged::Unknown, |o| take(o));
         match taken {
             // An identifier that is not in use may belong to an exchange that ended before.
             Acknowledged::Taken | Acknowledged::Unknown => Step::Done,
@@ -392,7 +425,9 @@ impl Machine<'_> {
             .session
             .outgoing
             .as_mut()
-            .map_or(Acknowledged::Unknown, |outgoing| outgoing.pubrec(ack.packet_id, refused));
+            .map_or(Acknowledged::Unknown, |outgoing| {
+                outgoing.pubrec(ack.packet_id, refused)
+            });
         let how = live.connection.manner(self.hot.maximum_packet_size);
         let code = match taken {
             Acknowledged::Taken if refused => return Step::Done,
@@ -463,7 +498,10 @@ pub(crate) fn check_user_properties(
         return Ok(());
     }
     if properties.len_bytes() > limits.max_property_bytes
-        || properties.iter().take(limits.max_user_properties + 1).count()
+        || properties
+            .iter()
+            .take(limits.max_user_properties + 1)
+            .count()
             > limits.max_user_properties
     {
         return Err(ReasonCode::QUOTA_EXCEEDED);

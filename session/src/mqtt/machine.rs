@@ -1,7 +1,9 @@
 //! The machine: a view on one connection's state, and the dispatch of its packets.
 
 use authcache::{Denied, Gate};
-use codec::mqtt::{Auth, DecodeError, Disconnect, Packet, ProtocolVersion, ReasonCode, split_frame};
+use codec::mqtt::{
+    Auth, DecodeError, Disconnect, Packet, ProtocolVersion, ReasonCode, split_frame,
+};
 
 use crate::hot::Hot;
 use crate::limits::Limits;
@@ -200,10 +202,9 @@ impl<'s> Machine<'s> {
         let Cold::Live(live) = &mut *self.cold else {
             return Step::Done;
         };
-        if let Err(code) = crate::mqtt::incoming::check_user_properties(
-            &disconnect.user_properties,
-            rules.limits,
-        ) {
+        if let Err(code) =
+            crate::mqtt::incoming::check_user_properties(&disconnect.user_properties, rules.limits)
+        {
             return self.fail(code, out);
         }
         if !client_may_say(disconnect.reason) {
@@ -283,7 +284,11 @@ impl<'s> Machine<'s> {
     pub fn fail(&mut self, code: ReasonCode, out: &mut Vec<u8>) -> Step<'static> {
         match &*self.cold {
             Cold::Live(live) => {
-                reply::disconnect(code, live.connection.manner(self.hot.maximum_packet_size), out);
+                reply::disconnect(
+                    code,
+                    live.connection.manner(self.hot.maximum_packet_size),
+                    out,
+                );
                 Step::Close(code)
             }
             // [MQTT-3.14.0-1]: no DISCONNECT before CONNACK.
@@ -316,15 +321,18 @@ impl<'s> Machine<'s> {
                 if session.expiry == 0 {
                     return Departure::Ended(Box::new(session));
                 }
-                let ends_at =
-                    (session.expiry != u32::MAX).then(|| now.plus_secs(session.expiry));
+                let ends_at = (session.expiry != u32::MAX).then(|| now.plus_secs(session.expiry));
                 let will_at = match &session.will {
                     Some(will) if will.delay > 0 => {
                         Some(now.plus_secs(will.delay.min(session.expiry)))
                     }
                     Some(_) | None => None,
                 };
-                let will = if will_at.is_none() { session.take_will() } else { None };
+                let will = if will_at.is_none() {
+                    session.take_will()
+                } else {
+                    None
+                };
                 *self.cold = Cold::Parked(Box::new(session));
                 Departure::Parked(Parked { ends_at, will_at }, will)
             }
@@ -372,10 +380,7 @@ impl<'s> Machine<'s> {
     pub fn credentials_end(&self) -> Option<Now> {
         match &*self.cold {
             Cold::Live(live) => live.connection.credentials_end,
-            Cold::AwaitConnect
-            | Cold::Authenticating(_)
-            | Cold::Parked(_)
-            | Cold::Closed => None,
+            Cold::AwaitConnect | Cold::Authenticating(_) | Cold::Parked(_) | Cold::Closed => None,
         }
     }
 
@@ -421,7 +426,11 @@ impl Live {
 
 impl Connection {
     pub(crate) fn manner(&self, maximum_packet_size: u32) -> Manner {
-        Manner { version: self.version, explain: self.explain, maximum_packet_size }
+        Manner {
+            version: self.version,
+            explain: self.explain,
+            maximum_packet_size,
+        }
     }
 }
 
@@ -470,7 +479,10 @@ pub(crate) fn may_read(
     gate: &Gate,
     principal: authcache::PrincipalIndex,
 ) -> impl Fn(authcache::ChannelIndex) -> bool + '_ {
-    move |channel| gate.allows(principal, authcache::Action::Subscribe, channel).is_ok()
+    move |channel| {
+        gate.allows(principal, authcache::Action::Subscribe, channel)
+            .is_ok()
+    }
 }
 
 /// Whether a limit of 0 means any.

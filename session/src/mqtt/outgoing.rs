@@ -145,7 +145,11 @@ pub(crate) fn put_publish(
         }
         Some(prefix) => {
             let subtopic = message.subtopic();
-            spelled = [&**prefix, if subtopic.is_empty() { "" } else { "/" }, subtopic];
+            spelled = [
+                &**prefix,
+                if subtopic.is_empty() { "" } else { "/" },
+                subtopic,
+            ];
             &spelled
         }
     };
@@ -159,7 +163,11 @@ pub(crate) fn put_publish(
         dup,
         retain: outbound.retain,
         delivery,
-        topic: if alias.is_some_and(|alias| alias.known) { no_topic } else { topic },
+        topic: if alias.is_some_and(|alias| alias.known) {
+            no_topic
+        } else {
+            topic
+        },
         topic_alias: alias.map(|alias| alias.number),
         // What is left of it, at least one second: an expired message is not started.
         // [MQTT-3.3.2-6]
@@ -270,7 +278,11 @@ impl Outgoing {
         }
         self.waiting_bytes += weight;
         self.waiting.push_back(outbound);
-        if dropped { Delivered::QueuedDroppingOldest } else { Delivered::Queued }
+        if dropped {
+            Delivered::QueuedDroppingOldest
+        } else {
+            Delivered::Queued
+        }
     }
 
     /// Sends what the window has room for: first what an earlier connection left, then the queue.
@@ -287,7 +299,9 @@ impl Outgoing {
     ) {
         self.resend(channel, out, &may, &mut dropped);
         while self.used < channel.receive_maximum && out.bytes.len() < out_max {
-            let Some(outbound) = self.waiting.pop_front() else { break };
+            let Some(outbound) = self.waiting.pop_front() else {
+                break;
+            };
             self.waiting_bytes -= outbound.weight();
             if !may(outbound.message.address().channel) {
                 dropped(DropReason::Revoked);
@@ -363,18 +377,24 @@ impl Outgoing {
                     at += 1;
                 }
                 Stage::Resend => {
-                    let sent = entry.outbound.as_ref().ok_or(DropReason::Revoked).and_then(|o| {
-                        if !may(o.message.address().channel) {
-                            return Err(DropReason::Revoked);
-                        }
-                        let delivery = match entry.qos {
-                            QoS::ExactlyOnce => Delivery::ExactlyOnce(entry.id),
-                            QoS::AtMostOnce | QoS::AtLeastOnce => Delivery::AtLeastOnce(entry.id),
-                        };
-                        // Once begun, expiry does not end the exchange. [MQTT-4.3.3-7]
-                        put_publish(&o.view(), delivery, true, channel, out)
-                            .ok_or(DropReason::TooLarge)
-                    });
+                    let sent = entry
+                        .outbound
+                        .as_ref()
+                        .ok_or(DropReason::Revoked)
+                        .and_then(|o| {
+                            if !may(o.message.address().channel) {
+                                return Err(DropReason::Revoked);
+                            }
+                            let delivery = match entry.qos {
+                                QoS::ExactlyOnce => Delivery::ExactlyOnce(entry.id),
+                                QoS::AtMostOnce | QoS::AtLeastOnce => {
+                                    Delivery::AtLeastOnce(entry.id)
+                                }
+                            };
+                            // Once begun, expiry does not end the exchange. [MQTT-4.3.3-7]
+                            put_publish(&o.view(), delivery, true, channel, out)
+                                .ok_or(DropReason::TooLarge)
+                        });
                     match sent {
                         Ok(()) => {
                             entry.stage = Stage::Sent;
@@ -429,7 +449,10 @@ impl Outgoing {
     pub(crate) fn pubcomp(&mut self, id: PacketId) -> Acknowledged {
         match self.position(id) {
             Some(at)
-                if matches!(self.in_flight[at].stage, Stage::Released | Stage::ReleaseAgain) =>
+                if matches!(
+                    self.in_flight[at].stage,
+                    Stage::Released | Stage::ReleaseAgain
+                ) =>
             {
                 self.finish(at);
                 Acknowledged::Taken
@@ -487,7 +510,8 @@ impl Outgoing {
 
     /// Drops what waits for a channel that no longer exists.
     pub(crate) fn channel_removed(&mut self, channel: ChannelIndex) {
-        self.waiting.retain(|outbound| outbound.message.address().channel != channel);
+        self.waiting
+            .retain(|outbound| outbound.message.address().channel != channel);
         self.waiting_bytes = self.waiting.iter().map(Outbound::weight).sum();
     }
 

@@ -84,7 +84,11 @@ pub(crate) enum ListKind {
 /// [MQTT-2.2.1-6] [MQTT-3.9.3-1] [MQTT-3.11.3-1] [MQTT3-2.3.1-7] [MQTT3-3.9.3-1]
 pub(crate) fn list(kind: ListKind, id: PacketId, codes: &[u8], how: Manner, out: &mut Vec<u8>) {
     let start = out.len();
-    let failed = codes.iter().copied().find(|&code| code >= 0x80).map(ReasonCode::new);
+    let failed = codes
+        .iter()
+        .copied()
+        .find(|&code| code >= 0x80)
+        .map(ReasonCode::new);
     let mut suback = SubAck {
         packet_id: id,
         codes,
@@ -137,14 +141,19 @@ pub(crate) fn refuse(code: ReasonCode, how: Manner, out: &mut Vec<u8>) {
     let reason = if how.version.is_v5() {
         code
     } else {
-        let Some(code) = code.connack_v3() else { return };
+        let Some(code) = code.connack_v3() else {
+            return;
+        };
         ReasonCode::new(code)
     };
     let start = out.len();
     let mut connack = ConnAck {
         session_present: false,
         reason,
-        properties: ConnAckProperties { reason_string: Some(words(code)), ..Default::default() },
+        properties: ConnAckProperties {
+            reason_string: Some(words(code)),
+            ..Default::default()
+        },
     };
     connack.encode(how.version, out);
     // [MQTT-3.2.2-19]

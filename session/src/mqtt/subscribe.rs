@@ -13,9 +13,7 @@ use crate::mqtt::reply::{self, ListKind};
 use crate::mqtt::target;
 use crate::rules::Rules;
 use crate::session::SubscriptionRecord;
-use crate::step::{
-    FilterRequest, Granted, Removed, Step, SubscribeRequest, UnsubscribeRequest,
-};
+use crate::step::{FilterRequest, Granted, Removed, Step, SubscribeRequest, UnsubscribeRequest};
 
 impl Machine<'_> {
     /// Each filter is judged for itself, in order.
@@ -30,16 +28,24 @@ impl Machine<'_> {
             return self.fail(code, out);
         }
         // [MQTT-3.8.3-4]
-        if subscribe.filters.iter().any(|entry| {
-            entry.no_local && entry.filter.starts_with("$share/")
-        }) {
+        if subscribe
+            .filters
+            .iter()
+            .any(|entry| entry.no_local && entry.filter.starts_with("$share/"))
+        {
             return self.fail(ReasonCode::PROTOCOL_ERROR, out);
         }
         // What is not known yet is asked before anything is recorded.
-        for entry in subscribe.filters.iter().take(rules.limits.max_filters_per_packet) {
+        for entry in subscribe
+            .filters
+            .iter()
+            .take(rules.limits.max_filters_per_packet)
+        {
             if let Ok(target) = target::resolve_filter(entry.filter, rules)
                 && let Err(denied) =
-                    rules.gate.allows(self.hot.principal, Action::Subscribe, target.channel)
+                    rules
+                        .gate
+                        .allows(self.hot.principal, Action::Subscribe, target.channel)
                 && let Some(question) = unknown_right(denied, self.hot.principal, target.channel)
             {
                 return Step::Wait(question);
@@ -60,7 +66,10 @@ impl Machine<'_> {
                 }
             })
             .collect();
-        Step::Subscribe(SubscribeRequest { packet_id: subscribe.packet_id, filters })
+        Step::Subscribe(SubscribeRequest {
+            packet_id: subscribe.packet_id,
+            filters,
+        })
     }
 
     fn subscribe_one(
@@ -96,7 +105,12 @@ impl Machine<'_> {
         let subscription = record.subscription(live.connection.version.is_v5());
         let permitted = rules
             .gate
-            .permit(session.principal, Action::Subscribe, &mut self.hot.rights, subscription)
+            .permit(
+                session.principal,
+                Action::Subscribe,
+                &mut self.hot.rights,
+                subscription,
+            )
             .map_err(|_| ReasonCode::NOT_AUTHORIZED)?;
         let shared = record.share.is_some();
         let replaced = session.record(record);
@@ -108,7 +122,11 @@ impl Machine<'_> {
                 RetainHandling::SendIfNew => !replaced,
                 RetainHandling::DoNotSend => false,
             };
-        Ok(Granted { subscription: permitted, qos: entry.qos, replay })
+        Ok(Granted {
+            subscription: permitted,
+            qos: entry.qos,
+            replay,
+        })
     }
 
     /// The answer to [`Step::Subscribe`]: one code per filter. [MQTT-3.8.4-1] [MQTT-3.8.4-2]
@@ -119,7 +137,9 @@ impl Machine<'_> {
         codes: &mut [u8],
         out: &mut Vec<u8>,
     ) {
-        let Cold::Live(live) = &mut *self.cold else { return };
+        let Cold::Live(live) = &mut *self.cold else {
+            return;
+        };
         let how = live.connection.manner(self.hot.maximum_packet_size);
         if !how.version.is_v5() {
             // 3.1.1 knows one failure.
@@ -148,7 +168,9 @@ impl Machine<'_> {
             .iter()
             .map(|text| {
                 let target = target::resolve_filter(text, rules).ok()?;
-                let gone = live.session.forget(target.channel, target.filter, target.share);
+                let gone = live
+                    .session
+                    .forget(target.channel, target.filter, target.share);
                 gone.then(|| Removed {
                     channel: target.channel,
                     filter: target.filter.into(),
@@ -156,7 +178,10 @@ impl Machine<'_> {
                 })
             })
             .collect();
-        Step::Unsubscribe(UnsubscribeRequest { packet_id: unsubscribe.packet_id, filters })
+        Step::Unsubscribe(UnsubscribeRequest {
+            packet_id: unsubscribe.packet_id,
+            filters,
+        })
     }
 
     /// The answer to [`Step::Unsubscribe`]: whether each filter was there.
@@ -167,7 +192,9 @@ impl Machine<'_> {
         existed: impl Iterator<Item = bool>,
         out: &mut Vec<u8>,
     ) {
-        let Cold::Live(live) = &mut *self.cold else { return };
+        let Cold::Live(live) = &mut *self.cold else {
+            return;
+        };
         let how = live.connection.manner(self.hot.maximum_packet_size);
         let code = |existed: bool| {
             let code = if existed {

@@ -13,7 +13,10 @@ use crate::rules::Rules;
 #[derive(Debug)]
 pub(crate) enum Target<'t> {
     /// A place that messages are routed to.
-    Place { address: Address, spelling: Spelling<'t> },
+    Place {
+        address: Address,
+        spelling: Spelling<'t>,
+    },
     /// A sign of life of a client of this domain; `None` for a domain nobody knows.
     Health(Option<DomainIndex>),
 }
@@ -24,7 +27,10 @@ pub(crate) enum Spelling<'t> {
     /// As it is routed.
     Canonical(&'t str),
     /// By routes or with a leading slash: the canonical prefix takes the place of the written one.
-    Other { prefix: Arc<str>, subtopic: Option<&'t str> },
+    Other {
+        prefix: Arc<str>,
+        subtopic: Option<&'t str>,
+    },
 }
 
 /// Why a topic leads nowhere.
@@ -52,14 +58,28 @@ pub(crate) fn resolve<'t>(topic: &'t str, rules: &Rules<'_>) -> Result<Target<'t
             if parts.canonical {
                 let behind = usize::from(parts.subtopic.is_some());
                 let subtopic_at = (parts.prefix_len + behind) as u16;
-                let address = Address { channel, wild: None, subtopic_at };
-                return Ok(Target::Place { address, spelling: Spelling::Canonical(topic) });
+                let address = Address {
+                    channel,
+                    wild: None,
+                    subtopic_at,
+                };
+                return Ok(Target::Place {
+                    address,
+                    spelling: Spelling::Canonical(topic),
+                });
             }
             let prefix = rules.directory.prefix(channel).ok_or(Unroutable::Unknown)?;
             let behind = usize::from(parts.subtopic.is_some());
             let subtopic_at = (prefix.len() + behind) as u16;
-            let address = Address { channel, wild: None, subtopic_at };
-            let spelling = Spelling::Other { prefix, subtopic: parts.subtopic };
+            let address = Address {
+                channel,
+                wild: None,
+                subtopic_at,
+            };
+            let spelling = Spelling::Other {
+                prefix,
+                subtopic: parts.subtopic,
+            };
             Ok(Target::Place { address, spelling })
         }
         ParsedTopic::Health { domain } => {
@@ -69,9 +89,15 @@ pub(crate) fn resolve<'t>(topic: &'t str, rules: &Rules<'_>) -> Result<Target<'t
         ParsedTopic::Sys(_) => Err(Unroutable::Forbidden),
         ParsedTopic::Open(topic) => {
             let open = rules.listener.open.ok_or(Unroutable::OutsideGrammar)?;
-            let address =
-                Address { channel: open.of_topic(topic), wild: Some(open.wild()), subtopic_at: 0 };
-            Ok(Target::Place { address, spelling: Spelling::Canonical(topic) })
+            let address = Address {
+                channel: open.of_topic(topic),
+                wild: Some(open.wild()),
+                subtopic_at: 0,
+            };
+            Ok(Target::Place {
+                address,
+                spelling: Spelling::Canonical(topic),
+            })
         }
     }
 }
@@ -102,15 +128,28 @@ pub(crate) fn resolve_filter<'t>(
                 .ok_or(Unroutable::Unknown)?;
             let inner = inner_filter(text, share);
             let prefix = (!parts.canonical).then(|| &inner[..parts.prefix_len]);
-            Ok(FilterTarget { channel, filter: parts.subtopic.unwrap_or(""), share, prefix })
+            Ok(FilterTarget {
+                channel,
+                filter: parts.subtopic.unwrap_or(""),
+                share,
+                prefix,
+            })
         }
         ParsedTopic::Health { .. } => Err(Unroutable::Forbidden),
-        ParsedTopic::Sys(filter) => {
-            Ok(FilterTarget { channel: ChannelIndex::SYS, filter, share, prefix: None })
-        }
+        ParsedTopic::Sys(filter) => Ok(FilterTarget {
+            channel: ChannelIndex::SYS,
+            filter,
+            share,
+            prefix: None,
+        }),
         ParsedTopic::Open(filter) => {
             let open = rules.listener.open.ok_or(Unroutable::OutsideGrammar)?;
-            Ok(FilterTarget { channel: open.of_filter(filter), filter, share, prefix: None })
+            Ok(FilterTarget {
+                channel: open.of_filter(filter),
+                filter,
+                share,
+                prefix: None,
+            })
         }
     }
 }
