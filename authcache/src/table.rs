@@ -368,6 +368,8 @@ mod loom_tests {
             let reader = {
                 let table = Arc::clone(&table);
                 thread::spawn(move || {
+                    // A value seen before its key would seem to belong to key 0.
+                    assert_eq!(table.get([0]), None);
                     assert!(matches!(table.get([1]), None | Some(11)));
                     assert!(matches!(table.get([2]), None | Some(22)));
                 })

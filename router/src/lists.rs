@@ -13,6 +13,12 @@
 //!
 //! Blocks come from chunks of 16 KiB per size; removal of a channel gives its block back.
 
+mod blocks;
+mod positions;
+
+use blocks::Blocks;
+use positions::Positions;
+
 use crate::entry::{Entry, SlotId};
 use crate::heads::Heads;
 use authcache::ChannelIndex;
@@ -20,8 +26,6 @@ use authcache::ChannelIndex;
 /// Entries of the smallest and the largest block, as powers of two.
 const SMALLEST: u32 = 2;
 const LARGEST: u32 = 8;
-/// Entries of a chunk of blocks.
-const CHUNK: u32 = 12;
 /// A vector with this many entries or fewer becomes a block again.
 const WIDE_MIN: usize = 160;
 
@@ -102,13 +106,6 @@ impl Head {
     }
 }
 
-#[derive(Default)]
-struct Blocks {
-    chunks: Vec<Box<[Entry]>>,
-    free: Vec<u32>,
-    next: u32,
-}
-
 /// More than 256 entries.
 #[derive(Default)]
 struct Wide {
@@ -119,10 +116,6 @@ struct Wide {
     bare: u32,
     positions: Positions,
 }
-
-/// Where each slot stands in a wide list: open addressing, 4 bytes a place, 3/8 to 3/4 full.
-#[derive(Default)]
-struct Positions(Vec<u32>);
 
 /// The entries of a list, to be rearranged.
 struct Arrangement<'a> {
@@ -276,11 +269,7 @@ impl Lists {
 
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
-        let blocks: usize = self
-            .blocks
-            .iter()
-            .map(|blocks| blocks.chunks.len() * (4 << CHUNK))
-            .sum();
+        let blocks: usize = self.blocks.iter().map(Blocks::bytes).sum();
         let wide: usize = self
             .wide
             .iter()
@@ -554,119 +543,6 @@ impl Wide {
     fn count(&mut self, entry: Entry, step: impl Fn(u32, u32) -> u32) {
         self.filtered = step(self.filtered, u32::from(entry.filtered()));
         self.bare = step(self.bare, u32::from(entry.bare()));
-    }
-}
-
-impl Positions {
-    const VACANT: u32 = u32::MAX;
-
-    fn find(&self, entries: &[Entry], slot: SlotId) -> Option<usize> {
-        let mut place = self.start(slot);
-        while self.0[place] != Self::VACANT {
-            let at = self.0[place] as usize;
-            if entries[at].slot() == slot {
-                return Some(at);
-            }
-            place = self.after(place);
-        }
-        None
-    }
-
-    /// The place that holds position `at`, which is there.
-    fn place(&self, entries: &[Entry], at: usize) -> usize {
-        let mut place = self.start(entries[at].slot());
-        while self.0[place] as usize != at {
-            place = self.after(place);
-        }
-        place
-    }
-
-    /// Notes the entry at `at`, which was just added.
-    fn insert(&mut self, entries: &[Entry], at: usize) {
-        if entries.len() * 4 > self.0.len() * 3 {
-            self.rebuild(entries, entries.len() * 2);
-        } else {
-            self.note(entries[at].slot(), at);
-        }
-    }
-
-    /// Forgets the entry at `at` and closes the gap.
-    fn remove(&mut self, entries: &[Entry], at: usize) {
-        let mut gap = self.place(entries, at);
-        let mut place = gap;
-        let mask = self.0.len() - 1;
-        loop {
-            place = self.after(place);
-            let at = self.0[place];
-            if at == Self::VACANT {
-                break;
-            }
-            let start = self.start(entries[at as usize].slot());
-            if place.wrapping_sub(start) & mask >= place.wrapping_sub(gap) & mask {
-                self.0[gap] = at;
-                gap = place;
-            }
-        }
-        self.0[gap] = Self::VACANT;
-    }
-
-    fn rebuild(&mut self, entries: &[Entry], room: usize) {
-        self.0 = vec![Self::VACANT; (room * 4 / 3 + 1).next_power_of_two() / 2];
-        if entries.len() * 4 > self.0.len() * 3 {
-            self.0 = vec![Self::VACANT; self.0.len() * 2];
-        }
-        for (at, entry) in entries.iter().enumerate() {
-            self.note(entry.slot(), at);
-        }
-    }
-
-    fn note(&mut self, slot: SlotId, at: usize) {
-        let mut place = self.start(slot);
-        while self.0[place] != Self::VACANT {
-            place = self.after(place);
-        }
-        self.0[place] = at as u32;
-    }
-
-    /// Slots are our own dense numbers: a plain mix spreads them.
-    fn start(&self, slot: SlotId) -> usize {
-        let mixed = u64::from(slot.get()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize & (self.0.len() - 1)
-    }
-
-    fn after(&self, place: usize) -> usize {
-        (place + 1) & (self.0.len() - 1)
-    }
-}
-
-impl Blocks {
-    fn take(&mut self, size: u32) -> u32 {
-        if let Some(block) = self.free.pop() {
-            return block;
-        }
-        if self.next as usize >> (CHUNK - size) == self.chunks.len() {
-            self.chunks.push(vec![Entry::default(); 1 << CHUNK].into());
-        }
-        self.next += 1;
-        self.next - 1
-    }
-
-    fn get(&self, size: u32, block: u32) -> &[Entry] {
-        let (chunk, from) = Self::place(size, block);
-        &self.chunks[chunk][from..from + (1 << size)]
-    }
-
-    fn get_mut(&mut self, size: u32, block: u32) -> &mut [Entry] {
-        let (chunk, from) = Self::place(size, block);
-        &mut self.chunks[chunk][from..from + (1 << size)]
-    }
-
-    const fn place(size: u32, block: u32) -> (usize, usize) {
-        let per_chunk = CHUNK - size;
-        (
-            block as usize >> per_chunk,
-            (block as usize & ((1 << per_chunk) - 1)) << size,
-        )
     }
 }
 
