@@ -31,10 +31,10 @@ pub(crate) async fn drive<W: 'static>(
     let ended = loop {
         output.clear();
         link.output(&mut output);
-        if !output.is_empty() {
-            if let Err(error) = writer.write_all(&output).await {
-                break Err(error);
-            }
+        if !output.is_empty()
+            && let Err(error) = writer.write_all(&output).await
+        {
+            break Err(error);
         }
         serving.send_if_modified(|known| {
             let changed = *known != link.is_serving();
@@ -57,7 +57,7 @@ pub(crate) async fn drive<W: 'static>(
                 }
                 Err(error) => break Err(error),
             },
-            () = from_shards.notified() => link.from_shards(moment(), moment_us()),
+            () = from_shards.notified() => link.take_requests(moment(), moment_us()),
             () = tokio::time::sleep(wait) => link.tick(moment()),
         }
     };

@@ -127,7 +127,7 @@ impl<W: 'static> Link<W> {
     }
 
     /// Questions and fences of the shards.
-    pub(crate) fn from_shards(&mut self, now: Now, now_us: u64) {
+    pub(crate) fn take_requests(&mut self, now: Now, now_us: u64) {
         for request in self.shared.control.take() {
             match request {
                 ToControl::Identify {

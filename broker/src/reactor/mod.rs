@@ -103,7 +103,7 @@ impl Reactor {
             listeners,
             listening: false,
             paused_until: None,
-            reserve: rustix::io::dup(&std::io::stderr()).ok(),
+            reserve: rustix::io::dup(std::io::stderr()).ok(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS_MAX),
             start,
@@ -261,7 +261,7 @@ impl Reactor {
                     // (Threats T-EXH-7.)
                     self.reserve = None;
                     let _ = listener.accept();
-                    self.reserve = rustix::io::dup(&std::io::stderr()).ok();
+                    self.reserve = rustix::io::dup(std::io::stderr()).ok();
                     tracing::warn!("no descriptor left for a new connection; raise the limit");
                     self.pause();
                     return false;

@@ -4,6 +4,12 @@
 //! clock nor a socket is reached from here: the moment is an argument, bytes come in through
 //! [`Shard::input`] and leave through [`Wires`].
 
+#![expect(
+    clippy::box_collection,
+    clippy::vec_box,
+    reason = "a slot holds 8 bytes for a buffer that is seldom there, and the pool keeps the boxes"
+)]
+
 pub(crate) mod backlog;
 pub(crate) mod env;
 pub(crate) mod inbox;
