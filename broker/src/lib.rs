@@ -1,1 +1,22 @@
-//! Shards, reactor, listeners: the only crate with data-path sockets.
+//! The broker: shards, each with its own reactor, joined by inboxes and by control's feed.
+//!
+//! A [`Broker`] is started with a checked [`Config`] and a pipe to the control side. It knows
+//! nothing of databases or HTTP: who a client is and what it may do comes over the feed. The rules
+//! of the protocols are in `session`, this crate carries bytes to them and out again.
+//!
+//! Three types to know: [`Config`], [`Broker`], and inside `shard::Shard`, the value that reactor
+//! and simulator drive.
+//!
+//! May depend on `session`, `router`, `authcache`, `codec`; never on `control-api` or sqlx.
+
+mod config;
+mod control;
+mod link;
+mod metrics;
+mod reactor;
+mod shard;
+mod start;
+mod sys;
+
+pub use config::{Config, Limits, Listener, QueuePolicy};
+pub use start::{Broker, StartError, start};

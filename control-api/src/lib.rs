@@ -1,1 +1,301 @@
-//! Provisioning: database, HTTP listener, feed.
+//! Provisioning: who exists, what they may do, and how brokers hear of it.
+//!
+//! [`Control`] opens a data directory and serves four sides: the [`Provision`] operations, the feed
+//! for brokers, an HTTP listener and the operator socket. All of them go through one database; every
+//! change is a numbered revision that brokers apply in order.
+//!
+//! It is deliberately not a broker: it knows no shard, no slot and no connection, and what it sees of
+//! brokers is [`authcache::feed`]. Besides that it depends on no crate of the workspace.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use control_api::{Config, Control, NewDomain};
+//!
+//! let (control, first_run) = Control::open(Config::new("turnpike-data")).await?;
+//! if let Some(first_run) = first_run {
+//!     println!("log in as {}", first_run.admin.username);
+//! }
+//! let new = NewDomain { route: "plant".into(), ..NewDomain::default() };
+//! let domain = control.provision().create_domain(new).await?;
+//! control.provision().disable_domain(&domain.route).await?;
+//! control.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod data_dir;
+mod feed;
+mod first_run;
+mod http;
+mod identify;
+mod metrics;
+mod model;
+mod name;
+mod outbox;
+mod password;
+mod provision;
+mod recent;
+mod secret;
+mod snapshot;
+mod socket;
+mod store;
+mod throttle;
+mod token;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use authcache::EntityId;
+use authcache::feed::LeaseTerms;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use config::Config;
+pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
+pub use http::{Metrics, Ready};
+pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
+pub use name::Invalid;
+pub use provision::{
+    CONNECTIONS_MAX, ClientWithSecret, Conflict, Connections, Fault, NewChannel, NewClient,
+    NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,
+};
+pub use secret::Secret;
+pub use socket::{OperatorError, Refused, operator_request};
+pub use store::StoreError;
+
+use clock::Clock;
+use data_dir::DataDir;
+use feed::Feed;
+use identify::Identifier;
+use outbox::Outbox;
+use password::Passwords;
+use secret::Pepper;
+use store::Store;
+use token::{TokenError, Tokens};
+
+/// Name of the operator socket in the data directory.
+pub const SOCKET: &str = "control.sock";
+
+/// Why control could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The data directory cannot be made or locked.
+    #[error("data directory {} cannot be used: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process has the data directory.
+    #[error(
+        "data directory {} is in use by {}; stop that one, or choose another directory with --data-dir",
+        path.display(), process.map_or("another process".to_owned(), |id| format!("process {id}"))
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The process that has it.
+        process: Option<u32>,
+    },
+    /// The key beside the database is missing or broken.
+    #[error(
+        "{} cannot be read: {source}; without the pepper that belongs to the database no secret can be checked: restore it from a backup",
+        path.display()
+    )]
+    Pepper {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database URL names a database that is not supported.
+    #[error("database {url:?} is not supported; expected \"sqlite:PATH\"")]
+    Database {
+        /// The URL, without what may be a password.
+        url: String,
+    },
+    /// The administrator's name is not valid.
+    #[error(transparent)]
+    Admin(#[from] Invalid),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A signing key does not open with the pepper.
+    #[error(
+        "the signing keys in the database do not open with the pepper; restore the pepper that belongs to the database from a backup"
+    )]
+    SigningKeys,
+    /// Passwords could not be hashed.
+    #[error("passwords cannot be hashed")]
+    Passwords,
+}
+
+/// Control of one installation. Cheap to clone; the data directory is given back when the last clone
+/// and everything served through it are gone.
+#[derive(Clone)]
+pub struct Control(Arc<Inner>);
+
+struct Inner {
+    provision: Provision,
+    feed: Feed,
+    store: Store,
+    identifier: Identifier,
+    node: EntityId,
+    incarnation: u64,
+    open_domain: Option<EntityId>,
+    socket: PathBuf,
+    stopping: watch::Sender<bool>,
+    outbox: JoinHandle<()>,
+    _data_dir: DataDir,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.outbox.abort();
+    }
+}
+
+impl Control {
+    /// Opens the data directory, and makes what is missing. On the first start the second value holds
+    /// the logins that were made; they are shown nowhere else.
+    ///
+    /// # Errors
+    /// The directory is in use or cannot be made, or database or pepper are damaged.
+    pub async fn open(config: Config) -> Result<(Control, Option<FirstRun>), OpenError> {
+        let username = name::Username::parse(&config.admin_username)?;
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let database = database_path(&config, &data_dir)?;
+        let pepper_path = data_dir.file("pepper");
+        let pepper =
+            Pepper::open(&pepper_path, !database.exists()).map_err(|source| OpenError::Pepper {
+                path: pepper_path,
+                source,
+            })?;
+        let clock = Clock::start();
+        let store = Store::open(&database).await?;
+        let (node, incarnation) = store.start().await?;
+        let passwords = Passwords::new(clock)
+            .await
+            .map_err(|_| OpenError::Passwords)?;
+        let first_run =
+            first_run::ensure(&store, &pepper, &passwords, &username, config.demo).await?;
+        let open_domain = if config.open {
+            Some(first_run::ensure_open(&store).await?)
+        } else {
+            None
+        };
+        let tokens = Tokens::open(&store, &pepper)
+            .await
+            .map_err(|error| match error {
+                TokenError::Store(error) => OpenError::Store(error),
+                TokenError::Sealed | TokenError::Refused => OpenError::SigningKeys,
+            })?;
+        let (_, revision) = store.read_at().await?;
+        let identifier = Identifier::new(store.clone(), pepper, passwords, tokens, clock);
+        let feed = Feed::new(revision, clock, store.clone(), identifier.clone());
+        let outbox = Outbox::default();
+        let publishing = tokio::spawn(outbox.clone().run(store.clone(), feed.clone()));
+        let provision = Provision::new(store.clone(), feed.clone(), outbox, identifier.clone());
+        let control = Control(Arc::new(Inner {
+            provision,
+            feed,
+            store,
+            identifier,
+            node,
+            incarnation,
+            open_domain,
+            socket: data_dir.file(SOCKET),
+            stopping: watch::Sender::new(false),
+            outbox: publishing,
+            _data_dir: data_dir,
+        }));
+        Ok((control, first_run))
+    }
+
+    /// The operations.
+    #[must_use]
+    pub fn provision(&self) -> &Provision {
+        &self.0.provision
+    }
+
+    /// Id of this installation's node, made at the first start.
+    #[must_use]
+    pub fn node(&self) -> EntityId {
+        self.0.node
+    }
+
+    /// Number of this start, from 1.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.0.incarnation
+    }
+
+    /// Domain of the open namespace, if it was asked for.
+    #[must_use]
+    pub fn open_domain(&self) -> Option<EntityId> {
+        self.0.open_domain
+    }
+
+    /// Where [`serve_socket`](Self::serve_socket) listens.
+    #[must_use]
+    pub fn socket_path(&self) -> &Path {
+        &self.0.socket
+    }
+
+    /// Serves the broker of this process until the pipe ends. Its lease is the pipe's life.
+    ///
+    /// # Errors
+    /// The pipe failed, or carried what no follower says.
+    pub async fn serve_feed<P: AsyncRead + AsyncWrite>(&self, pipe: P) -> io::Result<()> {
+        self.0.feed.serve(pipe, LeaseTerms::Pipe).await
+    }
+
+    /// Serves a broker elsewhere until the pipe ends. Its lease is timed.
+    ///
+    /// # Errors
+    /// The pipe failed, or carried what no follower says.
+    pub async fn serve_remote_feed<P: AsyncRead + AsyncWrite>(&self, pipe: P) -> io::Result<()> {
+        self.0.feed.serve(pipe, LeaseTerms::Timed).await
+    }
+
+    /// Stops what is served, lets requests in progress finish, and closes the database.
+    pub async fn close(&self) {
+        self.0.stopping.send_replace(true);
+        self.0.outbox.abort();
+        self.0.store.close().await;
+    }
+
+    /// Resolves once [`close`](Self::close) is called.
+    async fn stopped(&self) {
+        let mut stopping = self.0.stopping.subscribe();
+        // An error means that the sender is gone, which holds us up no longer either.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+fn database_path(config: &Config, data_dir: &DataDir) -> Result<PathBuf, OpenError> {
+    let Some(url) = &config.database_url else {
+        return Ok(data_dir.file("control.db"));
+    };
+    match url.strip_prefix("sqlite:") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path.trim_start_matches("//"))),
+        _ => {
+            // Whatever follows the scheme may hold a password.
+            let scheme = url.split(':').next().unwrap_or_default();
+            Err(OpenError::Database {
+                url: format!("{}:…", name::excerpt(scheme)),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,36 @@
-//! The protocol machines, without I/O.
+//! The protocol machines: what MQTT says a server does, as values without I/O.
+//!
+//! A [`Machine`] is a view on the state of one connection. It is fed bytes and answers with one
+//! [`Step`] at a time; what it has to tell its own peer it appends to an out-buffer. It never
+//! opens a socket, reads a clock, spawns or waits: time is an argument ([`Now`]), rights are
+//! asked of the gate in [`Rules`], and whatever has to be fetched is a step.
+//!
+//! Three types to know: [`Machine`] (`step`, and the answers to its steps), [`Session`] (what
+//! survives a connection) and [`Message`] (what outlives a turn).
+//!
+//! May depend on `codec`, `router` and `authcache`; never on tokio, sockets or clocks.
+
+mod hot;
+mod limits;
+mod message;
+mod mqtt;
+mod now;
+mod out;
+mod rules;
+mod session;
+mod step;
+
+pub use hot::Hot;
+pub use limits::{Limits, QueuePolicy};
+pub use message::{Address, Message, MessageParts, Origin, Publication, Run};
+pub use mqtt::connect::{Attached, IdentifyOutcome, Pending, Refusal};
+pub use mqtt::machine::{Cold, Departure, Live, Machine, Parked};
+pub use mqtt::outgoing::{Delivered, DropReason, Outgoing, Receiving, SharedOrigin};
+pub use now::Now;
+pub use out::{OutBuffer, Span};
+pub use rules::{IdSource, ListenerRules, Rules};
+pub use session::{Session, SessionKey, SubscriptionRecord, Will};
+pub use step::{
+    FilterRequest, Granted, Identify, Receipt, Refused, Removed, RightsQuestion, Step,
+    SubscribeRequest, UnsubscribeRequest,
+};

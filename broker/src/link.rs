@@ -1,0 +1,381 @@
+//! The broker's end of control: questions out, changes in, each change fenced before it counts.
+//!
+//! A value without I/O: bytes of the feed go in and out, posts go to the shards' inboxes. The task
+//! in `control` drives it over a pipe, the simulator over a virtual one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use authcache::feed::{
+    Answer, Credentials, FeedError, Follower, FollowerEvent, LEASE_UNLIMITED, Question, Refusal,
+};
+use authcache::{EntityId, Identity, Notice, Right, Writer};
+use router::ShardId;
+use session::{Identify, IdentifyOutcome, ListenerRules, Now, RightsQuestion};
+
+use crate::metrics::ControlCounters;
+use crate::shard::inbox::Post;
+use crate::shard::open_username;
+use crate::shard::shared::{Shared, ToControl};
+use crate::shard::wires::Token;
+
+/// What the link knows of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkListener {
+    /// Id or route of the domain whose open channel takes topics outside the grammar.
+    pub(crate) open: Option<String>,
+    /// Whether clients that nobody knows are let in there.
+    pub(crate) anonymous: bool,
+}
+
+/// A question that control has not answered yet.
+#[derive(Debug)]
+enum Asked {
+    Identity { shard: ShardId, token: Token, remembered_as: Option<(String, Vec<u8>)> },
+    Right { shard: ShardId, token: Token, question: RightsQuestion },
+}
+
+/// Two rounds over all shards: in the first every shard posts what it judged before, in the
+/// second every shard has drained and sent it.
+#[derive(Debug)]
+struct Fence {
+    revision: u64,
+    round: u64,
+    missing: usize,
+    second: bool,
+    began_us: u64,
+}
+
+/// Follower, writer and fence of one broker.
+pub(crate) struct Link<W> {
+    shared: Arc<Shared<W>>,
+    counters: Arc<ControlCounters>,
+    writer: Writer,
+    follower: Follower,
+    listeners: Vec<LinkListener>,
+    asked: HashMap<u64, Asked>,
+    fence: Option<Fence>,
+    next_round: u64,
+    /// Highest revision that is in the tables.
+    applied: u64,
+    /// Highest revision whose fence has passed.
+    fenced: u64,
+    /// A lease that holds once its revision is fenced.
+    lease: Option<(u64, u64)>,
+    serving: bool,
+}
+
+impl<W: 'static> Link<W> {
+    pub(crate) fn new(
+        shared: Arc<Shared<W>>,
+        counters: Arc<ControlCounters>,
+        writer: Writer,
+        node: EntityId,
+        incarnation: u64,
+        listeners: Vec<LinkListener>,
+    ) -> Link<W> {
+        Link {
+            shared,
+            counters,
+            writer,
+            follower: Follower::new(node, incarnation),
+            listeners,
+            asked: HashMap::new(),
+            fence: None,
+            next_round: 1,
+            applied: 0,
+            fenced: 0,
+            lease: None,
+            serving: false,
+        }
+    }
+
+    /// A pipe to control is there.
+    pub(crate) fn connected(&mut self, now: Now) {
+        self.follower.connected(self.writer.held(), now.as_millis());
+    }
+
+    /// The pipe is gone, and with it a lease without end.
+    pub(crate) fn disconnected(&mut self) {
+        self.follower.disconnected();
+        if self.shared.cache.lease().until() == Some(u64::MAX) {
+            self.shared.cache.lease().end();
+        }
+    }
+
+    /// Bytes from control.
+    ///
+    /// # Errors
+    ///
+    /// When they are no feed: the pipe has to be closed.
+    pub(crate) fn input(&mut self, bytes: &[u8], now: Now, now_us: u64) -> Result<(), FeedError> {
+        self.follower.input(bytes)?;
+        while let Some(event) = self.follower.poll() {
+            self.event(event, now);
+        }
+        self.start_fence(now_us);
+        Ok(())
+    }
+
+    /// Questions and fences of the shards.
+    pub(crate) fn from_shards(&mut self, now: Now, now_us: u64) {
+        for request in self.shared.control.take() {
+            match request {
+                ToControl::Identify { shard, token, listener, peer, what } => {
+                    self.identify(shard, token, listener, peer, what);
+                }
+                ToControl::Rights { shard, token, question } => {
+                    self.ask_right(shard, token, question);
+                }
+                ToControl::Fenced { round } => self.fenced(round, now, now_us),
+            }
+        }
+        self.start_fence(now_us);
+        while let Some(event) = self.follower.poll() {
+            self.event(event, now);
+        }
+    }
+
+    /// Time passes: the lease is renewed.
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.follower.tick(now.as_millis());
+        let valid = self.shared.cache.lease().valid(now.as_millis());
+        self.counters.lease.store(u64::from(valid), Ordering::Relaxed);
+    }
+
+    /// When time has to pass next.
+    pub(crate) fn next_timeout(&self) -> Option<Now> {
+        self.follower.next_timeout().map(Now::from_millis)
+    }
+
+    /// Takes the bytes for control.
+    pub(crate) fn output(&mut self, out: &mut Vec<u8>) {
+        self.follower.output(out);
+    }
+
+    /// Whether clients are served.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    fn event(&mut self, event: FollowerEvent, now: Now) {
+        match event {
+            FollowerEvent::Snapshot { revision, changes, identities } => {
+                let notices = self.writer.load(&changes, &identities);
+                self.told(revision, notices);
+            }
+            FollowerEvent::Delta { revision, changes } => {
+                let notices =
+                    changes.iter().flat_map(|change| self.writer.apply(change)).collect();
+                self.told(revision, notices);
+            }
+            FollowerEvent::Answer { number, answer } => self.answered(number, answer, now),
+            FollowerEvent::Lease { until_ms, revision } => {
+                self.lease = Some((until_ms, revision));
+                self.grant_lease();
+            }
+            FollowerEvent::Gap { .. } => self.follower.rejoin(self.writer.held()),
+        }
+    }
+
+    /// The tables hold a revision: shards hear of it before the fence that follows.
+    fn told(&mut self, revision: u64, notices: Vec<Notice>) {
+        for notice in notices {
+            self.shared.post_all(|| Post::Notice(notice));
+        }
+        self.applied = revision;
+        self.counters.revision.store(revision, Ordering::Relaxed);
+    }
+
+    fn start_fence(&mut self, now_us: u64) {
+        if self.fence.is_some() || self.applied == self.fenced && self.serving {
+            return;
+        }
+        if self.applied == 0 {
+            return;
+        }
+        let round = self.next_round;
+        self.next_round += 1;
+        self.fence = Some(Fence {
+            revision: self.applied,
+            round,
+            missing: self.shared.shards(),
+            second: false,
+            began_us: now_us,
+        });
+        self.shared.post_all(|| Post::Fence(round));
+    }
+
+    fn fenced(&mut self, round: u64, now: Now, now_us: u64) {
+        let Some(fence) = &mut self.fence else { return };
+        if fence.round != round {
+            return;
+        }
+        fence.missing -= 1;
+        if fence.missing > 0 {
+            return;
+        }
+        if !fence.second {
+            fence.second = true;
+            fence.round = self.next_round;
+            fence.missing = self.shared.shards();
+            self.next_round += 1;
+            let round = fence.round;
+            self.shared.post_all(|| Post::Fence(round));
+            return;
+        }
+        let (revision, began_us) = (fence.revision, fence.began_us);
+        self.fence = None;
+        self.fenced = revision;
+        self.writer.fence_passed();
+        self.follower.applied(revision);
+        self.counters.fences.record(now_us.saturating_sub(began_us));
+        self.grant_lease();
+        if !self.serving {
+            self.serve(now);
+        }
+    }
+
+    fn grant_lease(&mut self) {
+        let Some((until_ms, revision)) = self.lease else { return };
+        if revision > self.fenced {
+            return;
+        }
+        let lease = self.shared.cache.lease();
+        if until_ms == LEASE_UNLIMITED {
+            lease.unlimited();
+        } else {
+            lease.renew(until_ms);
+        }
+        self.counters.lease.store(1, Ordering::Relaxed);
+    }
+
+    /// Control's state is in force on all shards: clients may come.
+    fn serve(&mut self, _now: Now) {
+        self.serving = true;
+        let directory = self.shared.cache.directory();
+        let rules: Vec<ListenerRules> = self
+            .listeners
+            .iter()
+            .map(|listener| ListenerRules {
+                open: listener
+                    .open
+                    .as_deref()
+                    .and_then(|name| directory.domain_by_name(name))
+                    .and_then(|domain| directory.open_channel(domain)),
+            })
+            .collect();
+        self.shared.post_all(|| Post::Serve(rules.clone()));
+    }
+
+    fn identify(
+        &mut self,
+        shard: ShardId,
+        token: Token,
+        listener: u8,
+        peer: Option<std::net::IpAddr>,
+        what: Identify,
+    ) {
+        let rules = &self.listeners[usize::from(listener)];
+        let directory = self.shared.cache.directory();
+        let open = rules
+            .open
+            .as_deref()
+            .and_then(|name| directory.domain_by_name(name))
+            .and_then(|domain| directory.domain_id(domain));
+        let (question, remembered_as) = match what {
+            Identify::Token(token) => (Question::Token(token), None),
+            Identify::Password { username, password } => {
+                let remembered_as = match (&username, &password) {
+                    (Some(username), Some(password)) if open.is_some() => {
+                        Some((open_username(listener, username), password.clone()))
+                    }
+                    (Some(username), Some(password)) => Some((username.clone(), password.clone())),
+                    _ => None,
+                };
+                let credentials =
+                    Credentials { username, password, open, anonymous: rules.anonymous, peer };
+                (Question::Identify(credentials), remembered_as)
+            }
+        };
+        let number = self.follower.ask(question);
+        self.asked.insert(number, Asked::Identity { shard, token, remembered_as });
+    }
+
+    fn ask_right(&mut self, shard: ShardId, token: Token, question: RightsQuestion) {
+        let directory = self.shared.cache.directory();
+        let Some(channel) = directory.channel_id(question.channel) else {
+            let post = Post::RightsAnswered { token, question, answered: false };
+            return self.shared.inboxes[shard.index()].post_one(post);
+        };
+        let principal = directory.principal_id(question.principal);
+        let number = self.follower.ask(Question::Rights { principal, channel });
+        self.asked.insert(number, Asked::Right { shard, token, question });
+    }
+
+    fn answered(&mut self, number: u64, answer: Answer, now: Now) {
+        match self.asked.remove(&number) {
+            Some(Asked::Identity { shard, token, remembered_as }) => {
+                let outcome = match answer {
+                    Answer::Identity(identity, until) => {
+                        self.known(&identity, until, remembered_as, now)
+                    }
+                    Answer::Refused(refusal) => IdentifyOutcome::Refused(refusal_of(refusal)),
+                    Answer::Rights(_) => {
+                        IdentifyOutcome::Refused(session::Refusal::Unavailable)
+                    }
+                };
+                self.shared.inboxes[shard.index()].post_one(Post::Identified { token, outcome });
+            }
+            Some(Asked::Right { shard, token, question }) => {
+                let right = match answer {
+                    Answer::Rights(right) => Some(right),
+                    Answer::Refused(Refusal::Unavailable | Refusal::Throttled) => None,
+                    Answer::Refused(_) | Answer::Identity(..) => Some(Right::NONE),
+                };
+                if let Some(right) = right {
+                    self.writer.set_right(question.principal, question.channel, right);
+                }
+                let post = Post::RightsAnswered { token, question, answered: right.is_some() };
+                self.shared.inboxes[shard.index()].post_one(post);
+            }
+            None => {}
+        }
+    }
+
+    fn known(
+        &mut self,
+        identity: &Identity,
+        until_unix_s: Option<u64>,
+        remembered_as: Option<(String, Vec<u8>)>,
+        now: Now,
+    ) -> IdentifyOutcome {
+        let who = self.writer.hold(identity);
+        let until = until_unix_s.map(|until| {
+            let wall = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs());
+            now.plus_secs(u32::try_from(until.saturating_sub(wall)).unwrap_or(u32::MAX))
+        });
+        // A token is looked at again each time: it may have been revoked.
+        if let (None, Some((username, password))) = (until, remembered_as) {
+            self.shared.cache.credentials().remember(
+                Some(&username),
+                Some(&password),
+                who,
+                identity.credential,
+            );
+        }
+        IdentifyOutcome::Known(who, until)
+    }
+}
+
+fn refusal_of(refusal: Refusal) -> session::Refusal {
+    match refusal {
+        Refusal::BadCredentials => session::Refusal::BadCredentials,
+        Refusal::NotAuthorized => session::Refusal::NotAuthorized,
+        Refusal::Throttled => session::Refusal::Throttled,
+        Refusal::Unavailable => session::Refusal::Unavailable,
+    }
+}

@@ -1,0 +1,325 @@
+//! Counters of each shard, summed when Prometheus asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use codec::mqtt::QoS;
+use session::{DropReason, Refused};
+
+/// A word that one shard writes and anybody reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning shard may call it, so no read-modify-write is needed.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Subtracts from a gauge; as [`Counter::add`].
+    pub(crate) fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of the duration histograms, in microseconds.
+pub(crate) const BUCKETS_US: [u64; 10] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000];
+
+/// A histogram of durations with fixed buckets; the last one is unbounded.
+#[derive(Debug, Default)]
+pub(crate) struct Durations {
+    buckets: [Counter; BUCKETS_US.len() + 1],
+    sum_us: Counter,
+}
+
+impl Durations {
+    pub(crate) fn record(&self, us: u64) {
+        let at = BUCKETS_US.iter().position(|bound| us <= *bound).unwrap_or(BUCKETS_US.len());
+        self.buckets[at].add(1);
+        self.sum_us.add(us);
+    }
+}
+
+/// Why a connection was closed or refused, for the `reason` label.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Closed {
+    Client,
+    Protocol,
+    ConnectTimeout,
+    AuthTimeout,
+    KeepAlive,
+    TakenOver,
+    Administrative,
+    CredentialsExpired,
+    WriteStall,
+    Refused,
+    Lost,
+    Shutdown,
+    Internal,
+}
+
+impl Closed {
+    const ALL: [(Closed, &'static str); 13] = [
+        (Closed::Client, "client"),
+        (Closed::Protocol, "protocol"),
+        (Closed::ConnectTimeout, "connect_timeout"),
+        (Closed::AuthTimeout, "auth_timeout"),
+        (Closed::KeepAlive, "keep_alive"),
+        (Closed::TakenOver, "taken_over"),
+        (Closed::Administrative, "administrative"),
+        (Closed::CredentialsExpired, "credentials_expired"),
+        (Closed::WriteStall, "write_stall"),
+        (Closed::Refused, "refused"),
+        (Closed::Lost, "lost"),
+        (Closed::Shutdown, "shutdown"),
+        (Closed::Internal, "internal"),
+    ];
+}
+
+const DROPS: [(DropReason, &str); 6] = [
+    (DropReason::Offline, "offline"),
+    (DropReason::SlowQos0, "slow_qos0"),
+    (DropReason::QueueFull, "queue_full"),
+    (DropReason::TooLarge, "too_large"),
+    (DropReason::Expired, "expired"),
+    (DropReason::Revoked, "revoked"),
+];
+
+const REFUSALS: [(Refused, &str); 3] =
+    [(Refused::Denied, "denied"), (Refused::Topic, "topic"), (Refused::Limit, "limit")];
+
+/// The counters of one shard. Labels are reasons and QoS, never names of clients or topics.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    pub(crate) connections: Counter,
+    pub(crate) sessions: Counter,
+    pub(crate) subscriptions: Counter,
+    pub(crate) retained: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) connected: Counter,
+    pub(crate) takeovers: Counter,
+    messages_in: [Counter; 3],
+    messages_out: [Counter; 3],
+    bytes_in: [Counter; 3],
+    bytes_out: [Counter; 3],
+    pub(crate) wire_bytes_in: Counter,
+    pub(crate) wire_bytes_out: Counter,
+    dropped: [Counter; DROPS.len()],
+    pub(crate) dropped_handover: Counter,
+    pub(crate) dropped_shared: Counter,
+    refused: [Counter; REFUSALS.len()],
+    pub(crate) subscribe_refused: Counter,
+    pub(crate) wills_dropped: Counter,
+    pub(crate) retained_refused: Counter,
+    pub(crate) health: Counter,
+    closed: [Counter; Closed::ALL.len()],
+    pub(crate) panics: Counter,
+    pub(crate) right_misses: Counter,
+    pub(crate) identified_from_memory: Counter,
+    pub(crate) identify_asked: Counter,
+    pub(crate) turns: Durations,
+}
+
+impl Counters {
+    #[inline]
+    pub(crate) fn message_in(&self, qos: QoS, count: u64, bytes: u64) {
+        self.messages_in[usize::from(qos.as_u8())].add(count);
+        self.bytes_in[usize::from(qos.as_u8())].add(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn message_out(&self, qos: QoS, count: u64, bytes: u64) {
+        self.messages_out[usize::from(qos.as_u8())].add(count);
+        self.bytes_out[usize::from(qos.as_u8())].add(bytes);
+    }
+
+    pub(crate) fn dropped(&self, reason: DropReason, count: u64) {
+        if let Some(at) = DROPS.iter().position(|(known, _)| *known == reason) {
+            self.dropped[at].add(count);
+        }
+    }
+
+    pub(crate) fn refused(&self, why: Refused, count: u64) {
+        if let Some(at) = REFUSALS.iter().position(|(known, _)| *known == why) {
+            self.refused[at].add(count);
+        }
+    }
+
+    pub(crate) fn closed(&self, why: Closed) {
+        if let Some(at) = Closed::ALL.iter().position(|(known, _)| *known == why) {
+            self.closed[at].add(1);
+        }
+    }
+
+    pub(crate) fn messages_in_total(&self) -> u64 {
+        self.messages_in.iter().map(Counter::get).sum()
+    }
+
+    pub(crate) fn messages_out_total(&self) -> u64 {
+        self.messages_out.iter().map(Counter::get).sum()
+    }
+
+    pub(crate) fn dropped_total(&self) -> u64 {
+        self.dropped.iter().map(Counter::get).sum::<u64>()
+            + self.dropped_handover.get()
+            + self.dropped_shared.get()
+    }
+}
+
+/// What control-side tasks measure.
+#[derive(Debug, Default)]
+pub(crate) struct ControlCounters {
+    pub(crate) fences: Durations,
+    pub(crate) revision: AtomicU64,
+    pub(crate) lease: AtomicU64,
+}
+
+/// Writes metrics in the Prometheus text format.
+pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready: bool) -> String {
+    let mut text = Text::default();
+    let sum = |of: &dyn Fn(&Counters) -> u64| shards.iter().map(|shard| of(shard)).sum::<u64>();
+
+    text.gauge("connections", "MQTT connections past CONNACK.", sum(&|s| s.connections.get()));
+    text.gauge("sessions", "Sessions, parked ones included.", sum(&|s| s.sessions.get()));
+    text.gauge(
+        "subscriptions",
+        "Subscriptions, those of parked sessions and dormant ones included.",
+        sum(&|s| s.subscriptions.get()),
+    );
+    text.gauge("retained_messages", "Retained messages.", sum(&|s| s.retained.get()));
+    text.gauge("ready", "1 while the broker serves clients.", u64::from(ready));
+    text.gauge(
+        "control_revision",
+        "Control's last revision that is in force.",
+        control.revision.load(Ordering::Relaxed),
+    );
+    text.gauge(
+        "control_lease_state",
+        "1 while the broker may trust its rights.",
+        control.lease.load(Ordering::Relaxed),
+    );
+
+    text.counter("connections_accepted", "Accepted connections.", sum(&|s| s.accepted.get()));
+    text.counter("connects", "CONNECT packets answered with 0x00.", sum(&|s| s.connected.get()));
+    text.counter("takeovers", "Sessions taken over.", sum(&|s| s.takeovers.get()));
+    text.by_qos("messages_received", "PUBLISH packets taken.", |qos| {
+        sum(&|s| s.messages_in[qos].get())
+    });
+    text.by_qos("messages_sent", "PUBLISH packets written to clients.", |qos| {
+        sum(&|s| s.messages_out[qos].get())
+    });
+    text.by_qos("message_received_bytes", "Bytes of PUBLISH packets taken.", |qos| {
+        sum(&|s| s.bytes_in[qos].get())
+    });
+    text.by_qos("message_sent_bytes", "Bytes of PUBLISH packets written.", |qos| {
+        sum(&|s| s.bytes_out[qos].get())
+    });
+    text.counter("wire_received_bytes", "Bytes read.", sum(&|s| s.wire_bytes_in.get()));
+    text.counter("wire_sent_bytes", "Bytes written.", sum(&|s| s.wire_bytes_out.get()));
+    text.head("messages_dropped", "counter", "Messages that did not reach a subscriber.");
+    for (at, (_, name)) in DROPS.iter().enumerate() {
+        text.row("messages_dropped_total", "reason", name, sum(&|s| s.dropped[at].get()));
+    }
+    let handover = sum(&|s| s.dropped_handover.get());
+    text.row("messages_dropped_total", "reason", "handover_full", handover);
+    let shared = sum(&|s| s.dropped_shared.get());
+    text.row("messages_dropped_total", "reason", "shared_without_member", shared);
+    text.head("publishes_refused", "counter", "PUBLISH packets whose content was not routed.");
+    for (at, (_, name)) in REFUSALS.iter().enumerate() {
+        text.row("publishes_refused_total", "reason", name, sum(&|s| s.refused[at].get()));
+    }
+    text.counter(
+        "subscriptions_refused",
+        "Topic Filters answered with a failure.",
+        sum(&|s| s.subscribe_refused.get()),
+    );
+    text.counter("wills_dropped", "Wills without a right.", sum(&|s| s.wills_dropped.get()));
+    text.counter(
+        "retained_refused",
+        "Messages not retained because of a limit.",
+        sum(&|s| s.retained_refused.get()),
+    );
+    text.counter("health_messages", "Messages on hc/<domain>.", sum(&|s| s.health.get()));
+    text.head("connections_closed", "counter", "Connections that ended.");
+    for (at, (_, name)) in Closed::ALL.iter().enumerate() {
+        text.row("connections_closed_total", "reason", name, sum(&|s| s.closed[at].get()));
+    }
+    text.counter("task_panics", "Faults of our own.", sum(&|s| s.panics.get()));
+    text.counter(
+        "right_questions",
+        "Rights of users asked of control.",
+        sum(&|s| s.right_misses.get()),
+    );
+    text.counter(
+        "credential_cache_hits",
+        "CONNECT packets identified from memory.",
+        sum(&|s| s.identified_from_memory.get()),
+    );
+    text.counter(
+        "credential_cache_misses",
+        "CONNECT packets identified by control.",
+        sum(&|s| s.identify_asked.get()),
+    );
+    let turns: Vec<&Durations> = shards.iter().map(|shard| &shard.turns).collect();
+    text.durations("turn_seconds", "Length of a shard's turn.", &turns);
+    text.durations(
+        "fence_seconds",
+        "From a revision's arrival to its two-round fence.",
+        &[&control.fences],
+    );
+    text.0
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        self.0 += &format!("# HELP turnpike_{name} {help}\n# TYPE turnpike_{name} {kind}\n");
+    }
+
+    fn row(&mut self, name: &str, label: &str, value: &str, n: u64) {
+        self.0 += &format!("turnpike_{name}{{{label}=\"{value}\"}} {n}\n");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, n: u64) {
+        self.head(name, "gauge", help);
+        self.0 += &format!("turnpike_{name} {n}\n");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, n: u64) {
+        self.head(name, "counter", help);
+        self.0 += &format!("turnpike_{name}_total {n}\n");
+    }
+
+    fn by_qos(&mut self, name: &str, help: &str, of: impl Fn(usize) -> u64) {
+        self.head(name, "counter", help);
+        for qos in 0..3 {
+            self.row(&format!("{name}_total"), "qos", &qos.to_string(), of(qos));
+        }
+    }
+
+    fn durations(&mut self, name: &str, help: &str, parts: &[&Durations]) {
+        self.head(name, "histogram", help);
+        let mut total = 0;
+        for at in 0..=BUCKETS_US.len() {
+            total += parts.iter().map(|part| part.buckets[at].get()).sum::<u64>();
+            let bound = match BUCKETS_US.get(at) {
+                Some(us) => format!("{}", *us as f64 / 1e6),
+                None => "+Inf".to_owned(),
+            };
+            self.row(&format!("{name}_bucket"), "le", &bound, total);
+        }
+        let sum_us: u64 = parts.iter().map(|part| part.sum_us.get()).sum();
+        self.0 += &format!("turnpike_{name}_sum {}\n", sum_us as f64 / 1e6);
+        self.0 += &format!("turnpike_{name}_count {total}\n");
+    }
+}

@@ -1,0 +1,94 @@
+//! Listening sockets: one per shard on the same port, so that the kernel spreads connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::reactor::admission::Admission;
+use crate::reactor::tcp::peer_of;
+
+/// One shard's end of a listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: Socket,
+    /// Which listener of the configuration.
+    pub(crate) number: u8,
+    admission: Arc<Admission>,
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Binds `shards` sockets to one address; the address with the port that was chosen for port 0.
+///
+/// # Errors
+///
+/// When the address cannot be bound, among others because another process has it.
+pub(crate) fn bind(
+    address: SocketAddr,
+    shards: usize,
+    number: u8,
+    admission: &Arc<Admission>,
+) -> io::Result<(SocketAddr, Vec<Listener>)> {
+    // Sockets that share a port would also share it with a second broker: a bind that does not
+    // share finds out whether somebody is there.
+    let probe = socket(address, false)?;
+    let bound = local(&probe)?;
+    drop(probe);
+    let mut listeners = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let socket = socket(bound, true)?;
+        socket.listen(BACKLOG)?;
+        listeners.push(Listener { socket, number, admission: Arc::clone(admission) });
+    }
+    Ok((bound, listeners))
+}
+
+fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn local(socket: &Socket) -> io::Result<SocketAddr> {
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the socket has no internet address"))
+}
+
+impl Listener {
+    /// The next connection that is let in; `None` when nobody waits.
+    pub(crate) fn accept(&self) -> rustix::io::Result<Option<OwnedFd>> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        loop {
+            let fd = match rustix::net::accept_with(&self.socket, flags) {
+                Ok(fd) => fd,
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,
+                Err(error) => return Err(error),
+            };
+            let admitted = peer_of(fd.as_fd())
+                .is_some_and(|peer| self.admission.admit(peer, fd.as_raw_fd(), Instant::now()));
+            if admitted {
+                // Batches are made by the turn; the kernel must not wait for more.
+                let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+                return Ok(Some(fd));
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

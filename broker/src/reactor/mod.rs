@@ -1,0 +1,269 @@
+//! A shard's thread: its own epoll, its listeners, and the turns it drives.
+
+pub(crate) mod admission;
+pub(crate) mod listener;
+pub(crate) mod tcp;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use session::Now;
+use tokio::io::unix::AsyncFd;
+
+use crate::reactor::listener::Listener;
+use crate::reactor::tcp::{TcpWire, TcpWires, token_of};
+use crate::shard::Shard;
+
+/// The descriptor that wakes a sleeping shard.
+#[derive(Debug)]
+pub(crate) struct Waker(OwnedFd);
+
+impl Waker {
+    /// # Errors
+    ///
+    /// When the process has no descriptor left.
+    pub(crate) fn new() -> io::Result<Waker> {
+        Ok(Waker(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
+    }
+
+    /// Wakes the shard; a full counter means that it is awake.
+    pub(crate) fn wake(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+}
+
+/// Event data of what is not a connection: the waker, then the listeners from here on.
+const WAKER: u64 = u64::MAX;
+const LISTENERS: u64 = 1 << 63;
+
+/// Events taken by one `epoll_wait`.
+const EVENTS_MAX: usize = 1024;
+
+/// Turns before other tasks of the thread get their turn.
+const TURNS_MAX: usize = 16;
+
+/// Bytes read from one connection in a turn.
+const READ_BYTES: usize = 64 << 10;
+
+/// Connections accepted from one listener in a turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// Milliseconds without accepting after the process ran out of descriptors.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+pub(crate) struct Reactor {
+    shard: Shard<TcpWires>,
+    epoll: Arc<OwnedFd>,
+    waker: Arc<Waker>,
+    listeners: Vec<Listener>,
+    listening: bool,
+    /// Accepting stopped until then, because there was no descriptor.
+    paused_until: Option<Now>,
+    /// Held back so that a waiting peer can be taken and closed when there is no other left.
+    reserve: Option<OwnedFd>,
+    buffer: Box<[u8]>,
+    events: Vec<epoll::Event>,
+    start: Instant,
+}
+
+impl Reactor {
+    /// # Errors
+    ///
+    /// When the waker cannot be registered.
+    pub(crate) fn new(
+        shard: Shard<TcpWires>,
+        epoll: Arc<OwnedFd>,
+        waker: Arc<Waker>,
+        listeners: Vec<Listener>,
+        start: Instant,
+    ) -> io::Result<Reactor> {
+        epoll::add(&epoll, &waker.0, epoll::EventData::new_u64(WAKER), epoll::EventFlags::IN)?;
+        Ok(Reactor {
+            shard,
+            epoll,
+            waker,
+            listeners,
+            listening: false,
+            paused_until: None,
+            reserve: rustix::io::dup(&std::io::stderr()).ok(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            events: Vec::with_capacity(EVENTS_MAX),
+            start,
+        })
+    }
+
+    /// Drives the shard until it has shut down.
+    ///
+    /// # Errors
+    ///
+    /// When epoll itself fails.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "it is unsound for sources that close their descriptor; an OwnedFd does not, \
+                      and its replacement needs an unsafe block"
+        )]
+        let ready = AsyncFd::new(self.epoll.try_clone()?)?;
+        loop {
+            let mut idle = false;
+            for _ in 0..TURNS_MAX {
+                idle = self.turn()? == 0 && !self.shard.is_busy();
+                if idle || self.shard.is_over() {
+                    break;
+                }
+            }
+            if self.shard.is_over() {
+                return Ok(());
+            }
+            if !idle || !self.shard.may_sleep() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let timeout = self.sleep_max();
+            // Dropping the readiness future loses nothing: readiness stays with the descriptor.
+            let guard = match timeout {
+                Some(timeout) => tokio::time::timeout(timeout, ready.readable()).await.ok(),
+                None => Some(ready.readable().await),
+            };
+            if let Some(guard) = guard {
+                guard?.clear_ready();
+            }
+            self.shard.awake();
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now::from_millis(self.start.elapsed().as_millis() as u64)
+    }
+
+    fn sleep_max(&self) -> Option<Duration> {
+        let next = match (self.shard.next_timeout(), self.paused_until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        // One millisecond more, so that the deadline lies behind when the shard wakes.
+        next.map(|at| Duration::from_millis(at.millis_since(self.now()) + 1))
+    }
+
+    /// One turn; how many events there were.
+    fn turn(&mut self) -> io::Result<usize> {
+        self.events.clear();
+        let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut events = std::mem::take(&mut self.events);
+        match epoll::wait(&*self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&none)) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let began = Instant::now();
+        let now = self.now();
+        self.shard.begin(now);
+        let serve = self.shard.may_serve();
+        for event in &events {
+            let data = event.data.u64();
+            if data == WAKER {
+                self.waker.clear();
+            } else if data & LISTENERS != 0 {
+                self.accept((data & !LISTENERS) as usize);
+            } else if serve {
+                self.connection(data, event.flags);
+            }
+        }
+        let count = events.len();
+        self.events = events;
+        self.shard.end();
+        self.listen_when_told()?;
+        if count > 0 {
+            self.shard.record_turn(began.elapsed().as_micros() as u64);
+        }
+        Ok(count)
+    }
+
+    fn connection(&mut self, data: u64, flags: epoll::EventFlags) {
+        let token = token_of(data);
+        if flags.contains(epoll::EventFlags::OUT) {
+            self.shard.writable(token);
+        }
+        if flags.intersects(
+            epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
+        ) {
+            let gone = flags.contains(epoll::EventFlags::ERR);
+            let Some(wire) = self.shard.readable(token) else {
+                if gone || flags.contains(epoll::EventFlags::HUP) {
+                    self.shard.lost(token);
+                }
+                return;
+            };
+            match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
+                Ok(0) => self.shard.lost(token),
+                Ok(taken) => self.shard.input(token, &self.buffer[..taken]),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(_) => self.shard.lost(token),
+            }
+        }
+    }
+
+    fn accept(&mut self, at: usize) {
+        let Some(listener) = self.listeners.get(at) else { return };
+        for _ in 0..ACCEPTS_MAX {
+            match listener.accept() {
+                Ok(Some(fd)) => {
+                    self.shard.accepted(TcpWire { fd }, listener.number);
+                }
+                Ok(None) => return,
+                Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
+                    // (Threats T-EXH-7.)
+                    self.reserve = None;
+                    let _ = listener.accept();
+                    self.reserve = rustix::io::dup(&std::io::stderr()).ok();
+                    tracing::warn!("no descriptor left for a new connection; raise the limit");
+                    self.pause();
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn pause(&mut self) {
+        for listener in &self.listeners {
+            let _ = epoll::delete(&self.epoll, listener.as_fd());
+        }
+        self.listening = false;
+        let now = self.now();
+        self.paused_until = Some(now.plus_millis(ACCEPT_PAUSE_MS));
+    }
+
+    /// Accepting begins when the shard serves, and again after a pause; it ends with shutdown.
+    fn listen_when_told(&mut self) -> io::Result<()> {
+        if self.paused_until.is_some_and(|until| until <= self.now()) {
+            self.paused_until = None;
+        }
+        let wanted = self.shard.accepts() && self.paused_until.is_none();
+        if wanted && !self.listening {
+            for (at, listener) in self.listeners.iter().enumerate() {
+                let data = epoll::EventData::new_u64(LISTENERS | at as u64);
+                epoll::add(&self.epoll, listener.as_fd(), data, epoll::EventFlags::IN)?;
+            }
+            self.listening = true;
+        }
+        if !self.shard.accepts() && self.listening {
+            self.listeners.clear();
+            self.listening = false;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor").field("epoll", &self.epoll.as_raw_fd()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,38 @@
+//! What a shard looks at and does not change while it routes.
+
+use std::sync::Arc;
+
+use authcache::Gate;
+use router::{ShardId, SlotId};
+use session::{IdSource, ListenerRules, Now, Origin, Rules};
+
+use crate::metrics::Counters;
+use crate::shard::shared::Shared;
+
+/// The surroundings of one shard during one turn.
+pub(crate) struct Env<W> {
+    pub(crate) id: ShardId,
+    pub(crate) shared: Arc<Shared<W>>,
+    pub(crate) gate: Gate,
+    pub(crate) listeners: Vec<ListenerRules>,
+    pub(crate) ids: IdSource,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) now: Now,
+}
+
+impl<W> Env<W> {
+    /// The rules for the machine in `slot`.
+    #[inline]
+    pub(crate) fn rules(&self, slot: SlotId, listener: u8) -> Rules<'_> {
+        Rules {
+            gate: &self.gate,
+            directory: self.shared.cache.directory(),
+            limits: &self.shared.limits,
+            // Listeners are numbered by the broker itself, from 0.
+            listener: &self.listeners[usize::from(listener)],
+            now: self.now,
+            origin: Origin { shard: self.id, slot: Some(slot) },
+            ids: &self.ids,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What shards and the control side tell a shard.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use authcache::{ChannelIndex, Notice, PrincipalIndex};
+use codec::mqtt::QoS;
+use parking_lot::Mutex;
+use router::{Group, ShardId};
+use session::{Address, IdentifyOutcome, Message, Origin, Pending, RightsQuestion, Run};
+
+use crate::shard::wires::Token;
+
+/// One thing to do for another shard.
+pub(crate) enum Post<W> {
+    /// QoS 0 frames for the subscribers of this shard.
+    Run(PostedRun),
+    /// A message for the subscribers of this shard.
+    Message(Arc<Message>),
+    /// A message for one member of a shared group; `passed` once already by another shard.
+    Shared { group: Arc<Group>, message: Arc<Message>, passed: bool },
+    /// A retained message for this shard's store; an empty payload removes.
+    Retain(Arc<Message>),
+    /// Which retained messages match?
+    RetainedAsk(Box<RetainedAsk>),
+    /// Retained messages for a new subscription.
+    RetainedGive(Box<RetainedGive>),
+    /// A connection whose session is at home here.
+    Arrival(Box<Arrival<W>>),
+    /// Control's answer to a question about a connection.
+    Identified { token: Token, outcome: IdentifyOutcome },
+    /// A right was asked for and is in the table now, or control could not be asked.
+    RightsAnswered { token: Token, question: RightsQuestion, answered: bool },
+    /// Control changed something.
+    Notice(Notice),
+    /// Acknowledge at the end of the turn.
+    Fence(u64),
+    /// Control's state is known: accept clients by these rules.
+    Serve(Vec<session::ListenerRules>),
+    /// Say goodbye to every client and close.
+    Shutdown,
+}
+
+/// A run whose frames lie in the batch that carries it.
+pub(crate) struct PostedRun {
+    pub(crate) address: Address,
+    pub(crate) topic: Range<usize>,
+    pub(crate) frames: Range<usize>,
+    pub(crate) count: u32,
+    pub(crate) longest: u32,
+    pub(crate) version5: bool,
+    pub(crate) origin: Origin,
+    pub(crate) publisher: PrincipalIndex,
+}
+
+impl PostedRun {
+    pub(crate) fn run<'b>(&self, bytes: &'b [u8]) -> Run<'b> {
+        Run {
+            address: self.address,
+            topic: &bytes[self.topic.clone()],
+            frames: &bytes[self.frames.clone()],
+            count: self.count,
+            longest: self.longest,
+            version5: self.version5,
+            origin: self.origin,
+            publisher: self.publisher,
+        }
+    }
+}
+
+/// The question for retained messages, and what the subscriber needs to receive them.
+#[derive(Clone)]
+pub(crate) struct RetainedAsk {
+    pub(crate) shard: ShardId,
+    pub(crate) token: Token,
+    pub(crate) channel: ChannelIndex,
+    pub(crate) filter: Box<str>,
+    pub(crate) qos: QoS,
+    pub(crate) identifier: Option<u32>,
+    pub(crate) prefix: Option<Arc<str>>,
+}
+
+/// Part of the answer.
+pub(crate) struct RetainedGive {
+    pub(crate) ask: RetainedAsk,
+    pub(crate) messages: Vec<Arc<Message>>,
+}
+
+/// A connection on its way to its session.
+pub(crate) struct Arrival<W> {
+    pub(crate) wire: W,
+    pub(crate) pending: Box<Pending>,
+    pub(crate) listener: u8,
+    /// Input behind the CONNECT.
+    pub(crate) unread: Vec<u8>,
+}
+
+/// What one shard has for another at the end of a turn.
+pub(crate) struct Batch<W> {
+    pub(crate) posts: Vec<Post<W>>,
+    /// The frames that runs refer to.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl<W> Default for Batch<W> {
+    fn default() -> Batch<W> {
+        Batch { posts: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+impl<W> Batch<W> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.posts.is_empty()
+    }
+
+    pub(crate) fn push_run(&mut self, run: &Run<'_>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(run.frames);
+        let end = self.bytes.len();
+        // The topic is part of the first frame: found by its distance, or copied where a run was
+        // made of frames that do not hold it.
+        let inside = (run.topic.as_ptr() as usize).wrapping_sub(run.frames.as_ptr() as usize);
+        let topic = if inside <= run.frames.len() && inside + run.topic.len() <= run.frames.len() {
+            start + inside..start + inside + run.topic.len()
+        } else {
+            self.bytes.extend_from_slice(run.topic);
+            end..end + run.topic.len()
+        };
+        self.posts.push(Post::Run(PostedRun {
+            address: run.address,
+            topic,
+            frames: start..end,
+            count: run.count,
+            longest: run.longest,
+            version5: run.version5,
+            origin: run.origin,
+            publisher: run.publisher,
+        }));
+    }
+}
+
+/// The end of the queues to one shard. Batches keep the order in which they were posted, so what
+/// was posted first by anybody is looked at first.
+pub(crate) struct Inbox<W> {
+    queue: Mutex<Queue<W>>,
+    sleeping: AtomicBool,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+struct Queue<W> {
+    batches: Vec<Batch<W>>,
+    bytes: usize,
+}
+
+impl<W> Inbox<W> {
+    /// Frames that may wait for one shard: beyond it QoS 0 runs of other shards are dropped.
+    /// 64 shards would hold 1 GiB together at worst.
+    pub(crate) const BYTES_MAX: usize = 16 << 20;
+
+    pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Inbox<W> {
+        Inbox {
+            queue: Mutex::new(Queue { batches: Vec::new(), bytes: 0 }),
+            sleeping: AtomicBool::new(false),
+            wake,
+        }
+    }
+
+    /// Adds a batch; how many runs of it were dropped because the inbox is full.
+    pub(crate) fn post(&self, mut batch: Batch<W>) -> u64 {
+        let mut dropped = 0;
+        {
+            let mut queue = self.queue.lock();
+            if queue.bytes + batch.bytes.len() > Self::BYTES_MAX {
+                batch.posts.retain(|post| match post {
+                    Post::Run(run) => {
+                        dropped += u64::from(run.count);
+                        false
+                    }
+                    _ => true,
+                });
+                batch.bytes = Vec::new();
+            }
+            queue.bytes += batch.bytes.len();
+            if !batch.posts.is_empty() {
+                queue.batches.push(batch);
+            }
+        }
+        if self.sleeping.swap(false, Ordering::SeqCst) {
+            (self.wake)();
+        }
+        dropped
+    }
+
+    /// Adds one post.
+    pub(crate) fn post_one(&self, post: Post<W>) {
+        self.post(Batch { posts: vec![post], bytes: Vec::new() });
+    }
+
+    /// Takes everything that is there.
+    pub(crate) fn take(&self, into: &mut Vec<Batch<W>>) {
+        let mut queue = self.queue.lock();
+        queue.bytes = 0;
+        std::mem::swap(&mut queue.batches, into);
+    }
+
+    /// Says that the shard is about to sleep; `false` if something came meanwhile.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.sleeping.store(true, Ordering::SeqCst);
+        if self.queue.lock().batches.is_empty() {
+            return true;
+        }
+        self.sleeping.store(false, Ordering::SeqCst);
+        false
+    }
+
+    /// Says that the shard is awake.
+    pub(crate) fn awake(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,92 @@
+//! Control changed something: who loses a right loses it before the fence is acknowledged.
+
+use authcache::{Cause, ChannelIndex, DomainIndex, Notice, PrincipalIndex, PrincipalKind};
+use codec::mqtt::ReasonCode;
+use router::SlotId;
+
+use crate::metrics::Closed;
+use crate::shard::Shard;
+use crate::shard::wires::Wires;
+
+impl<W: Wires> Shard<W> {
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        match notice {
+            // Lists and caches of the domain are stale by their stamp; the next use judges again.
+            Notice::EpochBumped(_) => {}
+            Notice::RightsChanged(principal) => self.rights_changed(principal),
+            Notice::PrincipalClosed(principal, cause) => self.close_principal(principal, cause),
+            Notice::DomainClosed(domain) => self.close_domain(domain),
+            Notice::ChannelRemoved(channel) => self.channel_removed(channel),
+        }
+    }
+
+    fn rights_changed(&mut self, principal: PrincipalIndex) {
+        for id in self.slots_of(principal) {
+            let slot = self.outlets.slots.slot_mut(id);
+            slot.hot.rights_changed();
+            let channels: Vec<ChannelIndex> = slot
+                .machine()
+                .session()
+                .map(|session| session.subscriptions().iter().map(|sub| sub.channel).collect())
+                .unwrap_or_default();
+            let slots = &self.outlets.slots;
+            for channel in channels {
+                self.subs.rejudge(id, channel, &self.env.gate, |slot| slots.principal(slot));
+            }
+        }
+    }
+
+    fn close_principal(&mut self, principal: PrincipalIndex, cause: Cause) {
+        let code = match cause {
+            Cause::Disabled | Cause::Removed => ReasonCode::ADMINISTRATIVE_ACTION,
+            Cause::CredentialChanged => ReasonCode::NOT_AUTHORIZED,
+        };
+        for id in self.slots_of(principal) {
+            if self.outlets.slots.slot(id).wire.is_some() {
+                self.fail(id, code, Closed::Administrative);
+            }
+        }
+        self.rights_changed(principal);
+        if cause == Cause::Removed {
+            for id in self.slots_of(principal) {
+                self.end_parked(id);
+            }
+            // What it left behind is nobody's any more. (Threats T-TOP-8.)
+            let mut gone = Vec::new();
+            self.retained.remove_if(|message| message.publisher() == principal, &mut gone);
+            for message in gone {
+                self.account_retained(-1, -(message.weight() as i64));
+            }
+        }
+    }
+
+    fn close_domain(&mut self, domain: DomainIndex) {
+        let used: Vec<SlotId> = self.outlets.slots.used().collect();
+        for id in used {
+            let directory = self.env.shared.cache.directory();
+            let slot = self.outlets.slots.slot(id);
+            if !slot.hot.is_live() {
+                continue;
+            }
+            let kind = directory.principal_facts(slot.hot.principal).kind;
+            if matches!(kind, PrincipalKind::Client { domain: own } if own == domain) {
+                self.fail(id, ReasonCode::ADMINISTRATIVE_ACTION, Closed::Administrative);
+            }
+        }
+    }
+
+    fn channel_removed(&mut self, channel: ChannelIndex) {
+        let used: Vec<SlotId> = self.outlets.slots.used().collect();
+        for id in used {
+            let mut machine = self.outlets.slots.slot_mut(id).machine();
+            let Some(session) = machine.session() else { continue };
+            for record in session.channel_removed(channel) {
+                self.subs.unsubscribe(id, channel, &record.filter, record.share.as_deref());
+                self.env.counters.subscriptions.sub(1);
+            }
+        }
+        for message in self.retained.remove_channel(channel) {
+            self.account_retained(-1, -(message.weight() as i64));
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The slots of a shard and the way out of them: append, deliver, flush.
+
+use std::sync::Arc;
+
+use authcache::{Action, ChannelIndex};
+use codec::mqtt::QoS;
+use router::SlotId;
+use session::{Delivered, DropReason, Message, OutBuffer, Receiving};
+
+use crate::shard::backlog::{Backlog, Frames, packet_ids};
+use crate::shard::env::Env;
+use crate::shard::slot::{Marks, Pool, Slab, Slot};
+use crate::shard::timers::{Deadlines, Due};
+use crate::shard::wires::{Sent, Token, Watch, Wires};
+
+/// Slots, wires, and who has something to send.
+pub(crate) struct Outlets<W: Wires> {
+    pub(crate) slots: Slab<W::Wire>,
+    pub(crate) pool: Pool,
+    pub(crate) wires: W,
+    pub(crate) deadlines: Deadlines,
+    touched: Vec<SlotId>,
+    /// Peers found gone while something was sent to them; closed at the end of the turn.
+    lost: Vec<Token>,
+}
+
+/// An out-buffer is sent before the turn ends when it grows to this many bytes.
+const OUT_MAX: usize = 256 << 10;
+
+/// Reading stops while more than this waits for a connection's own peer.
+const PAUSE_BYTES: usize = 64 << 10;
+
+impl<W: Wires> Outlets<W> {
+    pub(crate) fn new(wires: W) -> Outlets<W> {
+        Outlets {
+            slots: Slab::new(),
+            pool: Pool::default(),
+            wires,
+            deadlines: Deadlines::default(),
+            touched: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// Appends frames to a subscriber as they are; whoever is blocked waits for one shared copy.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        env: &Env<W::Wire>,
+        id: SlotId,
+        channel: ChannelIndex,
+        frames: &[u8],
+        count: u32,
+        shared: &mut Option<Arc<[u8]>>,
+    ) {
+        let slot = self.slots.slot_mut(id);
+        if let Some(backlog) = &mut slot.backlog {
+            if backlog.bytes() + frames.len() > env.shared.limits.outbound_queue_bytes {
+                env.counters.dropped(DropReason::SlowQos0, u64::from(count));
+                return;
+            }
+            let copy = shared.get_or_insert_with(|| Arc::from(frames));
+            backlog.push(Some(channel), Frames::Shared(Arc::clone(copy)));
+            env.counters.message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
+            return;
+        }
+        let out = slot.out.get_or_insert_with(|| self.pool.out());
+        out.mark(Some(channel));
+        out.bytes.extend_from_slice(frames);
+        let full = out.bytes.len() >= OUT_MAX;
+        env.counters.message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
+        self.touch(id);
+        if full {
+            self.flush_slot(env, id);
+        }
+    }
+
+    /// Delivers one message by all its rules.
+    pub(crate) fn deliver(
+        &mut self,
+        env: &Env<W::Wire>,
+        id: SlotId,
+        message: &Arc<Message>,
+        how: &Receiving<'_>,
+    ) -> Delivered {
+        let slot = self.slots.slot_mut(id);
+        let rules = env.rules(id, slot.hot.listener);
+        let blocked = slot.backlog.is_some();
+        let mut out = match &slot.backlog {
+            // What cannot be written now goes behind the backlog.
+            Some(_) => self.pool.out(),
+            None => slot.out.take().unwrap_or_else(|| self.pool.out()),
+        };
+        let before = out.bytes.len();
+        let mut delivered = slot.machine().deliver(message, how, !blocked, &rules, &mut out);
+        let written = out.bytes.len() - before;
+        if let Some(backlog) = &mut slot.backlog {
+            if written > 0 {
+                if backlog.bytes() + written > env.shared.limits.outbound_queue_bytes {
+                    delivered = Delivered::Dropped(DropReason::SlowQos0);
+                } else {
+                    backlog.push_all(&out);
+                }
+            }
+            self.pool.give_out(out);
+        } else if out.bytes.is_empty() {
+            self.pool.give_out(out);
+        } else {
+            let full = out.bytes.len() >= OUT_MAX;
+            slot.out = Some(out);
+            self.touch(id);
+            if full {
+                self.flush_slot(env, id);
+            }
+        }
+        let qos = how.qos.min(message.qos());
+        match delivered {
+            Delivered::Sent => env.counters.message_out(qos, 1, written as u64),
+            Delivered::Queued => {}
+            Delivered::QueuedDroppingOldest => env.counters.dropped(DropReason::QueueFull, 1),
+            Delivered::Dropped(reason) => env.counters.dropped(reason, 1),
+        }
+        delivered
+    }
+
+    /// Sends what the session's window has room for.
+    pub(crate) fn pump(&mut self, env: &Env<W::Wire>, id: SlotId) {
+        let slot = self.slots.slot_mut(id);
+        if !slot.is_ready() {
+            return;
+        }
+        let rules = env.rules(id, slot.hot.listener);
+        let mut out = slot.out.take().unwrap_or_else(|| self.pool.out());
+        let before = out.bytes.len();
+        let counters = &env.counters;
+        slot.machine().pump(&rules, OUT_MAX, &mut out, |reason| counters.dropped(reason, 1));
+        let written = out.bytes.len() - before;
+        if written > 0 {
+            counters.message_out(QoS::AtLeastOnce, 0, written as u64);
+        }
+        self.put_out(id, out);
+    }
+
+    /// Gives an out-buffer back to its slot, or to the pool if nothing is in it.
+    #[inline]
+    pub(crate) fn put_out(&mut self, id: SlotId, out: Box<OutBuffer>) {
+        if out.bytes.is_empty() {
+            self.pool.give_out(out);
+        } else {
+            self.slots.slot_mut(id).out = Some(out);
+            self.touch(id);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn touch(&mut self, id: SlotId) {
+        let marks = &mut self.slots.slot_mut(id).marks;
+        if !marks.has(Marks::TOUCHED) {
+            marks.set(Marks::TOUCHED);
+            self.touched.push(id);
+        }
+    }
+
+    /// One send per touched connection; the peers that turned out to be gone.
+    pub(crate) fn flush(&mut self, env: &Env<W::Wire>) -> Vec<Token> {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            self.slots.slot_mut(id).marks.clear(Marks::TOUCHED);
+            self.flush_slot(env, id);
+        }
+        // The list's room is used again, unless a slot was touched meanwhile.
+        if self.touched.is_empty() {
+            self.touched = touched;
+        }
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Whether something is still to be sent.
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Sends a slot's out-buffer; what is not taken becomes its backlog.
+    pub(crate) fn flush_slot(&mut self, env: &Env<W::Wire>, id: SlotId) {
+        let token = self.slots.token(id);
+        let slot = self.slots.slot_mut(id);
+        let Some(out) = slot.out.take() else { return };
+        let Some(wire) = &mut slot.wire else {
+            self.pool.give_out(out);
+            return;
+        };
+        if let Some(backlog) = &mut slot.backlog {
+            backlog.push_all(&out);
+            self.pool.give_out(out);
+            self.pause(id);
+            return;
+        }
+        let taken = match self.wires.send(wire, &out.bytes) {
+            Sent::Taken(taken) => taken,
+            Sent::Gone => {
+                self.lost.push(token);
+                self.pool.give_out(out);
+                return;
+            }
+        };
+        env.counters.wire_bytes_out.add(taken as u64);
+        if taken < out.bytes.len() {
+            slot.backlog =
+                Some(Box::new(Backlog::behind(&out, taken, env.now.as_millis())));
+            let read = !slot.marks.has(Marks::WAITING);
+            self.wires.watch(wire, token, Watch { read, write: true });
+            let at = env.now.plus_millis(env.shared.limits.write_stall_timeout_ms);
+            self.deadlines.insert(at, token, Due::WriteStall);
+            self.pause(id);
+        }
+        self.pool.give_out(out);
+    }
+
+    /// Stops reading from a connection whose backlog grows by what it is owed itself.
+    fn pause(&mut self, id: SlotId) {
+        let token = self.slots.token(id);
+        let slot = self.slots.slot_mut(id);
+        let waits = slot.backlog.as_ref().is_some_and(|backlog| backlog.bytes() > PAUSE_BYTES);
+        if waits && !slot.marks.has(Marks::PAUSED) {
+            slot.marks.set(Marks::PAUSED);
+            if let Some(wire) = &slot.wire {
+                self.wires.watch(wire, token, Watch { read: false, write: true });
+            }
+        }
+    }
+
+    /// The wire takes bytes again. `false` when the peer is gone.
+    pub(crate) fn writable(&mut self, env: &Env<W::Wire>, token: Token) -> bool {
+        let Some(slot) = self.slots.current(token) else { return true };
+        let (Some(mut backlog), Some(wire)) = (slot.backlog.take(), &mut slot.wire) else {
+            return true;
+        };
+        let principal = slot.hot.principal;
+        let may = |channel| env.gate.allows(principal, Action::Subscribe, channel).is_ok();
+        let wires = &mut self.wires;
+        let mut sent = 0;
+        let mut revoked = Vec::new();
+        let mut lost = 0;
+        let drained = backlog.drain(
+            env.now.as_millis(),
+            may,
+            |bytes| match wires.send(wire, bytes) {
+                Sent::Taken(taken) => {
+                    sent += taken;
+                    Some(taken)
+                }
+                Sent::Gone => None,
+            },
+            |frames| {
+                lost += 1;
+                revoked.extend(packet_ids(frames));
+            },
+        );
+        env.counters.wire_bytes_out.add(sent as u64);
+        if lost > 0 {
+            env.counters.dropped(DropReason::Revoked, lost);
+            let mut machine = slot.machine();
+            machine.outgoing_lost();
+            for id in revoked {
+                machine.abandoned(id);
+            }
+        }
+        if drained.is_none() {
+            return false;
+        }
+        if backlog.is_empty() {
+            slot.marks.clear(Marks::PAUSED);
+            let read = !slot.marks.has(Marks::WAITING);
+            if let Some(wire) = &slot.wire {
+                self.wires.watch(wire, token, Watch { read, write: false });
+            }
+            self.pump(env, token.slot);
+        } else {
+            slot.backlog = Some(backlog);
+        }
+        true
+    }
+
+    /// Reads or does not read, as the slot's marks say.
+    pub(crate) fn watch_as_marked(&mut self, id: SlotId) {
+        let token = self.slots.token(id);
+        let slot: &Slot<W::Wire> = self.slots.slot(id);
+        let read = !slot.marks.has(Marks::WAITING) && !slot.marks.has(Marks::PAUSED);
+        if let Some(wire) = &slot.wire {
+            let write = slot.backlog.is_some();
+            self.wires.watch(wire, token, Watch { read, write });
+        }
+    }
+}

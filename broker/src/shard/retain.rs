@@ -1,0 +1,137 @@
+//! Retained messages: kept on the channel's home shard, given to new subscriptions in slices.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use authcache::{Action, Denied};
+use router::ShardId;
+use session::{Message, Receiving};
+
+use crate::shard::Shard;
+use crate::shard::inbox::{Post, RetainedAsk, RetainedGive};
+use crate::shard::wires::Wires;
+
+/// Messages given in one turn, behind live traffic.
+const SLICE: usize = 100;
+
+impl<W: Wires> Shard<W> {
+    /// Hands a RETAIN message to the shard that keeps it.
+    pub(crate) fn retain(&mut self, message: &Arc<Message>) {
+        let home = self.env.shared.home_of_channel(message.address().channel);
+        if home == self.env.id {
+            self.retain_here(message);
+        } else {
+            self.outboxes[home.index()].posts.push(Post::Retain(Arc::clone(message)));
+        }
+    }
+
+    /// Stores, replaces or removes. [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+    /// [MQTT3-3.3.1-5] [MQTT3-3.3.1-7] [MQTT3-3.3.1-10] [MQTT3-3.3.1-11]
+    pub(crate) fn retain_here(&mut self, message: &Arc<Message>) {
+        let channel = message.address().channel;
+        let before = if message.payload().is_empty() {
+            self.retained.remove(channel, message.subtopic())
+        } else {
+            self.account_retained(1, message.weight() as i64);
+            self.retained.set(channel, message.subtopic(), Arc::clone(message))
+        };
+        if let Some(before) = before {
+            self.account_retained(-1, -(before.weight() as i64));
+        }
+    }
+
+    pub(crate) fn account_retained(&self, count: i64, bytes: i64) {
+        let shared = &self.env.shared;
+        shared.retained.fetch_add(count as u64, Ordering::Relaxed);
+        shared.retained_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if count >= 0 {
+            self.env.counters.retained.add(count as u64);
+        } else {
+            self.env.counters.retained.sub(count.unsigned_abs());
+        }
+    }
+
+    /// Asks the home shards of a new subscription for what they keep.
+    pub(crate) fn ask_retained(&mut self, ask: RetainedAsk) {
+        let spans_all = self.spans_open_namespace(&ask);
+        let homes: Vec<ShardId> = if spans_all {
+            (0..self.env.shared.shards()).map(|at| ShardId::new(at as u8)).collect()
+        } else {
+            vec![self.env.shared.home_of_channel(ask.channel)]
+        };
+        for home in homes {
+            if home == self.env.id {
+                self.answer_retained(ask.clone());
+            } else {
+                let post = Post::RetainedAsk(Box::new(ask.clone()));
+                self.outboxes[home.index()].posts.push(post);
+            }
+        }
+    }
+
+    /// Whether a filter begins with a wildcard in an open namespace, so that its messages may lie
+    /// under any of its indexes.
+    fn spans_open_namespace(&self, ask: &RetainedAsk) -> bool {
+        self.env
+            .listeners
+            .iter()
+            .any(|listener| listener.open.is_some_and(|open| open.wild() == ask.channel))
+    }
+
+    /// Finds what matches and gives it back in slices.
+    pub(crate) fn answer_retained(&mut self, ask: RetainedAsk) {
+        let mut found = Vec::new();
+        if self.spans_open_namespace(&ask) {
+            let open = self
+                .env
+                .listeners
+                .iter()
+                .find_map(|listener| listener.open.filter(|open| open.wild() == ask.channel));
+            if let Some(open) = open {
+                for channel in open.indexes() {
+                    self.retained.matching(channel, &ask.filter, &mut found);
+                }
+            }
+        } else {
+            self.retained.matching(ask.channel, &ask.filter, &mut found);
+        }
+        // The author's right is asked again: what a client that lost it left behind stays unread.
+        let gate = &self.env.gate;
+        found.retain(|message: &Arc<Message>| {
+            let channel = message.address().channel;
+            message.origin().slot.is_none()
+                || matches!(
+                    gate.allows(message.publisher(), Action::Publish, channel),
+                    Ok(()) | Err(Denied::Unknown)
+                )
+        });
+        let home = ask.shard;
+        for slice in found.chunks(SLICE) {
+            let give = RetainedGive { ask: ask.clone(), messages: slice.to_vec() };
+            // Always by a queue, the own one too: live traffic goes first.
+            self.outboxes[home.index()].posts.push(Post::RetainedGive(Box::new(give)));
+        }
+    }
+
+    /// Delivers a slice to the subscriber, if it is still there and still may read.
+    /// [MQTT-3.3.1-9] [MQTT3-3.3.1-6] [MQTT3-3.3.1-8]
+    pub(crate) fn give_retained(&mut self, give: RetainedGive) {
+        let ask = &give.ask;
+        let Some(slot) = self.outlets.slots.current(ask.token) else { return };
+        let principal = slot.hot.principal;
+        for message in &give.messages {
+            let channel = message.address().channel;
+            if self.env.gate.allows(principal, Action::Subscribe, channel).is_err() {
+                continue;
+            }
+            let how = Receiving {
+                qos: ask.qos,
+                retain: true,
+                identifiers: ask.identifier.as_slice(),
+                prefix: ask.prefix.as_ref(),
+                shared: None,
+            };
+            self.outlets.deliver(&self.env, ask.token.slot, message, &how);
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Sessions at home on this shard: claim, takeover, resume, park, end.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use authcache::{EntityId, PrincipalIndex};
+use codec::mqtt::ReasonCode;
+use hashbrown::{HashMap, HashTable};
+use router::{ShardId, SlotId};
+use session::{Cold, Departure, IdentifyOutcome, Refusal, Session, SessionKey};
+
+use crate::metrics::Closed;
+use crate::shard::Shard;
+use crate::shard::inbox::{Arrival, Post};
+use crate::shard::slot::{Marks, NONE};
+use crate::shard::timers::Due;
+use crate::shard::wires::{Token, Wires};
+
+/// Which session is in which slot, and which slots a principal has.
+///
+/// Keys are not stored again: an entry is a slot number, and its session says what it is.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    sessions: HashTable<SlotId>,
+    principals: HashMap<PrincipalIndex, u32, foldhash::quality::RandomState>,
+    hash: foldhash::quality::RandomState,
+    /// Number of the last claim; the highest owns. A counter of the shard, not of the key, so that
+    /// no key's number can start again.
+    epoch: u64,
+}
+
+impl Roster {
+    /// A roster whose claims are numbered above those of all earlier starts.
+    pub(crate) fn new(incarnation: u64) -> Roster {
+        Roster {
+            sessions: HashTable::new(),
+            principals: HashMap::default(),
+            hash: foldhash::quality::RandomState::default(),
+            epoch: incarnation << 40,
+        }
+    }
+
+    fn hash(&self, principal: PrincipalIndex, client_id: &str) -> u64 {
+        self.hash.hash_one((principal, client_id))
+    }
+}
+
+/// The shard that is home to a session: the same whichever shard accepts the connection.
+pub(crate) fn home_of(principal: EntityId, client_id: &str, shards: usize, seed: u64) -> ShardId {
+    let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
+    principal.hash(&mut hasher);
+    client_id.hash(&mut hasher);
+    ShardId::new((hasher.finish() % shards as u64) as u8)
+}
+
+impl<W: Wires> Shard<W> {
+    /// [`session::Step::Claim`]: sends the connection to its session's home, which may be here.
+    pub(crate) fn claim(&mut self, token: Token, unread: &[u8]) {
+        self.outlets.flush_slot(&self.env, token.slot);
+        let slot = self.outlets.slots.slot_mut(token.slot);
+        let listener = slot.hot.listener;
+        let (Some(pending), Some(wire)) = (slot.machine().take_pending(), slot.wire.take()) else {
+            return self.close(token.slot, Closed::Internal);
+        };
+        self.outlets.wires.detach(&wire);
+        self.forget_buffers(token.slot);
+        self.outlets.slots.remove(token.slot);
+        let directory = self.env.shared.cache.directory();
+        let key = pending.key();
+        let home = home_of(
+            directory.principal_id(key.principal),
+            &key.client_id,
+            self.env.shared.shards(),
+            self.env.shared.seed,
+        );
+        let arrival = Arrival { wire, pending, listener, unread: unread.to_vec() };
+        if home == self.env.id {
+            self.arrive(arrival);
+        } else {
+            self.outboxes[home.index()].posts.push(Post::Arrival(Box::new(arrival)));
+        }
+    }
+
+    /// A connection has come to its session's home: joins them, in one turn.
+    ///
+    /// The old connection is closed before the new one hears a byte, so a session never has two
+    /// owners. [MQTT-3.1.4-3] [MQTT3-3.1.4-2]
+    pub(crate) fn arrive(&mut self, arrival: Arrival<W::Wire>) {
+        let Arrival { wire, pending, listener, unread } = arrival;
+        let key = pending.key();
+        let clean_start = pending.clean_start();
+        if let Some(refusal) = self.refuses(&key, pending.is_persistent()) {
+            return self.refuse_arrival(wire, pending, listener, refusal);
+        }
+        if let Some(owner) = self.find(&key)
+            && self.outlets.slots.slot(owner).wire.is_some()
+        {
+            self.env.counters.takeovers.add(1);
+            self.fail(owner, ReasonCode::SESSION_TAKEN_OVER, Closed::TakenOver);
+        }
+        let mut resumed = None;
+        let place = match self.find(&key) {
+            Some(parked) if clean_start => {
+                self.end_parked(parked);
+                self.outlets.slots.insert(listener, self.env.now)
+            }
+            Some(parked) => {
+                resumed = self.outlets.slots.slot_mut(parked).machine().take_parked();
+                Some(parked)
+            }
+            None => self.outlets.slots.insert(listener, self.env.now),
+        };
+        let Some(id) = place else {
+            return self.outlets.wires.close(wire);
+        };
+        self.roster.epoch += 1;
+        let epoch = self.roster.epoch;
+        let is_new = resumed.is_none();
+        let now = self.env.now;
+        let slot = self.outlets.slots.slot_mut(id);
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.hot = session::Hot::new(listener, now);
+        slot.wire = Some(wire);
+        let mut out = slot.out.take().unwrap_or_else(|| self.outlets.pool.out());
+        let rules = self.env.rules(id, listener);
+        slot.machine().attach(pending, resumed, epoch, &rules, &mut out.bytes);
+        let silence = slot.hot.silence_ends_s();
+        let credentials_end = slot.machine().credentials_end();
+        self.outlets.put_out(id, out);
+        let token = self.outlets.slots.token(id);
+        if let Some(wire) = &self.outlets.slots.slot(id).wire {
+            self.outlets.wires.attach(wire, token);
+        }
+        if let Some(at) = silence {
+            self.wheel.insert(token, at);
+        }
+        if let Some(at) = credentials_end {
+            self.outlets.deadlines.insert(at, token, Due::Credentials);
+        }
+        self.env.counters.connections.add(1);
+        self.env.counters.connected.add(1);
+        if is_new {
+            self.env.counters.sessions.add(1);
+            self.enter(id, &key);
+        } else {
+            self.subs.member_ready(id, true);
+            self.outlets.pump(&self.env, id);
+        }
+        if !unread.is_empty() {
+            let mut partial = self.outlets.pool.partial();
+            partial.extend_from_slice(&unread);
+            self.outlets.slots.slot_mut(id).partial = Some(partial);
+            self.hungry(id);
+        }
+    }
+
+    /// Why a claim is not granted, if it is not.
+    fn refuses(&self, key: &SessionKey, persistent: bool) -> Option<Refusal> {
+        let directory = self.env.shared.cache.directory();
+        // It may have been disabled while it was on its way.
+        if !directory.principal_facts(key.principal).live {
+            return Some(Refusal::NotAuthorized);
+        }
+        let limit = self.env.shared.limits.max_sessions_per_principal;
+        if persistent && limit > 0 && self.find(key).is_none() {
+            let held = self
+                .slots_of(key.principal)
+                .into_iter()
+                .filter(|id| match &self.outlets.slots.slot(*id).cold {
+                    Cold::Live(live) => live.session().expiry() > 0,
+                    Cold::Parked(_) => true,
+                    Cold::AwaitConnect | Cold::Authenticating(_) | Cold::Closed => false,
+                })
+                .count();
+            if held >= limit {
+                return Some(Refusal::Quota);
+            }
+        }
+        None
+    }
+
+    fn refuse_arrival(
+        &mut self,
+        wire: W::Wire,
+        pending: Box<session::Pending>,
+        listener: u8,
+        refusal: Refusal,
+    ) {
+        let Some(id) = self.outlets.slots.insert(listener, self.env.now) else {
+            return self.outlets.wires.close(wire);
+        };
+        let slot = self.outlets.slots.slot_mut(id);
+        slot.wire = Some(wire);
+        slot.cold = Cold::Authenticating(pending);
+        let mut out = self.outlets.pool.out();
+        let rules = self.env.rules(id, listener);
+        let outcome = IdentifyOutcome::Refused(refusal);
+        slot.machine().identified(outcome, &rules, &mut out.bytes);
+        self.outlets.put_out(id, out);
+        self.close(id, Closed::Refused);
+    }
+
+    /// Says why, and closes.
+    pub(crate) fn fail(&mut self, id: SlotId, code: ReasonCode, why: Closed) {
+        let slot = self.outlets.slots.slot_mut(id);
+        slot.fail(code, &mut self.outlets.pool);
+        self.close(id, why);
+    }
+
+    /// Sends what was written, closes the wire, and does what the end of a connection means for
+    /// its session: park or end, will now or later.
+    pub(crate) fn close(&mut self, id: SlotId, why: Closed) {
+        self.outlets.flush_slot(&self.env, id);
+        let slot = self.outlets.slots.slot_mut(id);
+        let was_live = slot.hot.is_live();
+        if let Some(wire) = slot.wire.take() {
+            self.outlets.wires.detach(&wire);
+            self.outlets.wires.close(wire);
+            self.env.shared.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            self.env.counters.closed(why);
+        }
+        self.forget_buffers(id);
+        let slot = self.outlets.slots.slot_mut(id);
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.marks.clear(Marks::WAITING);
+        slot.marks.clear(Marks::PAUSED);
+        slot.marks.clear(Marks::HUNGRY);
+        if was_live {
+            self.env.counters.connections.sub(1);
+        }
+        let principal = slot.hot.principal;
+        match slot.machine().disconnected(self.env.now) {
+            Departure::Stranger => self.outlets.slots.remove(id),
+            Departure::Parked(parked, will) => {
+                let token = self.outlets.slots.token(id);
+                if let Some(at) = parked.ends_at {
+                    self.outlets.deadlines.insert(at, token, Due::SessionEnd);
+                }
+                if let Some(at) = parked.will_at {
+                    self.outlets.deadlines.insert(at, token, Due::Will);
+                }
+                self.subs.member_ready(id, false);
+                self.redispatch(id, false);
+                if let Some(will) = will {
+                    self.publish_will(will, principal, id);
+                }
+            }
+            Departure::Ended(session) => self.end_session(id, *session),
+        }
+    }
+
+    /// Ends a session whose client is not there.
+    pub(crate) fn end_parked(&mut self, id: SlotId) {
+        let session = self.outlets.slots.slot_mut(id).machine().take_parked();
+        if let Some(session) = session {
+            self.end_session(id, *session);
+        }
+    }
+
+    /// A session is over: its will is due, its subscriptions go, its messages with them; what it
+    /// held for shared groups goes to other members.
+    fn end_session(&mut self, id: SlotId, mut session: Session) {
+        self.leave(id, &session);
+        let will = session.take_will();
+        let principal = session.principal();
+        for record in session.subscriptions() {
+            self.subs.unsubscribe(id, record.channel, &record.filter, record.share.as_deref());
+        }
+        self.env.counters.subscriptions.sub(session.subscriptions().len() as u64);
+        self.env.counters.sessions.sub(1);
+        self.outlets.slots.slot_mut(id).cold = Cold::Parked(Box::new(session));
+        self.redispatch(id, true);
+        self.outlets.slots.remove(id);
+        if let Some(will) = will {
+            self.publish_will(will, principal, id);
+        }
+    }
+
+    fn forget_buffers(&mut self, id: SlotId) {
+        let slot = self.outlets.slots.slot_mut(id);
+        slot.backlog = None;
+        if let Some(out) = slot.out.take() {
+            self.outlets.pool.give_out(out);
+        }
+        if let Some(partial) = self.outlets.slots.slot_mut(id).partial.take() {
+            self.outlets.pool.give_partial(partial);
+        }
+    }
+
+    /// The slot of a session, if it exists here.
+    pub(crate) fn find(&self, key: &SessionKey) -> Option<SlotId> {
+        let hash = self.roster.hash(key.principal, &key.client_id);
+        let slots = &self.outlets.slots;
+        self.roster
+            .sessions
+            .find(hash, |id| {
+                session_of(&slots.slot(*id).cold).is_some_and(|session| {
+                    session.principal() == key.principal && session.client_id() == &*key.client_id
+                })
+            })
+            .copied()
+    }
+
+    fn enter(&mut self, id: SlotId, key: &SessionKey) {
+        let Shard { roster, outlets, .. } = self;
+        let hash = roster.hash(key.principal, &key.client_id);
+        let state = &roster.hash;
+        let slots = &outlets.slots;
+        roster.sessions.insert_unique(hash, id, |id| {
+            session_of(&slots.slot(*id).cold)
+                .map_or(0, |session| state.hash_one((session.principal(), session.client_id())))
+        });
+        let next = roster.principals.insert(key.principal, id.get()).unwrap_or(NONE);
+        outlets.slots.slot_mut(id).next_of_principal = next;
+    }
+
+    /// Takes a slot, whose session was taken out of it, off the lists.
+    fn leave(&mut self, id: SlotId, session: &Session) {
+        let hash = self.roster.hash(session.principal(), session.client_id());
+        if let Ok(entry) = self.roster.sessions.find_entry(hash, |known| *known == id) {
+            entry.remove();
+        }
+        let next = self.outlets.slots.slot(id).next_of_principal;
+        match self.roster.principals.get_mut(&session.principal()) {
+            Some(first) if *first == id.get() => {
+                if next == NONE {
+                    self.roster.principals.remove(&session.principal());
+                } else {
+                    *first = next;
+                }
+            }
+            Some(first) => {
+                let mut at = *first;
+                while at != NONE {
+                    let slot = self.outlets.slots.slot_mut(SlotId::new(at));
+                    if slot.next_of_principal == id.get() {
+                        slot.next_of_principal = next;
+                        break;
+                    }
+                    at = slot.next_of_principal;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The slots of a principal's sessions.
+    pub(crate) fn slots_of(&self, principal: PrincipalIndex) -> Vec<SlotId> {
+        let mut found = Vec::new();
+        let mut at = self.roster.principals.get(&principal).copied().unwrap_or(NONE);
+        while at != NONE {
+            let id = SlotId::new(at);
+            found.push(id);
+            at = self.outlets.slots.slot(id).next_of_principal;
+        }
+        found
+    }
+}
+
+fn session_of(cold: &Cold) -> Option<&Session> {
+    match cold {
+        Cold::Live(live) => Some(live.session()),
+        Cold::Parked(session) => Some(session),
+        Cold::AwaitConnect | Cold::Authenticating(_) | Cold::Closed => None,
+    }
+}

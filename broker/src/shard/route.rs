@@ -1,0 +1,453 @@
+//! From a permitted message to its subscribers: this shard's at once, other shards' by outbox.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use authcache::{Action, ChannelIndex, Permitted, PrincipalIndex};
+use codec::mqtt::{
+    Delivery, Packet, ProtocolVersion, PublishOut, QoS, ReasonCode, decode, split_frame,
+};
+use router::{Group, MemberState, Routed, ShardId, SlotId};
+use session::{
+    Delivered, DropReason, Message, MessageParts, Origin, Publication, Receiving, Run,
+    SharedOrigin, Will,
+};
+
+use crate::shard::Shard;
+use crate::shard::inbox::Post;
+use crate::shard::wires::Wires;
+
+impl<W: Wires> Shard<W> {
+    /// Routes frames that leave as they came.
+    pub(crate) fn route_run(&mut self, run: &Permitted<Run<'_>>) {
+        let address = run.address;
+        let interest = &self.env.shared.interest;
+        let mut shards = interest.shards(address.channel);
+        let mut groups = interest.has_groups(address.channel);
+        if let Some(wild) = address.wild {
+            shards |= interest.shards(wild);
+            groups |= interest.has_groups(wild);
+        }
+        let own = 1 << self.env.id.index();
+        let mut others = shards & !own;
+        while others != 0 {
+            let at = others.trailing_zeros() as usize;
+            others &= others - 1;
+            self.outboxes[at].push_run(run);
+        }
+        if shards & own != 0 {
+            self.deliver_run(run);
+        }
+        if groups {
+            for message in messages_of(run) {
+                self.route_to_groups(&Arc::new(message));
+            }
+        }
+    }
+
+    /// Delivers a run to the subscribers of this shard.
+    pub(crate) fn deliver_run(&mut self, run: &Permitted<Run<'_>>) {
+        let Shard { env, outlets, subs, slow, .. } = self;
+        let address = run.address;
+        let slots = &outlets.slots;
+        let who = |slot| slots.principal(slot);
+        let routed =
+            subs.route(address.channel, address.wild, run.subtopic(), &env.gate, who);
+        let mut shared = None;
+        let mut twin = None;
+        let mut shared_twin = None;
+        slow.clear();
+        match &routed {
+            Routed::Plain(entries) => {
+                for entry in *entries {
+                    let id = entry.slot();
+                    if entry.no_local() && is_own(run.origin, env.id, id) {
+                        // [MQTT-3.8.3-3]
+                        continue;
+                    }
+                    let slot = outlets.slots.slot(id);
+                    let hot = &slot.hot;
+                    // Two bytes are the most that a frame grows by in the other version.
+                    if !hot.is_live() || !hot.takes_frames(run.longest + 2) {
+                        slow.push((id, 0));
+                    } else if hot.is_version5() == run.version5 {
+                        let channel = address.channel;
+                        outlets.append(env, id, channel, run.frames, run.count, &mut shared);
+                    } else {
+                        let frames = twin.get_or_insert_with(|| twin_of(run));
+                        let channel = address.channel;
+                        outlets.append(env, id, channel, frames, run.count, &mut shared_twin);
+                    }
+                }
+            }
+            Routed::Merged(merged) => {
+                for (at, found) in merged.iter().enumerate() {
+                    let id = found.slot;
+                    if found.no_local && is_own(run.origin, env.id, id) {
+                        continue;
+                    }
+                    let slot = outlets.slots.slot(id);
+                    let hot = &slot.hot;
+                    let plain = merged.identifiers(found).is_empty() && found.prefix.is_none();
+                    if plain
+                        && hot.is_live()
+                        && hot.is_version5() == run.version5
+                        && hot.takes_frames(run.longest)
+                    {
+                        let channel = address.channel;
+                        outlets.append(env, id, channel, run.frames, run.count, &mut shared);
+                    } else {
+                        slow.push((id, at));
+                    }
+                }
+            }
+        }
+        if slow.is_empty() {
+            return;
+        }
+        let messages: Vec<Arc<Message>> = messages_of(run).map(Arc::new).collect();
+        for &(id, at) in slow.iter() {
+            let (identifiers, prefix): (&[u32], _) = match &routed {
+                Routed::Plain(_) => (&[], None),
+                Routed::Merged(merged) => {
+                    let found = &merged[at];
+                    (merged.identifiers(found), found.prefix.as_ref())
+                }
+            };
+            let how = Receiving {
+                qos: QoS::AtMostOnce,
+                retain: false,
+                identifiers,
+                prefix,
+                shared: None,
+            };
+            for message in &messages {
+                outlets.deliver(env, id, message, &how);
+            }
+        }
+    }
+
+    /// Routes one message; the Reason Code for its publisher.
+    pub(crate) fn route_publication(&mut self, publication: &Permitted<Publication>) -> ReasonCode {
+        let message = &publication.0;
+        if message.retain() && !self.has_room_to_retain(message) {
+            self.env.counters.retained_refused.add(1);
+            if message.qos() != QoS::AtMostOnce {
+                return ReasonCode::QUOTA_EXCEEDED;
+            }
+        } else if message.retain() {
+            self.retain(message);
+        }
+        let address = message.address();
+        let interest = &self.env.shared.interest;
+        let mut shards = interest.shards(address.channel);
+        let mut groups = interest.has_groups(address.channel);
+        if let Some(wild) = address.wild {
+            shards |= interest.shards(wild);
+            groups |= interest.has_groups(wild);
+        }
+        let own = 1 << self.env.id.index();
+        let mut others = shards & !own;
+        let mut matched = others != 0;
+        while others != 0 {
+            let at = others.trailing_zeros() as usize;
+            others &= others - 1;
+            self.outboxes[at].posts.push(Post::Message(Arc::clone(message)));
+        }
+        if shards & own != 0 {
+            matched |= self.deliver_message(publication) > 0;
+        }
+        if groups {
+            matched |= self.route_to_groups(message);
+        }
+        if matched { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS }
+    }
+
+    /// Delivers a message to the subscribers of this shard; how many there are.
+    pub(crate) fn deliver_message(&mut self, publication: &Permitted<Publication>) -> usize {
+        let message = &publication.0;
+        let Shard { env, outlets, subs, .. } = self;
+        let address = message.address();
+        let slots = &outlets.slots;
+        let who = |slot| slots.principal(slot);
+        let routed =
+            subs.route(address.channel, address.wild, message.subtopic(), &env.gate, who);
+        let origin = message.origin();
+        let mut count = 0;
+        match &routed {
+            Routed::Plain(entries) => {
+                for entry in *entries {
+                    count += 1;
+                    if entry.no_local() && is_own(origin, env.id, entry.slot()) {
+                        continue;
+                    }
+                    let how = Receiving {
+                        qos: QoS::from_bits(entry.qos()).unwrap_or(QoS::AtMostOnce),
+                        // [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
+                        retain: message.retain() && entry.retain_as_published(),
+                        identifiers: &[],
+                        prefix: None,
+                        shared: None,
+                    };
+                    outlets.deliver(env, entry.slot(), message, &how);
+                }
+            }
+            Routed::Merged(merged) => {
+                for found in merged.iter() {
+                    count += 1;
+                    if found.no_local && is_own(origin, env.id, found.slot) {
+                        continue;
+                    }
+                    // One copy with the highest QoS and all identifiers. [MQTT-3.3.4-2]
+                    // [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT3-3.3.5-1]
+                    let how = Receiving {
+                        qos: QoS::from_bits(found.qos).unwrap_or(QoS::AtMostOnce),
+                        retain: message.retain() && found.retain_as_published,
+                        identifiers: merged.identifiers(found),
+                        prefix: found.prefix.as_ref(),
+                        shared: None,
+                    };
+                    outlets.deliver(env, found.slot, message, &how);
+                }
+            }
+        }
+        count
+    }
+
+    /// Gives a message to one member of each matching shared group; whether one took it.
+    fn route_to_groups(&mut self, message: &Arc<Message>) -> bool {
+        let address = message.address();
+        let groups = self.env.shared.groups.matching(
+            address.channel,
+            address.wild,
+            message.subtopic(),
+        );
+        let mut matched = false;
+        for group in groups {
+            matched |= self.route_to_group(&group, message, false);
+        }
+        matched
+    }
+
+    /// Gives a message to one member of a group, here or on another shard.
+    pub(crate) fn route_to_group(
+        &mut self,
+        group: &Arc<Group>,
+        message: &Arc<Message>,
+        passed: bool,
+    ) -> bool {
+        match group.next(self.env.id) {
+            Some(shard) if shard == self.env.id => {
+                if self.give_to_member(group, message) {
+                    return true;
+                }
+                // Ours could not: another shard may try, once.
+                if !passed && let Some(other) = group.next_other(self.env.id) {
+                    self.post_shared(other, group, message, true);
+                    return true;
+                }
+                self.env.counters.dropped_shared.add(1);
+                false
+            }
+            Some(shard) => {
+                self.post_shared(shard, group, message, passed);
+                true
+            }
+            None => {
+                self.env.counters.dropped_shared.add(1);
+                false
+            }
+        }
+    }
+
+    fn post_shared(
+        &mut self,
+        shard: ShardId,
+        group: &Arc<Group>,
+        message: &Arc<Message>,
+        passed: bool,
+    ) {
+        let (group, message) = (Arc::clone(group), Arc::clone(message));
+        self.outboxes[shard.index()].posts.push(Post::Shared { group, message, passed });
+    }
+
+    /// Another shard's message for a group with a member here.
+    pub(crate) fn shared_arrived(
+        &mut self,
+        group: &Arc<Group>,
+        message: &Arc<Message>,
+        passed: bool,
+    ) {
+        if self.give_to_member(group, message) {
+            return;
+        }
+        // What is passed on leaves the fence that covered its first hop: it is judged again.
+        let channel = message.address().channel;
+        let judged = self.env.gate.allows(message.publisher(), Action::Publish, channel);
+        match group.next_other(self.env.id) {
+            Some(other) if !passed && judged.is_ok() => {
+                self.post_shared(other, group, message, true);
+            }
+            _ => self.env.counters.dropped_shared.add(1),
+        }
+    }
+
+    /// Picks a member of this shard: a ready one, else one that can keep the message.
+    fn give_to_member(&mut self, group: &Arc<Group>, message: &Arc<Message>) -> bool {
+        let Shard { env, outlets, subs, .. } = self;
+        let slots = &mut outlets.slots;
+        let channel = message.address().channel;
+        let limits = &env.shared.limits;
+        let picked = subs.pick(group.id(), |id: SlotId| {
+            let slot = slots.slot_mut(id);
+            let principal = slot.hot.principal;
+            if env.gate.allows(principal, Action::Subscribe, channel).is_err() {
+                return MemberState::Denied;
+            }
+            let ready = slot.is_ready();
+            let mut machine = slot.machine();
+            match machine.session() {
+                None => MemberState::Denied,
+                Some(session) if session.is_full(limits) => MemberState::Full,
+                Some(_) if ready => MemberState::Ready,
+                Some(_) => MemberState::Parked,
+            }
+        });
+        let Some(picked) = picked else { return false };
+        let identifier = picked.identifier.map(|identifier| identifier.get());
+        let how = Receiving {
+            // [MQTT-4.8.2-3]
+            qos: QoS::from_bits(picked.qos).unwrap_or(QoS::AtMostOnce),
+            retain: message.retain() && picked.retain_as_published,
+            identifiers: identifier.as_slice(),
+            prefix: picked.prefix.as_ref(),
+            shared: Some(SharedOrigin(group.id().get())),
+        };
+        let delivered = outlets.deliver(env, picked.slot, message, &how);
+        !matches!(
+            delivered,
+            Delivered::Dropped(DropReason::Offline | DropReason::QueueFull)
+        )
+    }
+
+    /// A member left: what it was to receive goes to another one, where one is there.
+    pub(crate) fn redispatch(&mut self, id: SlotId, ended: bool) {
+        let groups = Arc::clone(&self.env.shared.groups);
+        let other = |origin: SharedOrigin| {
+            groups.get(origin.0).filter(|group| ended || group.has_ready())
+        };
+        let mut machine = self.outlets.slots.slot_mut(id).machine();
+        for (origin, message) in machine.take_shared(|origin| other(origin).is_some()) {
+            if let Some(group) = other(origin) {
+                self.route_to_group(&group, &message, false);
+            }
+        }
+    }
+
+    /// Sends a will, if its client still may publish there.
+    pub(crate) fn publish_will(&mut self, will: Will, publisher: PrincipalIndex, slot: SlotId) {
+        let origin = Origin { shard: self.env.id, slot: Some(slot) };
+        let message = will.into_message(publisher, origin, self.env.now);
+        let publication = Publication(Arc::new(message));
+        let mut rights = authcache::RightCache::default();
+        let judged =
+            self.env.gate.permit(publisher, Action::Publish, &mut rights, publication);
+        match judged {
+            Ok(permitted) => {
+                self.route_publication(&permitted);
+            }
+            Err(_) => self.env.counters.wills_dropped.add(1),
+        }
+    }
+
+    /// Publishes a message of the broker itself; only below `$SYS`.
+    pub(crate) fn publish_own(&mut self, topic: &str, payload: &[u8]) {
+        let address =
+            session::Address { channel: ChannelIndex::SYS, wild: None, subtopic_at: 0 };
+        let message = Message::new(MessageParts {
+            address,
+            qos: QoS::AtMostOnce,
+            retain: true,
+            topic: &[topic],
+            properties: &[],
+            payload,
+            expires_at: None,
+            origin: Origin { shard: self.env.id, slot: None },
+            publisher: PrincipalIndex::new(u32::MAX),
+        });
+        let publication = Publication(Arc::new(message));
+        if let Some(permitted) = self.env.gate.broker_made(publication) {
+            self.route_publication(&permitted);
+        }
+    }
+
+    fn has_room_to_retain(&self, message: &Message) -> bool {
+        let shared = &self.env.shared;
+        message.payload().is_empty()
+            || (shared.retained.load(Ordering::Relaxed) < shared.limits.max_retained
+                && shared.retained_bytes.load(Ordering::Relaxed) + message.weight() as u64
+                    <= shared.limits.max_retained_bytes)
+    }
+}
+
+/// Whether a subscriber is the client that published.
+fn is_own(origin: Origin, shard: ShardId, slot: SlotId) -> bool {
+    origin.shard == shard && origin.slot == Some(slot)
+}
+
+/// The messages of a run, one by one.
+pub(crate) fn messages_of<'r>(run: &'r Run<'_>) -> impl Iterator<Item = Message> + 'r {
+    let version = version_of(run);
+    let mut rest = run.frames;
+    std::iter::from_fn(move || {
+        let frame = split_frame(rest, u32::MAX).ok()??;
+        rest = &rest[frame.bytes.len()..];
+        let Ok(Packet::Publish(publish)) = decode(&frame, version) else { return None };
+        let mut properties = Vec::new();
+        publish.properties.forwarded_into(&mut properties);
+        Some(Message::new(MessageParts {
+            address: run.address,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: &[publish.topic],
+            properties: &properties,
+            payload: publish.payload,
+            expires_at: None,
+            origin: run.origin,
+            publisher: run.publisher,
+        }))
+    })
+}
+
+fn version_of(run: &Run<'_>) -> ProtocolVersion {
+    if run.version5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 }
+}
+
+/// The frames of a run in the other version, made once for all who need them.
+fn twin_of(run: &Run<'_>) -> Vec<u8> {
+    let (from, to) = if run.version5 {
+        (ProtocolVersion::V5, ProtocolVersion::V311)
+    } else {
+        (ProtocolVersion::V311, ProtocolVersion::V5)
+    };
+    let mut twin = Vec::with_capacity(run.frames.len() + 2 * run.count as usize);
+    let mut rest = run.frames;
+    while let Ok(Some(frame)) = split_frame(rest, u32::MAX) {
+        rest = &rest[frame.bytes.len()..];
+        if let Ok(Packet::Publish(publish)) = decode(&frame, from) {
+            let packet = PublishOut {
+                dup: false,
+                retain: false,
+                delivery: Delivery::AtMostOnce,
+                topic: &[publish.topic],
+                topic_alias: None,
+                message_expiry: None,
+                subscription_identifiers: &[],
+                forwarded: &[],
+                payload: publish.payload,
+            };
+            packet.encode(to, &mut twin);
+        }
+    }
+    twin
+}

@@ -1,0 +1,218 @@
+//! A subscriber's place in a shard, and the slab of them.
+
+use authcache::PrincipalIndex;
+use codec::mqtt::ReasonCode;
+use router::SlotId;
+use session::{Cold, Hot, Machine, Now, OutBuffer};
+
+use crate::shard::backlog::Backlog;
+use crate::shard::wires::Token;
+
+/// One place: a session with or without its wire, or a connection on its way to one.
+///
+/// The hot line comes first; the second line holds what a delivery or an event needs besides.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Slot<W> {
+    pub(crate) hot: Hot,
+    pub(crate) out: Option<Box<OutBuffer>>,
+    pub(crate) backlog: Option<Box<Backlog>>,
+    /// Input that is not consumed: an incomplete packet, or what waits for an answer.
+    pub(crate) partial: Option<Box<Vec<u8>>>,
+    pub(crate) cold: Cold,
+    pub(crate) wire: Option<W>,
+    pub(crate) generation: u32,
+    /// Next slot of the same principal, `NONE` at the end.
+    pub(crate) next_of_principal: u32,
+    pub(crate) marks: Marks,
+}
+
+/// What is going on with a slot besides its machine's state.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// In the list of those to flush.
+    pub(crate) const TOUCHED: Marks = Marks(1);
+    /// Not read: an answer is awaited.
+    pub(crate) const WAITING: Marks = Marks(2);
+    /// Has input left over from this turn.
+    pub(crate) const HUNGRY: Marks = Marks(4);
+    /// Taken from the slab.
+    pub(crate) const USED: Marks = Marks(8);
+    /// Not read: its answers fill the backlog.
+    pub(crate) const PAUSED: Marks = Marks(16);
+
+    pub(crate) fn has(self, mark: Marks) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, mark: Marks) {
+        self.0 |= mark.0;
+    }
+
+    pub(crate) fn clear(&mut self, mark: Marks) {
+        self.0 &= !mark.0;
+    }
+}
+
+/// End of a list of slots.
+pub(crate) const NONE: u32 = u32::MAX;
+
+impl<W> Slot<W> {
+    pub(crate) fn machine(&mut self) -> Machine<'_> {
+        Machine::new(&mut self.hot, &mut self.cold)
+    }
+
+    /// Whether a delivery can be written at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.wire.is_some() && self.backlog.is_none() && self.hot.is_live()
+    }
+
+    /// The out-buffer, taken from the pool at its first use in a turn.
+    #[inline]
+    pub(crate) fn out(&mut self, pool: &mut Pool) -> &mut OutBuffer {
+        self.out.get_or_insert_with(|| pool.out())
+    }
+
+    /// Says why and ends the connection.
+    pub(crate) fn fail(&mut self, code: ReasonCode, pool: &mut Pool) {
+        let mut out = self.out.take().unwrap_or_else(|| pool.out());
+        out.mark(None);
+        self.machine().fail(code, &mut out.bytes);
+        self.out = Some(out);
+    }
+}
+
+/// Buffers between two uses: at most so many, and none that grew large.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    out: Vec<Box<OutBuffer>>,
+    partial: Vec<Box<Vec<u8>>>,
+}
+
+impl Pool {
+    /// 1024 buffers of at most 64 KiB each: 64 MiB a shard at worst, after a turn that filled all.
+    const KEPT: usize = 1024;
+    const BYTES_KEPT: usize = 64 << 10;
+
+    pub(crate) fn out(&mut self) -> Box<OutBuffer> {
+        self.out.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_out(&mut self, mut buffer: Box<OutBuffer>) {
+        if self.out.len() < Pool::KEPT && buffer.bytes.capacity() <= Pool::BYTES_KEPT {
+            buffer.clear();
+            self.out.push(buffer);
+        }
+    }
+
+    pub(crate) fn partial(&mut self) -> Box<Vec<u8>> {
+        self.partial.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_partial(&mut self, mut buffer: Box<Vec<u8>>) {
+        if self.partial.len() < Pool::KEPT && buffer.capacity() <= Pool::BYTES_KEPT {
+            buffer.clear();
+            self.partial.push(buffer);
+        }
+    }
+}
+
+/// Slots by number. A freed number is used again, under another generation.
+#[derive(Debug)]
+pub(crate) struct Slab<W> {
+    slots: Vec<Slot<W>>,
+    free: Vec<u32>,
+}
+
+impl<W> Slab<W> {
+    /// Slots are named by 25 bits in a router entry.
+    const MAX: usize = 1 << 25;
+
+    pub(crate) fn new() -> Slab<W> {
+        Slab { slots: Vec::new(), free: Vec::new() }
+    }
+
+    /// A fresh slot; `None` when 2^25 are in use.
+    pub(crate) fn insert(&mut self, listener: u8, now: Now) -> Option<SlotId> {
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None if self.slots.len() < Slab::<W>::MAX => {
+                self.slots.push(Slot {
+                    hot: Hot::new(0, now),
+                    out: None,
+                    backlog: None,
+                    partial: None,
+                    cold: Cold::Closed,
+                    wire: None,
+                    generation: 0,
+                    next_of_principal: NONE,
+                    marks: Marks::default(),
+                });
+                self.slots.len() as u32 - 1
+            }
+            None => return None,
+        };
+        let slot = &mut self.slots[at as usize];
+        slot.hot = Hot::new(listener, now);
+        slot.cold = Cold::AwaitConnect;
+        slot.marks = Marks::USED;
+        slot.next_of_principal = NONE;
+        Some(SlotId::new(at))
+    }
+
+    /// Frees a slot whose wire and buffers are gone.
+    pub(crate) fn remove(&mut self, id: SlotId) {
+        let slot = &mut self.slots[id.index()];
+        debug_assert!(slot.wire.is_none() && slot.marks.has(Marks::USED));
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.cold = Cold::Closed;
+        slot.hot = Hot::new(0, Now::default());
+        slot.marks = Marks::default();
+        slot.out = None;
+        slot.backlog = None;
+        slot.partial = None;
+        self.free.push(id.get());
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, id: SlotId) -> &Slot<W> {
+        &self.slots[id.index()]
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut(&mut self, id: SlotId) -> &mut Slot<W> {
+        &mut self.slots[id.index()]
+    }
+
+    /// The slot, if `token` names its present occupant.
+    pub(crate) fn current(&mut self, token: Token) -> Option<&mut Slot<W>> {
+        self.slots
+            .get_mut(token.slot.index())
+            .filter(|slot| slot.generation == token.generation && slot.marks.has(Marks::USED))
+    }
+
+    pub(crate) fn token(&self, id: SlotId) -> Token {
+        Token { slot: id, generation: self.slot(id).generation }
+    }
+
+    #[inline]
+    pub(crate) fn principal(&self, id: SlotId) -> PrincipalIndex {
+        self.slot(id).hot.principal
+    }
+
+    /// Whether any slot is in use.
+    pub(crate) fn any_used(&self) -> bool {
+        self.free.len() < self.slots.len()
+    }
+
+    /// The slots in use.
+    pub(crate) fn used(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.marks.has(Marks::USED))
+            .map(|(at, _)| SlotId::new(at as u32))
+    }
+}

@@ -1,0 +1,54 @@
+//! The transport below a shard, so that sockets and the simulator drive the same value.
+
+use router::SlotId;
+
+/// Names the occupant of a slot: a stale event or timer has an older generation.
+#[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Token {
+    /// The slot.
+    pub slot: SlotId,
+    /// Which of its occupants.
+    pub generation: u32,
+}
+
+/// What became of bytes given to a wire.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Sent {
+    /// The first so many were taken; fewer than given means that the wire is full.
+    Taken(usize),
+    /// The peer is gone.
+    Gone,
+}
+
+/// What a shard wants to hear of a wire.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Watch {
+    /// Bytes can be read.
+    pub read: bool,
+    /// Bytes can be written.
+    pub write: bool,
+}
+
+/// Sends, closes and watches the wires of one shard.
+pub trait Wires {
+    /// One transport; travels between shards before its CONNACK.
+    type Wire: Send + 'static;
+
+    /// Gives bytes to the wire without waiting.
+    fn send(&mut self, wire: &mut Self::Wire, bytes: &[u8]) -> Sent;
+
+    /// Begins to report the wire's readiness under `token`.
+    fn attach(&mut self, wire: &Self::Wire, token: Token);
+
+    /// Stops reporting: the wire travels to another shard or slot.
+    fn detach(&mut self, wire: &Self::Wire);
+
+    /// Changes what is reported.
+    fn watch(&mut self, wire: &Self::Wire, token: Token, watch: Watch);
+
+    /// The address at the other end, where it has one.
+    fn peer(&self, wire: &Self::Wire) -> Option<std::net::IpAddr>;
+
+    /// Closes it: what was given before is still sent, nothing more is read.
+    fn close(&mut self, wire: Self::Wire);
+}

@@ -1,0 +1,251 @@
+//! Starting and stopping: threads, listeners, the link to control.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use authcache::{AuthCache, Capacity};
+use router::{Interest, ShardId, SharedGroups, Subs};
+use rustix::event::epoll;
+use session::{IdSource, ListenerRules, Now};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, watch};
+
+use crate::config::Config;
+use crate::control;
+use crate::link::{Link, LinkListener};
+use crate::metrics::{self, ControlCounters, Counters};
+use crate::reactor::admission::Admission;
+use crate::reactor::tcp::{TcpWire, TcpWires};
+use crate::reactor::{Reactor, Waker, listener};
+use crate::shard::Shard;
+use crate::shard::env::Env;
+use crate::shard::inbox::{Inbox, Post};
+use crate::shard::shared::{ControlMailbox, Shared};
+
+/// Why the broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The number of shards is outside 1 to 64.
+    #[error("{0} shards were asked for; expected 1 to 64")]
+    Shards(usize),
+    /// A listener's address cannot be bound.
+    #[error("listener {name}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no descriptor or thread.
+    #[error("the broker cannot start: {0}")]
+    System(#[from] io::Error),
+    /// Control did not tell its state.
+    #[error("control did not tell its state within {0:?}")]
+    Control(Duration),
+}
+
+/// A running broker.
+pub struct Broker {
+    shared: Arc<Shared<TcpWire>>,
+    control_counters: Arc<ControlCounters>,
+    listeners: Vec<(String, SocketAddr)>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    serving: watch::Receiver<bool>,
+    link: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+/// How long control may take to tell its state at the start.
+const CONTROL_WAIT: Duration = Duration::from_secs(30);
+
+/// Starts shards and listeners; returns when control's state is in force and clients are served.
+///
+/// `feed` is a pipe to the control side; the broker has no other source of rights. Has to be called
+/// in a tokio runtime, which carries the link to control.
+///
+/// # Errors
+///
+/// [`StartError`], when an address is taken, the system refuses a resource, or control is silent.
+pub async fn start(
+    config: Config,
+    feed: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<Broker, StartError> {
+    if !(1..=64).contains(&config.shards) {
+        return Err(StartError::Shards(config.shards));
+    }
+    let began = Instant::now();
+    let limits = &config.limits;
+    let admission =
+        Arc::new(Admission::new(limits.max_connections_per_ip, limits.connect_rate_per_ip));
+    let mut listeners = Vec::new();
+    let mut sockets: Vec<Vec<listener::Listener>> = Vec::new();
+    sockets.resize_with(config.shards, Vec::new);
+    for (number, wanted) in config.listeners.iter().enumerate() {
+        let bound = listener::bind(wanted.address, config.shards, number as u8, &admission);
+        let (address, ends) = bound.map_err(|source| StartError::Listen {
+            name: wanted.name.clone(),
+            address: wanted.address,
+            source,
+        })?;
+        listeners.push((wanted.name.clone(), address));
+        for (shard, end) in sockets.iter_mut().zip(ends) {
+            shard.push(end);
+        }
+    }
+
+    let (cache, writer) = AuthCache::new(Capacity::default());
+    let mut epolls = Vec::with_capacity(config.shards);
+    let mut wakers = Vec::with_capacity(config.shards);
+    let mut inboxes = Vec::with_capacity(config.shards);
+    for _ in 0..config.shards {
+        let epoll: OwnedFd =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
+        let waker = Arc::new(Waker::new()?);
+        epolls.push(Arc::new(epoll));
+        wakers.push(Arc::clone(&waker));
+        inboxes.push(Inbox::new(Box::new(move || waker.wake())));
+    }
+    let from_shards = Arc::new(Notify::new());
+    let notify = Arc::clone(&from_shards);
+    let interest = Arc::new(Interest::new());
+    let shared = Arc::new(Shared {
+        groups: Arc::new(SharedGroups::new(config.shards, Arc::clone(&interest))),
+        cache: Arc::clone(&cache),
+        interest,
+        inboxes,
+        counters: (0..config.shards).map(|_| Arc::new(Counters::default())).collect(),
+        limits: config.limits.clone(),
+        control: ControlMailbox::new(Box::new(move || notify.notify_one())),
+        connections: AtomicUsize::new(0),
+        retained: AtomicU64::new(0),
+        retained_bytes: AtomicU64::new(0),
+        seed: random(),
+    });
+
+    let mut threads = Vec::with_capacity(config.shards);
+    for (at, listeners) in sockets.into_iter().enumerate() {
+        let id = ShardId::new(at as u8);
+        let env = Env {
+            id,
+            shared: Arc::clone(&shared),
+            gate: cache.gate(),
+            listeners: vec![ListenerRules::default(); config.listeners.len().max(1)],
+            ids: IdSource::new(random()),
+            counters: Arc::clone(&shared.counters[at]),
+            now: Now::from_millis(0),
+        };
+        let subs = Subs::new(
+            id,
+            config.shards,
+            Arc::clone(&shared.interest),
+            Arc::clone(&shared.groups),
+            random(),
+        );
+        let wires = TcpWires::new(Arc::clone(&epolls[at]), Arc::clone(&admission));
+        let shard = Shard::new(env, wires, subs, config.incarnation, config.sys_interval_s);
+        let (epoll, waker) = (Arc::clone(&epolls[at]), Arc::clone(&wakers[at]));
+        let thread = std::thread::Builder::new().name(format!("shard-{at}")).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let reactor = Reactor::new(shard, epoll, waker, listeners, began)?;
+            runtime.block_on(reactor.run())
+        })?;
+        threads.push(thread);
+    }
+
+    let control_counters = Arc::new(ControlCounters::default());
+    let link = Link::new(
+        Arc::clone(&shared),
+        Arc::clone(&control_counters),
+        writer,
+        config.node,
+        config.incarnation,
+        config
+            .listeners
+            .iter()
+            .map(|listener| LinkListener {
+                open: listener.open.clone(),
+                anonymous: listener.anonymous,
+            })
+            .collect(),
+    );
+    let (tell, serving) = watch::channel(false);
+    let link = tokio::spawn(control::drive(link, feed, from_shards, tell, began));
+    let mut first = serving.clone();
+    let told = tokio::time::timeout(CONTROL_WAIT, first.wait_for(|serving| *serving)).await;
+    let told = matches!(told, Ok(Ok(_)));
+    let broker = Broker { shared, control_counters, listeners, threads, serving, link };
+    if !told {
+        broker.shutdown(Duration::ZERO).await;
+        return Err(StartError::Control(CONTROL_WAIT));
+    }
+    Ok(broker)
+}
+
+/// A random number from the hasher's per-process seed.
+fn random() -> u64 {
+    use std::hash::BuildHasher;
+    std::collections::hash_map::RandomState::new().hash_one(0u8)
+}
+
+impl Broker {
+    /// Name and bound address of each listener, in the order of the configuration.
+    pub fn listeners(&self) -> &[(String, SocketAddr)] {
+        &self.listeners
+    }
+
+    /// The metrics in the Prometheus text format.
+    pub fn metrics(&self) -> String {
+        metrics::render(&self.shared.counters, &self.control_counters, self.ready())
+    }
+
+    /// A function that renders the metrics, for whoever serves them.
+    pub fn metrics_source(&self) -> impl Fn() -> String + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        let control = Arc::clone(&self.control_counters);
+        let serving = self.serving.clone();
+        move || metrics::render(&shared.counters, &control, *serving.borrow())
+    }
+
+    /// A function that says whether clients are served.
+    pub fn ready_source(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let serving = self.serving.clone();
+        move || *serving.borrow()
+    }
+
+    /// Whether clients are served.
+    pub fn ready(&self) -> bool {
+        *self.serving.borrow()
+    }
+
+    /// Stops accepting, says goodbye to every client (DISCONNECT 0x8B in MQTT 5), sends what was
+    /// accepted, and ends; whatever is not done after `grace` is left.
+    pub async fn shutdown(self, grace: Duration) {
+        self.shared.post_all(|| Post::Shutdown);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                match thread.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "a shard ended with an error"),
+                    Err(_) => tracing::error!("a shard panicked"),
+                }
+            }
+        });
+        if tokio::time::timeout(grace, joined).await.is_err() {
+            tracing::warn!("shards were still busy when the grace period ended");
+        }
+        self.link.abort();
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,247 @@
+//! Drives the leader: pipes of brokers, their questions, and who waits for a revision to settle.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use authcache::Change;
+use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, LinkId, Refusal};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::clock::{Clock, lock};
+use crate::identify::Identifier;
+use crate::snapshot;
+use crate::store::Store;
+
+/// Questions that are worked on at a time; the others wait in order.
+const ANSWERING: usize = 64;
+/// Bytes read from a pipe at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The leader and everything that waits for it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Feed(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    state: Mutex<State>,
+    settled: watch::Sender<u64>,
+    answering: Semaphore,
+    store: Store,
+    identifier: Identifier,
+}
+
+struct State {
+    leader: Leader,
+    pipes: HashMap<LinkId, Arc<Pipe>>,
+}
+
+#[derive(Default)]
+struct Pipe {
+    writable: Notify,
+    overrun: Notify,
+}
+
+impl Feed {
+    /// A feed that has published everything up to `revision`.
+    pub(crate) fn new(revision: u64, clock: Clock, store: Store, identifier: Identifier) -> Feed {
+        let leader = Leader::new(revision, false, clock.now_ms());
+        Feed(Arc::new(Shared {
+            clock,
+            state: Mutex::new(State {
+                leader,
+                pipes: HashMap::new(),
+            }),
+            settled: watch::Sender::new(revision),
+            answering: Semaphore::new(ANSWERING),
+            store,
+            identifier,
+        }))
+    }
+
+    /// Last revision told to brokers.
+    pub(crate) fn revision(&self) -> u64 {
+        lock(&self.0.state).leader.revision()
+    }
+
+    /// Brokers that hold a lease.
+    pub(crate) fn leased(&self) -> usize {
+        lock(&self.0.state).leader.leased()
+    }
+
+    /// Tells a committed revision to every broker.
+    pub(crate) fn publish(&self, revision: u64, changes: Vec<Change>) {
+        self.with(|leader, _| leader.publish(revision, changes));
+    }
+
+    /// Returns once every broker has applied `revision`, or its lease has ended.
+    pub(crate) async fn settled(&self, revision: u64) {
+        let mut settled = self.0.settled.subscribe();
+        loop {
+            let timeout = self.with(|leader, now_ms| {
+                leader.tick(now_ms);
+                (!leader.settled(revision)).then(|| leader.next_timeout())
+            });
+            let Some(timeout) = timeout else {
+                return;
+            };
+            let ended = async {
+                match timeout {
+                    Some(at) => tokio::time::sleep_until(self.0.clock.instant(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Both branches only wake the loop; losing one loses nothing.
+            tokio::select! {
+                _ = settled.changed() => {}
+                () = ended => {}
+            }
+        }
+    }
+
+    /// Serves one broker until its pipe ends.
+    ///
+    /// # Errors
+    /// The pipe failed, or carried what no follower says.
+    pub(crate) async fn serve<P: AsyncRead + AsyncWrite>(
+        &self,
+        pipe: P,
+        terms: LeaseTerms,
+    ) -> io::Result<()> {
+        let (reader, writer) = tokio::io::split(pipe);
+        let signals = Arc::new(Pipe::default());
+        let link = self.with(|leader, now_ms| leader.connected(terms, now_ms));
+        lock(&self.0.state).pipes.insert(link, signals.clone());
+        let connected = Connected { feed: self, link };
+        // Reading and writing take turns only with each other's readiness: a broker that is slow to
+        // read is still listened to.
+        let result = tokio::select! {
+            result = self.read(link, reader) => result,
+            result = self.write(link, writer, &signals) => result,
+            () = signals.overrun.notified() => {
+                Err(io::Error::other("the broker does not read its feed"))
+            }
+        };
+        drop(connected);
+        result
+    }
+
+    async fn read<R: AsyncRead>(&self, link: LinkId, reader: R) -> io::Result<()> {
+        let mut reader = std::pin::pin!(reader);
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let count = reader.read(&mut buffer).await?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.with(|leader, now_ms| leader.input(link, &buffer[..count], now_ms))
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
+    }
+
+    async fn write<W: AsyncWrite>(
+        &self,
+        link: LinkId,
+        writer: W,
+        signals: &Pipe,
+    ) -> io::Result<()> {
+        let mut writer = std::pin::pin!(writer);
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            lock(&self.0.state).leader.output(link, &mut bytes);
+            if bytes.is_empty() {
+                signals.writable.notified().await;
+                continue;
+            }
+            writer.write_all(&bytes).await?;
+            writer.flush().await?;
+        }
+    }
+
+    /// Works on the leader, then carries out what it asks for.
+    fn with<T>(&self, work: impl FnOnce(&mut Leader, u64) -> T) -> T {
+        let mut guard = lock(&self.0.state);
+        let state = &mut *guard;
+        let result = work(&mut state.leader, self.0.clock.now_ms());
+        while let Some(event) = state.leader.poll() {
+            self.carry_out(event, &state.pipes);
+        }
+        for link in state.leader.writable() {
+            if let Some(pipe) = state.pipes.get(&link) {
+                pipe.writable.notify_one();
+            }
+        }
+        result
+    }
+
+    fn carry_out(&self, event: LeaderEvent, pipes: &HashMap<LinkId, Arc<Pipe>>) {
+        match event {
+            LeaderEvent::Settled { revision } => {
+                self.0.settled.send_replace(revision);
+            }
+            LeaderEvent::Overrun { link } => {
+                if let Some(pipe) = pipes.get(&link) {
+                    pipe.overrun.notify_one();
+                }
+            }
+            // Owned by the link they are for: the leader ignores what comes after its end, and both
+            // are bounded, by the links and by the questions a link may have open.
+            LeaderEvent::Joined { link, held, .. } => {
+                let feed = self.clone();
+                tokio::spawn(async move { feed.join(link, held).await });
+            }
+            LeaderEvent::Asked {
+                link,
+                number,
+                question,
+            } => {
+                let feed = self.clone();
+                tokio::spawn(async move {
+                    let Ok(_permit) = feed.0.answering.acquire().await else {
+                        return;
+                    };
+                    let (revision, answer) = feed.0.identifier.answer(&question).await;
+                    feed.with(|leader, _| leader.answer(link, number, revision, answer));
+                });
+            }
+        }
+    }
+
+    async fn join(&self, link: LinkId, held: Vec<authcache::EntityId>) {
+        match snapshot::read(&self.0.store, &held).await {
+            Ok(snapshot) => self.with(|leader, _| {
+                leader.snapshot(
+                    link,
+                    snapshot.revision,
+                    snapshot.changes,
+                    snapshot.identities,
+                );
+            }),
+            Err(error) => {
+                tracing::error!(%error, "no snapshot for a broker: it is disconnected to try again");
+                if let Some(pipe) = lock(&self.0.state).pipes.get(&link) {
+                    pipe.overrun.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// Takes the link out of the leader whatever ends the pipe, cancellation included.
+struct Connected<'a> {
+    feed: &'a Feed,
+    link: LinkId,
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        lock(&self.feed.0.state).pipes.remove(&self.link);
+        self.feed
+            .with(|leader, now_ms| leader.disconnected(self.link, now_ms));
+    }
+}
+
+/// The answer when the database or the hashing thread gave none.
+pub(crate) const UNAVAILABLE: Answer = Answer::Refused(Refusal::Unavailable);

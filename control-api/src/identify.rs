@@ -1,0 +1,381 @@
+//! Answers to a broker's questions: who is this, and what may it do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use authcache::feed::{Answer, Credentials, Question, Refusal};
+use authcache::{EntityId, Identity, PrincipalRecord, Right, Status};
+use sqlx::SqliteConnection;
+use thiserror::Error;
+
+use crate::clock::{Clock, lock};
+use crate::feed::UNAVAILABLE;
+use crate::password::{Busy, Passwords};
+use crate::secret::Pepper;
+use crate::store::clients::ClientAuth;
+use crate::store::users::UserAuth;
+use crate::store::{Store, StoreError, channels, clients, users};
+use crate::throttle::Throttle;
+use crate::token::{Tokens, Verified};
+
+/// Identifies principals. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Identifier(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    pepper: Pepper,
+    passwords: Passwords,
+    tokens: Tokens,
+    throttle: Mutex<Throttle>,
+    clock: Clock,
+    counts: Counts,
+}
+
+/// What was asked and refused since the start.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) questions: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) throttled: AtomicU64,
+    pub(crate) unavailable: AtomicU64,
+}
+
+/// A login over HTTP that did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum LoginError {
+    #[error("wrong user name or password")]
+    BadCredentials,
+    #[error("too many failed logins from this address; try again in a minute")]
+    Throttled,
+    #[error("logins cannot be checked now; try again")]
+    Unavailable,
+}
+
+/// Why no answer can be given now.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Busy(#[from] Busy),
+}
+
+/// Somebody whose secret was right.
+enum Found {
+    Client(ClientAuth),
+    /// With the end of the token, in seconds since 1970.
+    User(UserAuth, Option<u64>),
+}
+
+impl Identifier {
+    pub(crate) fn new(
+        store: Store,
+        pepper: Pepper,
+        passwords: Passwords,
+        tokens: Tokens,
+        clock: Clock,
+    ) -> Identifier {
+        Identifier(Arc::new(Shared {
+            store,
+            pepper,
+            passwords,
+            tokens,
+            throttle: Mutex::new(Throttle::new()),
+            clock,
+            counts: Counts::default(),
+        }))
+    }
+
+    pub(crate) fn pepper(&self) -> &Pepper {
+        &self.0.pepper
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    /// The answer, and the revision as of which it was read. Refusals carry none.
+    pub(crate) async fn answer(&self, question: &Question) -> (u64, Answer) {
+        self.0.counts.questions.fetch_add(1, Ordering::Relaxed);
+        let answered = match question {
+            Question::Identify(credentials) => self.identify(credentials).await,
+            Question::Token(token) => self.token(token).await,
+            Question::Rights { principal, channel } => self.rights(*principal, *channel).await,
+        };
+        answered.unwrap_or_else(|trouble| {
+            self.0.counts.unavailable.fetch_add(1, Ordering::Relaxed);
+            if let Trouble::Store(error) = &trouble {
+                tracing::error!(%error, "a broker's question could not be answered");
+            }
+            (0, UNAVAILABLE)
+        })
+    }
+
+    /// Logs a user in by name, e-mail address or id, and issues its tokens.
+    pub(crate) async fn login(
+        &self,
+        login: &str,
+        password: &[u8],
+        peer: Option<std::net::IpAddr>,
+    ) -> Result<crate::token::Issued, LoginError> {
+        if self.is_throttled(peer, login) {
+            return Err(LoginError::Throttled);
+        }
+        let user = self
+            .user_by_password(login, password, true)
+            .await
+            .map_err(|trouble| {
+                tracing::warn!(%trouble, "a login could not be checked");
+                LoginError::Unavailable
+            })?;
+        // A disabled user is not told apart from an unknown one.
+        let Some(user) = user.filter(|user| user.status.is_live()) else {
+            self.count_failure(peer, login);
+            return Err(LoginError::BadCredentials);
+        };
+        let now = crate::model::Time::now();
+        self.0
+            .tokens
+            .issue(user.id, user.administrator, user.credential, now)
+            .map_err(|_| LoginError::Unavailable)
+    }
+
+    /// Whether this is the access token of an enabled platform administrator.
+    pub(crate) async fn is_administrator(&self, token: &[u8]) -> bool {
+        let user = self.user_by_token(token).await;
+        matches!(user, Ok(Some((user, _))) if user.administrator && user.status.is_live())
+    }
+
+    async fn identify(&self, credentials: &Credentials) -> Result<(u64, Answer), Trouble> {
+        let login = credentials.username.as_deref().unwrap_or_default();
+        let nothing = login.is_empty() && credentials.password.is_none();
+        let throttled = !nothing && self.is_throttled(credentials.peer, login);
+        if !nothing && !throttled {
+            if let Some(found) = self.find(credentials, login).await? {
+                return self.admit(found).await;
+            }
+            self.count_failure(credentials.peer, login);
+        }
+        if let (Some(domain), true) = (credentials.open, credentials.anonymous) {
+            let mut connection = self.0.store.read().await?;
+            let client = clients::anonymous_client(&mut connection, domain).await?;
+            drop(connection);
+            if let Some(client) = client {
+                return self.admit(Found::Client(client)).await;
+            }
+        }
+        let refusal = if throttled {
+            Refusal::Throttled
+        } else {
+            Refusal::BadCredentials
+        };
+        Ok((0, Answer::Refused(refusal)))
+    }
+
+    async fn token(&self, token: &[u8]) -> Result<(u64, Answer), Trouble> {
+        match self.user_by_token(token).await? {
+            Some((user, verified)) => {
+                self.admit(Found::User(user, Some(verified.expires_at)))
+                    .await
+            }
+            None => {
+                self.0.counts.failures.fetch_add(1, Ordering::Relaxed);
+                Ok((0, Answer::Refused(Refusal::BadCredentials)))
+            }
+        }
+    }
+
+    /// Rights of a user on a channel: a platform administrator has all. (Roles will add theirs.)
+    async fn rights(
+        &self,
+        principal: EntityId,
+        channel: EntityId,
+    ) -> Result<(u64, Answer), Trouble> {
+        let (mut tx, revision) = self.0.store.read_at().await?;
+        let user = users::user_auth(&mut tx, principal).await?;
+        let administrator = user.is_some_and(|user| user.administrator && user.status.is_live());
+        let right = if !administrator {
+            Right::NONE
+        } else if channel == EntityId::SYS {
+            Right::SUBSCRIBE
+        } else if channels::channel_exists(&mut tx, channel).await? {
+            Right::BOTH
+        } else {
+            Right::NONE
+        };
+        Ok((revision, Answer::Rights(right)))
+    }
+
+    /// Looks for the one whose user name and secret these are.
+    ///
+    /// A UUID is looked up among clients first; a wrong secret and an unknown id both cost one
+    /// digest. Other names cost one password hash, known or not. The one exception is a listener
+    /// for anonymous peers, which admits everybody: there an unknown name is not hashed.
+    async fn find(&self, credentials: &Credentials, login: &str) -> Result<Option<Found>, Trouble> {
+        let Some(password) = credentials.password.as_deref() else {
+            return Ok(None);
+        };
+        if login.is_empty() {
+            let found = self.user_by_token(password).await?;
+            return Ok(found.map(|(user, token)| Found::User(user, Some(token.expires_at))));
+        }
+        if let Some(id) = EntityId::from_text(login) {
+            if let Some(client) = self.client_by_id(id, password).await? {
+                return Ok(Some(Found::Client(client)));
+            }
+            if let Some((user, token)) = self.user_by_token(password).await?
+                && user.id == id
+            {
+                return Ok(Some(Found::User(user, Some(token.expires_at))));
+            }
+        } else if let Some(domain) = credentials.open
+            && let Some(client) = self.client_by_name(domain, login, password).await?
+        {
+            return Ok(Some(Found::Client(client)));
+        }
+        let hash_unknown = credentials.open.is_none() || !credentials.anonymous;
+        let user = self.user_by_password(login, password, hash_unknown).await?;
+        Ok(user.map(|user| Found::User(user, None)))
+    }
+
+    async fn client_by_id(
+        &self,
+        id: EntityId,
+        secret: &[u8],
+    ) -> Result<Option<ClientAuth>, Trouble> {
+        let mut connection = self.0.store.read().await?;
+        let client = clients::client_auth(&mut connection, id).await?;
+        let domain = client.as_ref().map_or(id, |client| client.domain);
+        let digest = self.0.pepper.device_secret(domain, secret);
+        let stored = client
+            .as_ref()
+            .and_then(|client| client.secret_digest.as_deref());
+        let right = digest.matches(stored.unwrap_or(&[0; 32]));
+        Ok(client.filter(|client| right && client.secret_digest.is_some()))
+    }
+
+    /// Names need not be unique in a domain, but secrets are: the secret finds the client.
+    async fn client_by_name(
+        &self,
+        domain: EntityId,
+        name: &str,
+        secret: &[u8],
+    ) -> Result<Option<ClientAuth>, Trouble> {
+        let digest = self.0.pepper.device_secret(domain, secret);
+        let mut connection = self.0.store.read().await?;
+        let client =
+            clients::client_auth_by_secret(&mut connection, domain, digest.as_bytes()).await?;
+        Ok(client.filter(|client| client.name == name))
+    }
+
+    async fn user_by_password(
+        &self,
+        login: &str,
+        password: &[u8],
+        hash_unknown: bool,
+    ) -> Result<Option<UserAuth>, Trouble> {
+        let mut connection = self.0.store.read().await?;
+        let id = EntityId::from_text(login);
+        let user = match id {
+            Some(id) => users::user_auth(&mut connection, id).await?,
+            None => users::user_auth_by_login(&mut connection, login).await?,
+        };
+        drop(connection);
+        // An unknown UUID was a device until here, and failing devices must not queue for the one
+        // hashing thread.
+        if user.is_none() && (id.is_some() || !hash_unknown) {
+            return Ok(None);
+        }
+        let right = self.0.passwords.verify(user.as_ref(), password).await?;
+        Ok(user.filter(|_| right))
+    }
+
+    async fn user_by_token(&self, token: &[u8]) -> Result<Option<(UserAuth, Verified)>, Trouble> {
+        if !Tokens::is_token_like(token) {
+            return Ok(None);
+        }
+        let Ok(verified) = self.0.tokens.verify_access(token) else {
+            return Ok(None);
+        };
+        let mut connection = self.0.store.read().await?;
+        let user = users::user_auth(&mut connection, verified.user).await?;
+        // A changed password ends the tokens that were issued under the old one.
+        let user = user.filter(|user| user.credential == verified.credential);
+        Ok(user.map(|user| (user, verified)))
+    }
+
+    /// Reads the identity as of one revision, provided the secret that was verified still holds.
+    async fn admit(&self, found: Found) -> Result<(u64, Answer), Trouble> {
+        let not_authorized = Ok((0, Answer::Refused(Refusal::NotAuthorized)));
+        let (mut tx, revision) = self.0.store.read_at().await?;
+        match found {
+            Found::Client(before) => {
+                let now = clients::client_auth(&mut tx, before.id).await?;
+                let Some(client) = now.filter(|now| now.credential == before.credential) else {
+                    return not_authorized;
+                };
+                if !client.status.is_live() || !client.domain_status.is_live() {
+                    return not_authorized;
+                }
+                let identity = client_identity(&mut tx, &client).await?;
+                Ok((revision, Answer::Identity(identity, None)))
+            }
+            Found::User(before, expires_at) => {
+                let now = users::user_auth(&mut tx, before.id).await?;
+                let Some(user) = now.filter(|now| now.credential == before.credential) else {
+                    return not_authorized;
+                };
+                if !user.status.is_live() {
+                    return not_authorized;
+                }
+                Ok((revision, Answer::Identity(user_identity(&user), expires_at)))
+            }
+        }
+    }
+
+    fn is_throttled(&self, peer: Option<std::net::IpAddr>, login: &str) -> bool {
+        let blocked = lock(&self.0.throttle).is_blocked(peer, login, self.0.clock.now_ms());
+        if blocked {
+            self.0.counts.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        blocked
+    }
+
+    fn count_failure(&self, peer: Option<std::net::IpAddr>, login: &str) {
+        self.0.counts.failures.fetch_add(1, Ordering::Relaxed);
+        lock(&self.0.throttle).failed(peer, login, self.0.clock.now_ms());
+    }
+}
+
+/// A client with all its rights.
+pub(crate) async fn client_identity(
+    connection: &mut SqliteConnection,
+    client: &ClientAuth,
+) -> Result<Identity, StoreError> {
+    Ok(Identity {
+        id: client.id,
+        kind: PrincipalRecord::Client {
+            domain: client.domain,
+        },
+        status: client.status,
+        credential: client.credential,
+        rights: channels::rights_of(connection, client.id).await?,
+    })
+}
+
+/// A user with the rights known without asking: a platform administrator reads `$SYS`.
+pub(crate) fn user_identity(user: &UserAuth) -> Identity {
+    let sees_sys = user.administrator && user.status == Status::Enabled;
+    Identity {
+        id: user.id,
+        kind: PrincipalRecord::User,
+        status: user.status,
+        credential: user.credential,
+        rights: if sees_sys {
+            vec![(EntityId::SYS, Right::SUBSCRIBE)]
+        } else {
+            vec![]
+        },
+    }
+}

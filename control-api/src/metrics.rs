@@ -1,0 +1,91 @@
+//! Control's own metrics, in the text format of Prometheus.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Control;
+
+/// The mark with which an OpenMetrics text ends.
+const END: &str = "# EOF\n";
+
+/// Joins the broker's metrics with control's. The result is OpenMetrics if the broker's text is.
+pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
+    let (mut text, content_type, end) = match broker.strip_suffix(END) {
+        Some(rest) => (
+            rest.to_owned(),
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            END,
+        ),
+        None => (
+            broker.to_owned(),
+            "text/plain; version=0.0.4; charset=utf-8",
+            "",
+        ),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let counts = control.0.identifier.counts();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    for (name, help, value) in [
+        (
+            "auth_failures",
+            "Logins with a wrong secret or an unknown name.",
+            count(&counts.failures),
+        ),
+        (
+            "auth_throttled",
+            "Logins refused without a look at the secret.",
+            count(&counts.throttled),
+        ),
+        (
+            "control_questions",
+            "Questions of brokers.",
+            count(&counts.questions),
+        ),
+        (
+            "control_questions_unanswered",
+            "Questions of brokers that could not be answered.",
+            count(&counts.unavailable),
+        ),
+    ] {
+        // The family of a counter is named without `_total` in OpenMetrics and with it before.
+        let family = if end.is_empty() {
+            format!("{name}_total")
+        } else {
+            name.to_owned()
+        };
+        write_metric(
+            &mut text,
+            &family,
+            &format!("{name}_total"),
+            "counter",
+            help,
+            value,
+        );
+    }
+    for (name, help, value) in [
+        (
+            "control_revision",
+            "Last revision told to brokers.",
+            control.0.feed.revision(),
+        ),
+        (
+            "control_brokers_leased",
+            "Brokers that hold a lease.",
+            control.0.feed.leased() as u64,
+        ),
+    ] {
+        write_metric(&mut text, name, name, "gauge", help, value);
+    }
+    text.push_str(end);
+    (text, content_type)
+}
+
+fn write_metric(text: &mut String, family: &str, name: &str, kind: &str, help: &str, value: u64) {
+    let written = write!(
+        text,
+        "# HELP turnpike_{family} {help}\n# TYPE turnpike_{family} {kind}\nturnpike_{name} {value}\n"
+    );
+    written.expect("a string takes every text");
+}

@@ -1,0 +1,187 @@
+//! Connections: which clients may publish to and subscribe on which channels.
+
+use authcache::{Change, Right, Status};
+use serde::{Deserialize, Serialize};
+
+use super::{Conflict, Provision, ProvisionError, channel, client, domain};
+use crate::model::{Channel, Client, Domain, Time, right_words, status_word};
+use crate::name::{Invalid, parse_types};
+use crate::store::Write;
+
+/// Client and channel pairs one call may name. The revision of such a call is 0.4 MB on the feed.
+pub const TRIPLES_MAX: usize = 10_000;
+/// Channels one client may be connected to: its identity travels as one message.
+pub const CONNECTIONS_MAX: u64 = 10_000;
+
+/// Every client named with every channel named, for every type named.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Connections {
+    /// Ids of clients.
+    pub clients: Vec<String>,
+    /// Ids or routes of channels.
+    pub channels: Vec<String>,
+    /// `publish`, `subscribe`, in any letter case.
+    pub types: Vec<String>,
+}
+
+impl Provision {
+    /// Connects every client to every channel.
+    ///
+    /// # Errors
+    /// Something named does not exist in the domain or is not enabled, a type is unknown, or one of
+    /// the connections exists for one of the types: then nothing is changed.
+    pub async fn connect(
+        &self,
+        domain_name: &str,
+        connections: &Connections,
+    ) -> Result<(), ProvisionError> {
+        let right = check(connections)?;
+        let mut write = self.store.write().await?;
+        let (_, clients, channels) = find(&mut write, domain_name, connections).await?;
+        for client in &clients {
+            enabled("client", client.id.to_string(), client.status)?;
+        }
+        for channel in &channels {
+            enabled("channel", channel.id.to_string(), channel.status)?;
+        }
+        let now = Time::now();
+        for client in &clients {
+            for channel in &channels {
+                let before = write.connection_right(client.id, channel.id).await?;
+                let again = before & right;
+                if !again.is_empty() {
+                    let types = right_words(again).join(" and ");
+                    let (client, channel) = (client.id, channel.id);
+                    return Err(Conflict::AlreadyConnected {
+                        client,
+                        channel,
+                        types,
+                    }
+                    .into());
+                }
+                let right = before | right;
+                write
+                    .set_connection_right(client.id, channel.id, right, now)
+                    .await?;
+                let (principal, channel) = (client.id, channel.id);
+                write.change(Change::RightSet {
+                    principal,
+                    channel,
+                    right,
+                });
+            }
+            let count = write.connections_of(client.id).await?;
+            if count > CONNECTIONS_MAX {
+                return Err(Conflict::TooManyConnections {
+                    client: client.id,
+                    count,
+                }
+                .into());
+            }
+        }
+        self.commit(write).await
+    }
+
+    /// Takes the types away from every client on every channel. Connections that do not exist are
+    /// ignored.
+    ///
+    /// # Errors
+    /// Something named does not exist in the domain, or a type is unknown.
+    pub async fn disconnect(
+        &self,
+        domain_name: &str,
+        connections: &Connections,
+    ) -> Result<(), ProvisionError> {
+        let right = check(connections)?;
+        let mut write = self.store.write().await?;
+        let (_, clients, channels) = find(&mut write, domain_name, connections).await?;
+        let now = Time::now();
+        for client in &clients {
+            for channel in &channels {
+                let before = write.connection_right(client.id, channel.id).await?;
+                let after = without(before, right);
+                if after == before {
+                    continue;
+                }
+                write
+                    .set_connection_right(client.id, channel.id, after, now)
+                    .await?;
+                let (principal, channel) = (client.id, channel.id);
+                write.change(Change::RightSet {
+                    principal,
+                    channel,
+                    right: after,
+                });
+            }
+        }
+        // Without a change this waits for the last revision: another call may have taken the same
+        // rights away and not be settled.
+        self.commit(write).await
+    }
+}
+
+fn check(connections: &Connections) -> Result<Right, Invalid> {
+    let right = parse_types(&connections.types)?;
+    for (field, list) in [
+        ("clients", &connections.clients),
+        ("channels", &connections.channels),
+    ] {
+        if list.is_empty() {
+            return Err(Invalid::Empty {
+                field,
+                expected: "at least one",
+            });
+        }
+    }
+    let count = connections
+        .clients
+        .len()
+        .saturating_mul(connections.channels.len());
+    if count > TRIPLES_MAX {
+        let what = "pairs of client and channel";
+        return Err(Invalid::TooMany {
+            what,
+            count,
+            most: TRIPLES_MAX,
+        });
+    }
+    Ok(right)
+}
+
+/// What a call names, each once: naming a client twice must not make its connection exist already.
+async fn find(
+    write: &mut Write,
+    domain_name: &str,
+    connections: &Connections,
+) -> Result<(Domain, Vec<Client>, Vec<Channel>), ProvisionError> {
+    let within = domain(write.connection(), domain_name).await?;
+    let mut clients = Vec::with_capacity(connections.clients.len());
+    for name in &connections.clients {
+        clients.push(client(write.connection(), &within, name).await?);
+    }
+    let mut channels = Vec::with_capacity(connections.channels.len());
+    for name in &connections.channels {
+        channels.push(channel(write.connection(), &within, name).await?);
+    }
+    clients.sort_by_key(|client| client.id);
+    clients.dedup_by_key(|client| client.id);
+    channels.sort_by_key(|channel| channel.id);
+    channels.dedup_by_key(|channel| channel.id);
+    Ok((within, clients, channels))
+}
+
+fn enabled(kind: &'static str, name: String, status: Status) -> Result<(), Conflict> {
+    if status.is_live() {
+        return Ok(());
+    }
+    Err(Conflict::NotEnabled {
+        kind,
+        name,
+        status: status_word(status),
+    })
+}
+
+fn without(before: Right, taken: Right) -> Right {
+    Right::from_bits(before.bits() & !taken.bits())
+}

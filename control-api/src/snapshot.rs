@@ -1,0 +1,59 @@
+//! Everything a broker must know, as of one revision.
+
+use authcache::{Change, EntityId, Identity};
+
+use crate::identify::{client_identity, user_identity};
+use crate::model::{Channel, Domain};
+use crate::store::{Store, StoreError, channels, clients, domains, users};
+
+/// A snapshot for one broker.
+pub(crate) struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) identities: Vec<Identity>,
+}
+
+/// Reads the directory, and the principals a broker holds; those that are gone are left out.
+pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, StoreError> {
+    let (mut tx, revision) = store.read_at().await?;
+    let domains = domains::all_domains(&mut tx).await?;
+    let channels = channels::all_channels(&mut tx).await?;
+    let changes = domains
+        .iter()
+        .map(domain_set)
+        .chain(channels.iter().map(channel_set))
+        .collect();
+    let mut identities = Vec::new();
+    for &id in held {
+        if let Some(client) = clients::client_auth(&mut tx, id).await? {
+            identities.push(client_identity(&mut tx, &client).await?);
+        } else if let Some(user) = users::user_auth(&mut tx, id).await? {
+            identities.push(user_identity(&user));
+        }
+    }
+    Ok(Snapshot {
+        revision,
+        changes,
+        identities,
+    })
+}
+
+/// A domain as brokers hear of it.
+pub(crate) fn domain_set(domain: &Domain) -> Change {
+    Change::DomainSet {
+        id: domain.id,
+        route: domain.route.clone(),
+        status: domain.status,
+    }
+}
+
+/// A channel as brokers hear of it.
+pub(crate) fn channel_set(channel: &Channel) -> Change {
+    Change::ChannelSet {
+        id: channel.id,
+        domain: channel.domain_id,
+        route: channel.route.clone(),
+        status: channel.status,
+        open: channel.open,
+    }
+}

@@ -1,0 +1,199 @@
+//! Clients in the database.
+
+use authcache::{EntityId, Status};
+use sqlx::SqliteConnection;
+
+use super::rows::{self, blob};
+use super::{Store, StoreError, Write};
+use crate::model::{Client, Page, Time};
+
+/// A client to insert.
+pub(crate) struct NewClientRow<'a> {
+    pub(crate) id: EntityId,
+    pub(crate) domain: EntityId,
+    pub(crate) name: &'a str,
+    /// None for the client that stands for peers without credentials.
+    pub(crate) secret_digest: Option<&'a [u8]>,
+    pub(crate) anonymous: bool,
+    pub(crate) now: Time,
+}
+
+/// What identifying a client takes.
+pub(crate) struct ClientAuth {
+    pub(crate) id: EntityId,
+    pub(crate) domain: EntityId,
+    pub(crate) name: String,
+    pub(crate) secret_digest: Option<Vec<u8>>,
+    pub(crate) credential: u64,
+    pub(crate) status: Status,
+    pub(crate) domain_status: Status,
+}
+
+type AuthRow = (Vec<u8>, Vec<u8>, String, Option<Vec<u8>>, i64, i64, i64);
+
+fn auth(row: AuthRow) -> Result<ClientAuth, StoreError> {
+    let (id, domain, name, secret_digest, credential, status, domain_status) = row;
+    Ok(ClientAuth {
+        id: rows::id(&id)?,
+        domain: rows::id(&domain)?,
+        name,
+        secret_digest,
+        credential: credential.cast_unsigned(),
+        status: rows::status(status)?,
+        domain_status: rows::status(domain_status)?,
+    })
+}
+
+impl Write {
+    /// Inserts a client, enabled. An id that is taken, or a secret that another client of the domain
+    /// has, is a unique violation.
+    pub(crate) async fn insert_client(&mut self, new: NewClientRow<'_>) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO clients (id, domain_id, name, secret_digest, anonymous, credential, status, \
+             created_at) VALUES ($1, $2, $3, $4, $5, 1, $6, $7)",
+        )
+        .bind(blob(new.id))
+        .bind(blob(new.domain))
+        .bind(new.name)
+        .bind(new.secret_digest)
+        .bind(new.anonymous)
+        .bind(rows::status_number(Status::Enabled))
+        .bind(new.now.micros())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn set_client_status(
+        &mut self,
+        id: EntityId,
+        status: Status,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE clients SET status = $1, updated_at = $2 WHERE id = $3")
+            .bind(rows::status_number(status))
+            .bind(now.micros())
+            .bind(blob(id))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a client and its connections.
+    pub(crate) async fn delete_client(&mut self, id: EntityId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM clients WHERE id = $1")
+            .bind(blob(id))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Whether another client of the domain has this secret.
+    pub(crate) async fn secret_taken(
+        &mut self,
+        domain: EntityId,
+        digest: &[u8],
+    ) -> Result<bool, StoreError> {
+        let found: Option<(i64,)> =
+            sqlx::query_as("SELECT 1 FROM clients WHERE domain_id = $1 AND secret_digest = $2")
+                .bind(blob(domain))
+                .bind(digest)
+                .fetch_optional(self.connection())
+                .await?;
+        Ok(found.is_some())
+    }
+}
+
+impl Store {
+    pub(crate) async fn list_clients(
+        &self,
+        domain: EntityId,
+        page: Page,
+    ) -> Result<(u64, Vec<Client>), StoreError> {
+        let (mut tx, _) = self.read_at().await?;
+        let (total,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM clients WHERE domain_id = $1")
+            .bind(blob(domain))
+            .fetch_one(&mut *tx)
+            .await?;
+        let found: Vec<rows::ClientRow> = sqlx::query_as(
+            "SELECT id, domain_id, name, status, created_at, updated_at \
+             FROM clients WHERE domain_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3",
+        )
+        .bind(blob(domain))
+        .bind(page.limit.cast_signed())
+        .bind(page.offset.cast_signed())
+        .fetch_all(&mut *tx)
+        .await?;
+        let found = found
+            .into_iter()
+            .map(rows::client)
+            .collect::<Result<_, _>>()?;
+        Ok((total.cast_unsigned(), found))
+    }
+}
+
+/// The client of this domain with this id.
+pub(crate) async fn client(
+    connection: &mut SqliteConnection,
+    domain: EntityId,
+    id: EntityId,
+) -> Result<Option<Client>, StoreError> {
+    let found: Option<rows::ClientRow> = sqlx::query_as(
+        "SELECT id, domain_id, name, status, created_at, updated_at \
+         FROM clients WHERE domain_id = $1 AND id = $2",
+    )
+    .bind(blob(domain))
+    .bind(blob(id))
+    .fetch_optional(connection)
+    .await?;
+    found.map(rows::client).transpose()
+}
+
+/// The credential number of a client.
+pub(crate) async fn client_auth(
+    connection: &mut SqliteConnection,
+    id: EntityId,
+) -> Result<Option<ClientAuth>, StoreError> {
+    let found: Option<AuthRow> = sqlx::query_as(
+        "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
+         FROM clients c JOIN domains d ON d.id = c.domain_id WHERE c.id = $1",
+    )
+    .bind(blob(id))
+    .fetch_optional(connection)
+    .await?;
+    found.map(auth).transpose()
+}
+
+/// The client of this domain with this secret.
+pub(crate) async fn client_auth_by_secret(
+    connection: &mut SqliteConnection,
+    domain: EntityId,
+    digest: &[u8],
+) -> Result<Option<ClientAuth>, StoreError> {
+    let found: Option<AuthRow> = sqlx::query_as(
+        "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
+         FROM clients c JOIN domains d ON d.id = c.domain_id \
+         WHERE c.domain_id = $1 AND c.secret_digest = $2",
+    )
+    .bind(blob(domain))
+    .bind(digest.to_vec())
+    .fetch_optional(connection)
+    .await?;
+    found.map(auth).transpose()
+}
+
+/// The client of this domain that stands for peers without credentials.
+pub(crate) async fn anonymous_client(
+    connection: &mut SqliteConnection,
+    domain: EntityId,
+) -> Result<Option<ClientAuth>, StoreError> {
+    let found: Option<AuthRow> = sqlx::query_as(
+        "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
+         FROM clients c JOIN domains d ON d.id = c.domain_id \
+         WHERE c.domain_id = $1 AND c.anonymous = 1 ORDER BY c.created_at, c.id LIMIT 1",
+    )
+    .bind(blob(domain))
+    .fetch_optional(connection)
+    .await?;
+    found.map(auth).transpose()
+}

@@ -1,0 +1,51 @@
+//! Signing keys in the database.
+
+use sqlx::SqliteConnection;
+
+use super::{StoreError, Write};
+use crate::model::Time;
+
+/// A signing key, its private half sealed.
+pub(crate) struct KeyRow {
+    pub(crate) kid: String,
+    pub(crate) public_key: Vec<u8>,
+    pub(crate) private_key: Vec<u8>,
+    pub(crate) retired: bool,
+}
+
+impl Write {
+    pub(crate) async fn insert_key(&mut self, key: &KeyRow, now: Time) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO signing_keys (kid, public_key, private_key, created_at) \
+             VALUES ($1, $2, $3, $4)",
+        )
+        .bind(&key.kid)
+        .bind(&key.public_key)
+        .bind(&key.private_key)
+        .bind(now.micros())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+type Row = (String, Vec<u8>, Vec<u8>, Option<i64>);
+
+/// All signing keys, newest first.
+pub(crate) async fn keys(connection: &mut SqliteConnection) -> Result<Vec<KeyRow>, StoreError> {
+    let found: Vec<Row> = sqlx::query_as(
+        "SELECT kid, public_key, private_key, retired_at FROM signing_keys \
+         ORDER BY created_at DESC, kid",
+    )
+    .fetch_all(connection)
+    .await?;
+    let rows = found
+        .into_iter()
+        .map(|(kid, public_key, private_key, retired_at)| KeyRow {
+            kid,
+            public_key,
+            private_key,
+            retired: retired_at.is_some(),
+        });
+    Ok(rows.collect())
+}

@@ -1,0 +1,96 @@
+//! Users in the database.
+
+use authcache::{EntityId, Status};
+use sqlx::SqliteConnection;
+
+use super::rows::{self, blob};
+use super::{StoreError, Write};
+use crate::model::Time;
+
+/// A user to insert.
+pub(crate) struct NewUserRow<'a> {
+    pub(crate) id: EntityId,
+    pub(crate) username: &'a str,
+    pub(crate) administrator: bool,
+    /// Hash of the password, in the PHC string format.
+    pub(crate) password: &'a str,
+    pub(crate) now: Time,
+}
+
+/// What identifying a user takes.
+pub(crate) struct UserAuth {
+    pub(crate) id: EntityId,
+    pub(crate) administrator: bool,
+    pub(crate) password: String,
+    pub(crate) credential: u64,
+    pub(crate) status: Status,
+}
+
+type AuthRow = (Vec<u8>, bool, String, i64, i64);
+
+fn auth(row: AuthRow) -> Result<UserAuth, StoreError> {
+    let (id, administrator, password, credential, status) = row;
+    Ok(UserAuth {
+        id: rows::id(&id)?,
+        administrator,
+        password,
+        credential: credential.cast_unsigned(),
+        status: rows::status(status)?,
+    })
+}
+
+impl Write {
+    /// Inserts a user, enabled.
+    pub(crate) async fn insert_user(&mut self, new: NewUserRow<'_>) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO users (id, username, administrator, password, credential, status, created_at) \
+             VALUES ($1, $2, $3, $4, 1, $5, $6)",
+        )
+        .bind(blob(new.id))
+        .bind(new.username)
+        .bind(new.administrator)
+        .bind(new.password)
+        .bind(rows::status_number(Status::Enabled))
+        .bind(new.now.micros())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+/// Whether there is any user: if not, this is the first run.
+pub(crate) async fn any_user(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    let found: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM users LIMIT 1")
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// The user with this id.
+pub(crate) async fn user_auth(
+    connection: &mut SqliteConnection,
+    id: EntityId,
+) -> Result<Option<UserAuth>, StoreError> {
+    let found: Option<AuthRow> = sqlx::query_as(
+        "SELECT id, administrator, password, credential, status FROM users WHERE id = $1",
+    )
+    .bind(blob(id))
+    .fetch_optional(connection)
+    .await?;
+    found.map(auth).transpose()
+}
+
+/// The user with this user name or e-mail address. Neither can be mistaken for the other.
+pub(crate) async fn user_auth_by_login(
+    connection: &mut SqliteConnection,
+    login: &str,
+) -> Result<Option<UserAuth>, StoreError> {
+    let found: Option<AuthRow> = sqlx::query_as(
+        "SELECT id, administrator, password, credential, status FROM users \
+         WHERE username = $1 OR email = $1",
+    )
+    .bind(login)
+    .fetch_optional(connection)
+    .await?;
+    found.map(auth).transpose()
+}

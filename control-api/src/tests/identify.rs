@@ -1,0 +1,273 @@
+//! Who is admitted as whom.
+
+use std::net::IpAddr;
+
+use authcache::feed::{Answer, Credentials, Question, Refusal};
+use authcache::{EntityId, PrincipalRecord, Right};
+
+use super::{Plant, plant};
+use crate::{Config, Control, NewClient};
+
+async fn ask(control: &Control, question: Question) -> Answer {
+    control.0.identifier.answer(&question).await.1
+}
+
+async fn identify(control: &Control, credentials: Credentials) -> Answer {
+    ask(control, Question::Identify(credentials)).await
+}
+
+fn login(username: &str, password: &str) -> Credentials {
+    Credentials {
+        username: Some(username.into()),
+        password: Some(password.as_bytes().to_vec()),
+        ..Credentials::default()
+    }
+}
+
+fn device(at: &Plant) -> Credentials {
+    login(&at.client.client.id.to_string(), at.client.secret.reveal())
+}
+
+fn admin(at: &Plant) -> (String, String) {
+    let admin = &at.at.first_run.as_ref().unwrap().admin;
+    (admin.username.clone(), admin.password.reveal().to_owned())
+}
+
+const BAD: Answer = Answer::Refused(Refusal::BadCredentials);
+const NOT_AUTHORIZED: Answer = Answer::Refused(Refusal::NotAuthorized);
+
+#[tokio::test]
+async fn a_client_is_identified_by_id_and_secret_with_all_its_rights() {
+    let at = plant().await;
+    at.control()
+        .provision()
+        .connect("plant", &at.connections(&["publish"]))
+        .await
+        .unwrap();
+    let Answer::Identity(identity, None) = identify(at.control(), device(&at)).await else {
+        panic!("identified");
+    };
+    assert_eq!(identity.id, at.client.client.id);
+    assert_eq!(
+        identity.kind,
+        PrincipalRecord::Client {
+            domain: at.channel.domain_id
+        }
+    );
+    assert_eq!(identity.rights, [(at.channel.id, Right::PUBLISH)]);
+}
+
+#[tokio::test]
+async fn wrong_unknown_missing_and_swapped_credentials_get_one_answer() {
+    let at = plant().await;
+    let id = at.client.client.id.to_string();
+    let secret = at.client.secret.reveal();
+    for credentials in [
+        login(&id, "wrong"),
+        login(&id, ""),
+        login(&EntityId::from_u128(9).to_string(), secret),
+        login("pump", secret),
+        login("", secret),
+        login("admin", "wrong"),
+        login("nobody", "wrong"),
+        Credentials {
+            username: Some(id),
+            ..Credentials::default()
+        },
+        Credentials::default(),
+    ] {
+        assert_eq!(
+            identify(at.control(), credentials.clone()).await,
+            BAD,
+            "{credentials:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_client_or_domain_is_told_so_only_with_the_right_secret() {
+    let at = plant().await;
+    let id = at.client.client.id.to_string();
+    let provision = at.control().provision();
+    provision.disable_client("plant", &id).await.unwrap();
+    assert_eq!(identify(at.control(), device(&at)).await, NOT_AUTHORIZED);
+    assert_eq!(identify(at.control(), login(&id, "wrong")).await, BAD);
+    provision.enable_client("plant", &id).await.unwrap();
+    provision.disable_domain("plant").await.unwrap();
+    assert_eq!(identify(at.control(), device(&at)).await, NOT_AUTHORIZED);
+    provision.enable_domain("plant").await.unwrap();
+    assert!(matches!(
+        identify(at.control(), device(&at)).await,
+        Answer::Identity(..)
+    ));
+    provision.delete_client("plant", &id).await.unwrap();
+    assert_eq!(identify(at.control(), device(&at)).await, BAD);
+}
+
+#[tokio::test]
+async fn an_administrator_logs_in_by_name_or_token_and_may_do_everything() {
+    let at = plant().await;
+    let (username, password) = admin(&at);
+    let control = at.control();
+    let Answer::Identity(identity, None) = identify(control, login(&username, &password)).await
+    else {
+        panic!("identified");
+    };
+    assert_eq!(identity.kind, PrincipalRecord::User);
+    assert_eq!(identity.rights, [(EntityId::SYS, Right::SUBSCRIBE)]);
+    let by_id = login(&identity.id.to_string(), &password);
+    assert!(matches!(
+        identify(control, by_id).await,
+        Answer::Identity(..)
+    ));
+
+    let issued = control
+        .0
+        .identifier
+        .login(&username, password.as_bytes(), None)
+        .await
+        .unwrap();
+    let token = issued.access.reveal();
+    for credentials in [login("", token), login(&identity.id.to_string(), token)] {
+        let Answer::Identity(again, Some(expires_at)) = identify(control, credentials).await else {
+            panic!("identified");
+        };
+        assert_eq!(again, identity);
+        assert!(expires_at > crate::Time::now().seconds().cast_unsigned() + 3_000);
+    }
+    let question = Question::Token(token.as_bytes().to_vec());
+    assert!(matches!(
+        ask(control, question).await,
+        Answer::Identity(_, Some(_))
+    ));
+    // A refresh token is none, and a token is not for somebody else's name.
+    assert_eq!(
+        identify(control, login("", issued.refresh.reveal())).await,
+        BAD
+    );
+    let question = Question::Token(issued.refresh.reveal().as_bytes().to_vec());
+    assert_eq!(ask(control, question).await, BAD);
+    assert_eq!(
+        identify(control, login(&EntityId::from_u128(3).to_string(), token)).await,
+        BAD
+    );
+
+    let rights =
+        async |principal, channel| ask(control, Question::Rights { principal, channel }).await;
+    assert_eq!(
+        rights(identity.id, at.channel.id).await,
+        Answer::Rights(Right::BOTH)
+    );
+    assert_eq!(
+        rights(identity.id, EntityId::SYS).await,
+        Answer::Rights(Right::SUBSCRIBE)
+    );
+    assert_eq!(
+        rights(identity.id, EntityId::from_u128(5)).await,
+        Answer::Rights(Right::NONE)
+    );
+    let client = at.client.client.id;
+    assert_eq!(
+        rights(client, at.channel.id).await,
+        Answer::Rights(Right::NONE)
+    );
+}
+
+#[tokio::test]
+async fn in_the_open_namespace_clients_log_in_by_name_and_others_are_anonymous() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        open: true,
+        ..Config::new(folder.path())
+    };
+    let (control, first_run) = Control::open(config).await.unwrap();
+    let open = control.open_domain();
+    let new = NewClient {
+        name: "sensor".into(),
+        ..NewClient::default()
+    };
+    let sensor = control
+        .provision()
+        .create_client("open", new)
+        .await
+        .unwrap();
+    let at = |credentials: Credentials, anonymous| Credentials {
+        open,
+        anonymous,
+        ..credentials
+    };
+    let id = async |credentials| match identify(&control, credentials).await {
+        Answer::Identity(identity, _) => Some(identity.id),
+        _ => None,
+    };
+    let named = login("sensor", sensor.secret.reveal());
+    assert_eq!(id(at(named.clone(), false)).await, Some(sensor.client.id));
+    assert_eq!(
+        id(named).await,
+        None,
+        "names count in the open namespace only"
+    );
+    assert_eq!(id(at(login("sensor", "wrong"), false)).await, None);
+    assert_eq!(id(at(Credentials::default(), false)).await, None);
+
+    let anonymous = id(at(Credentials::default(), true)).await.unwrap();
+    assert_ne!(anonymous, sensor.client.id);
+    assert_eq!(
+        id(at(login("whoever", "whatever"), true)).await,
+        Some(anonymous)
+    );
+    assert_eq!(
+        id(at(login("sensor", sensor.secret.reveal()), true)).await,
+        Some(sensor.client.id)
+    );
+    let admin = first_run.unwrap().admin;
+    let admin = id(at(login(&admin.username, admin.password.reveal()), true)).await;
+    assert!(admin.is_some_and(|id| id != anonymous));
+
+    control
+        .provision()
+        .disable_client("open", &anonymous.to_string())
+        .await
+        .unwrap();
+    let refused = identify(&control, at(Credentials::default(), true)).await;
+    assert_eq!(refused, NOT_AUTHORIZED);
+}
+
+#[tokio::test]
+async fn the_anonymous_client_has_no_secret_that_could_be_guessed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        open: true,
+        demo: false,
+        ..Config::new(folder.path())
+    };
+    let (control, _) = Control::open(config).await.unwrap();
+    let clients = control
+        .provision()
+        .list_clients("open", Default::default())
+        .await
+        .unwrap();
+    let id = clients.items[0].id.to_string();
+    for secret in ["", "anonymous"] {
+        assert_eq!(identify(&control, login(&id, secret)).await, BAD);
+    }
+}
+
+#[tokio::test]
+async fn t_exh_8_ten_failures_throttle_the_pair_and_nobody_else() {
+    let at = plant().await;
+    let peer = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+    let from = |credentials: Credentials, text| Credentials {
+        peer: peer(text),
+        ..credentials
+    };
+    let id = at.client.client.id.to_string();
+    for _ in 0..10 {
+        let wrong = from(login(&id, "wrong"), "192.0.2.1");
+        assert_eq!(identify(at.control(), wrong).await, BAD);
+    }
+    let throttled = identify(at.control(), from(device(&at), "192.0.2.1")).await;
+    assert_eq!(throttled, Answer::Refused(Refusal::Throttled));
+    let elsewhere = identify(at.control(), from(device(&at), "192.0.2.2")).await;
+    assert!(matches!(elsewhere, Answer::Identity(..)));
+}

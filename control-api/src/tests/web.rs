@@ -1,0 +1,286 @@
+//! The HTTP listener and the operator socket, over real sockets.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+use super::{Installation, installation};
+use crate::{Control, NewDomain, OperatorError, Request, operator_request};
+
+/// Starts the listener; the flag says whether the broker is ready.
+async fn serve(control: &Control) -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ready = Arc::new(AtomicBool::new(true));
+    let (serving, flag) = (control.clone(), ready.clone());
+    tokio::spawn(async move {
+        let metrics = Arc::new(|| "turnpike_connections 3\n# EOF\n".to_owned());
+        let ready = Arc::new(move || flag.load(Ordering::Relaxed));
+        serving.serve_http(listener, metrics, ready).await.unwrap();
+    });
+    (address, ready)
+}
+
+async fn exchange(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    answer
+}
+
+async fn get(address: &str, path: &str) -> String {
+    exchange(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
+    )
+    .await
+}
+
+async fn post(address: &str, content_type: &str, body: &str) -> String {
+    let length = body.len();
+    let head = format!(
+        "POST /users/tokens/issue HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    exchange(address, &(head + body)).await
+}
+
+fn body(answer: &str) -> serde_json::Value {
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+fn admin(at: &Installation) -> serde_json::Value {
+    serde_json::to_value(&at.first_run.as_ref().unwrap().admin).unwrap()
+}
+
+#[tokio::test]
+async fn health_follows_the_broker() {
+    let at = installation().await;
+    let (address, ready) = serve(&at.control).await;
+    let answer = get(&address, "/health").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.contains("content-type: application/health+json"),
+        "{answer}"
+    );
+    assert!(answer.contains("x-request-id: "), "{answer}");
+    assert_eq!(body(&answer)["status"], "pass");
+    assert_eq!(body(&answer)["instance_id"], at.control.node().to_string());
+    ready.store(false, Ordering::Relaxed);
+    let answer = get(&address, "/health").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert_eq!(body(&answer)["status"], "fail");
+}
+
+#[tokio::test]
+async fn metrics_join_the_brokers_and_controls() {
+    let at = installation().await;
+    let (address, _) = serve(&at.control).await;
+    let answer = get(&address, "/metrics").await;
+    assert!(answer.contains("application/openmetrics-text"), "{answer}");
+    for line in [
+        "turnpike_connections 3",
+        "turnpike_auth_failures_total 0",
+        "turnpike_control_revision 0",
+    ] {
+        assert!(answer.contains(&format!("\n{line}\n")), "{line}: {answer}");
+    }
+    assert!(
+        answer.ends_with("# EOF\n") && answer.matches("# EOF").count() == 1,
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn tokens_are_issued_for_a_name_and_password() {
+    let at = installation().await;
+    let (address, _) = serve(&at.control).await;
+    let admin = admin(&at);
+    let answer = post(&address, "application/json", &admin.to_string()).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert!(answer.contains("cache-control: no-store"), "{answer}");
+    let tokens = body(&answer);
+    assert_eq!(tokens["access_type"], "Bearer");
+    for token in ["access_token", "refresh_token"] {
+        assert_eq!(tokens[token].as_str().unwrap().matches('.').count(), 2);
+    }
+    let older = serde_json::json!({ "identity": "admin", "secret": admin["password"] });
+    let answer = post(
+        &address,
+        "application/json; charset=utf-8",
+        &older.to_string(),
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}
+
+#[tokio::test]
+async fn bad_logins_and_bodies_are_refused_in_json() {
+    let at = installation().await;
+    let (address, _) = serve(&at.control).await;
+    let json = "application/json";
+    let wrong = r#"{"username":"admin","password":"hunter2"}"#;
+    let unknown = r#"{"username":"nobody","password":"hunter2"}"#;
+    let cases = [
+        (json, wrong.to_owned(), 401),
+        (json, unknown.to_owned(), 401),
+        ("text/plain", wrong.to_owned(), 415),
+        ("", wrong.to_owned(), 415),
+        (json, r#"{"username":"hunter2""#.to_owned(), 400),
+        (
+            json,
+            r#"{"username":["hunter2"],"password":"hunter2"}"#.to_owned(),
+            400,
+        ),
+        (json, r#"{"username":"admin"}"#.to_owned(), 400),
+        (json, "[".repeat(50_000), 400),
+        (json, format!("{wrong}{}", " ".repeat(70_000)), 413),
+    ];
+    for (content_type, text, status) in cases {
+        let answer = post(&address, content_type, &text).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{status}: {answer}"
+        );
+        let body = body(&answer);
+        assert!(
+            body["error"].is_string() && body["message"].is_string(),
+            "{body}"
+        );
+        assert!(!answer.contains("hunter2"), "{answer}");
+    }
+    let same = [
+        post(&address, json, wrong).await,
+        post(&address, json, unknown).await,
+    ];
+    assert_eq!(body(&same[0]), body(&same[1]));
+    assert!(get(&address, "/nowhere").await.starts_with("HTTP/1.1 404"));
+    assert!(
+        get(&address, "/users/tokens/issue")
+            .await
+            .starts_with("HTTP/1.1 405")
+    );
+    let long = format!("/health?{}", "x".repeat(20_000));
+    let answer = get(&address, &long).await;
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn failed_logins_are_throttled_by_address() {
+    let at = installation().await;
+    let (address, _) = serve(&at.control).await;
+    let wrong = r#"{"username":"admin","password":"wrong"}"#;
+    for _ in 0..10 {
+        post(&address, "application/json", wrong).await;
+    }
+    let answer = post(&address, "application/json", &admin(&at).to_string()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: 60"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn closing_lets_the_listener_go() {
+    let at = installation().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = at.control.clone();
+    let task = tokio::spawn(async move {
+        serving
+            .serve_http(listener, Arc::new(String::new), Arc::new(|| true))
+            .await
+    });
+    let _idle = TcpStream::connect(address).await.unwrap();
+    at.control.close().await;
+    tokio::time::timeout(std::time::Duration::from_secs(6), task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_provisions_over_a_socket_that_is_the_owners_alone() {
+    let at = installation().await;
+    let path = at.control.socket_path().to_owned();
+    let request = Request::CreateDomain(NewDomain {
+        route: "plant".into(),
+        ..NewDomain::default()
+    });
+    let nobody = operator_request(&path, &request).await;
+    assert!(
+        matches!(nobody, Err(OperatorError::NotRunning)),
+        "{nobody:?}"
+    );
+    // What a killed server left does not hinder.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let nobody = operator_request(&path, &request).await;
+    assert!(
+        matches!(nobody, Err(OperatorError::NotRunning)),
+        "{nobody:?}"
+    );
+    let serving = at.control.clone();
+    let served = path.clone();
+    let task = tokio::spawn(async move { serving.serve_socket(&served).await });
+    let made = loop {
+        match operator_request(&path, &request).await {
+            Err(OperatorError::NotRunning) => tokio::task::yield_now().await,
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(made["route"], "plant");
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let OperatorError::Refused(refused) = operator_request(&path, &request).await.unwrap_err()
+    else {
+        panic!("refused");
+    };
+    assert_eq!(refused.fault, "conflict");
+    assert!(
+        refused.message.contains("\"plant\" is taken"),
+        "{}",
+        refused.message
+    );
+
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream
+        .write_all(b"{\"operation\":\"no such\"}\nnonsense\n")
+        .await
+        .unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(
+        answers.matches(r#"{"error":{"fault":"invalid""#).count(),
+        2,
+        "{answers}"
+    );
+    at.control.close().await;
+    task.await.unwrap().unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_socket_in_a_folder_with_a_long_name_can_be_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("d".repeat(120)).join("e".repeat(120));
+    let (control, _) = Control::open(crate::Config::new(&data)).await.unwrap();
+    let path = control.socket_path().to_owned();
+    let serving = control.clone();
+    let served = path.clone();
+    tokio::spawn(async move { serving.serve_socket(&served).await });
+    let listed = loop {
+        match operator_request(&path, &Request::ListDomains(Default::default())).await {
+            Err(OperatorError::NotRunning) => tokio::task::yield_now().await,
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(listed["total"], 1);
+}

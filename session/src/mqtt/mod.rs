@@ -1,0 +1,12 @@
+//! MQTT 3.1, 3.1.1 and 5.0: one machine, cut along the specification's chapters.
+
+pub(crate) mod alias;
+pub(crate) mod auth;
+pub(crate) mod connect;
+pub(crate) mod deliver;
+pub(crate) mod incoming;
+pub(crate) mod machine;
+pub(crate) mod outgoing;
+pub(crate) mod reply;
+pub(crate) mod subscribe;
+pub(crate) mod target;

@@ -1,0 +1,60 @@
+//! What a step is judged by.
+
+use std::cell::Cell;
+
+use authcache::{Directory, Gate, OpenChannel};
+
+use crate::limits::Limits;
+use crate::message::Origin;
+use crate::now::Now;
+
+/// Everything outside the machine that a step looks at.
+#[derive(Copy, Clone)]
+pub struct Rules<'a> {
+    /// The judge.
+    pub gate: &'a Gate,
+    /// Names to indexes.
+    pub directory: &'a Directory,
+    /// Bounds.
+    pub limits: &'a Limits,
+    /// The rules of the listener that the connection came through.
+    pub listener: &'a ListenerRules,
+    /// The moment.
+    pub now: Now,
+    /// The slot the machine is in.
+    pub origin: Origin,
+    /// Source of Assigned Client Identifiers.
+    pub ids: &'a IdSource,
+}
+
+/// What a listener allows beyond `m/<domain>/c/<channel>`.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerRules {
+    /// The channel of topics outside the grammar, if the listener has an open namespace.
+    pub open: Option<OpenChannel>,
+}
+
+/// Makes Client Identifiers that no other connection of the node has.
+#[derive(Debug)]
+pub struct IdSource {
+    /// Random per shard and start, so that restarts and shards do not collide.
+    seed: u64,
+    next: Cell<u64>,
+}
+
+impl IdSource {
+    /// A source whose identifiers carry `seed`, which has to be random per shard and start.
+    pub fn new(seed: u64) -> IdSource {
+        IdSource {
+            seed,
+            next: Cell::new(0),
+        }
+    }
+
+    /// A Client Identifier that was not given before. [MQTT-3.1.3-6] [MQTT-3.2.2-16]
+    pub(crate) fn assign(&self) -> String {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        format!("auto-{:016x}-{number:x}", self.seed)
+    }
+}

@@ -1,0 +1,117 @@
+// MQTT.js against a running broker: both versions, every QoS, retained, will, aliases, resume.
+// Usage: node mqttjs_client.mjs READY_JSON, with MQTT.js installed where node finds it.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const require = createRequire(`${process.env.NODE_MODULES ?? process.cwd()}/`);
+const mqtt = require("mqtt");
+const ready = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const root = `m/${ready.demo.domain}/c/${ready.demo.channel}/mqttjs`;
+const WAIT_MS = 20_000;
+
+function within(promise, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no ${what} within ${WAIT_MS} ms`)), WAIT_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+async function connect(number, protocolVersion, options = {}) {
+  const { id, secret } = ready.demo.clients[number];
+  const client = mqtt.connect(`mqtt://${ready.listeners.mqtt}`, {
+    username: id,
+    password: secret,
+    protocolVersion,
+    reconnectPeriod: 0,
+    ...options,
+  });
+  client.inbox = [];
+  client.waiting = [];
+  client.on("message", (topic, payload, packet) => {
+    const message = { topic, payload, packet };
+    const next = client.waiting.shift();
+    if (next) next(message);
+    else client.inbox.push(message);
+  });
+  client.next = () =>
+    within(
+      client.inbox.length
+        ? Promise.resolve(client.inbox.shift())
+        : new Promise((resolve) => client.waiting.push(resolve)),
+      "message",
+    );
+  client.connack = await within(
+    new Promise((resolve, reject) => {
+      client.once("connect", resolve);
+      client.once("error", reject);
+    }),
+    "CONNACK",
+  );
+  return client;
+}
+
+for (const version of [4, 5]) {
+  const base = `${root}/${version}`;
+  const subscriber = await connect(0, version);
+  const publisher = await connect(1, version);
+  await subscriber.subscribeAsync(`${base}/#`, { qos: 2 });
+  for (const qos of [0, 1, 2]) {
+    for (let n = 0; n < 20; n += 1) await publisher.publishAsync(`${base}/q`, `${n}`, { qos });
+    for (let n = 0; n < 20; n += 1) {
+      const { payload, packet } = await subscriber.next();
+      assert.equal(payload.toString(), `${n}`);
+      assert.equal(packet.qos, qos);
+    }
+  }
+  const large = Buffer.alloc(200_000, "x");
+  await publisher.publishAsync(`${base}/large`, large, { qos: 1 });
+  assert.ok((await subscriber.next()).payload.equals(large));
+  await publisher.publishAsync(`${base}/kept`, "kept", { qos: 1, retain: true });
+  assert.equal((await subscriber.next()).packet.retain, false);
+  const late = await connect(0, version);
+  await late.subscribeAsync(`${base}/kept`);
+  assert.equal((await late.next()).packet.retain, true);
+  await publisher.publishAsync(`${base}/kept`, "", { qos: 1, retain: true });
+  await subscriber.next();
+  await late.endAsync();
+
+  const dying = await connect(1, version, {
+    will: { topic: `${base}/will`, payload: "gone", qos: 1, retain: false },
+  });
+  dying.stream.destroy();
+  assert.equal((await subscriber.next()).payload.toString(), "gone");
+
+  const name = `mqttjs-${process.pid}-${version}`;
+  const kept = { clientId: name, clean: false, properties: { sessionExpiryInterval: 300 } };
+  const first = await connect(0, version, kept);
+  await first.subscribeAsync(`${base}/away`, { qos: 1 });
+  await first.endAsync();
+  await publisher.publishAsync(`${base}/away`, "while away", { qos: 1 });
+  const again = await connect(0, version, { ...kept });
+  assert.equal(again.connack.sessionPresent, true);
+  assert.equal((await again.next()).payload.toString(), "while away");
+  await again.endAsync();
+  await subscriber.endAsync();
+  await publisher.endAsync();
+  console.log(`ok MQTT.js version ${version}`);
+}
+
+const aliasing = await connect(1, 5, { autoAssignTopicAlias: true });
+const resolving = await connect(0, 5, { properties: { topicAliasMaximum: 8 } });
+await resolving.subscribeAsync(`${root}/alias/#`, { qos: 1, properties: { subscriptionIdentifier: 9 } });
+for (let n = 0; n < 10; n += 1) {
+  await aliasing.publishAsync(`${root}/alias/${n % 2}`, `${n}`, {
+    qos: 1,
+    properties: { userProperties: { n: `${n}` }, contentType: "text/plain" },
+  });
+  const { topic, payload, packet } = await resolving.next();
+  assert.equal(topic, `${root}/alias/${n % 2}`);
+  assert.equal(payload.toString(), `${n}`);
+  assert.equal(packet.properties.subscriptionIdentifier, 9);
+  assert.equal(packet.properties.userProperties.n, `${n}`);
+}
+await aliasing.endAsync();
+await resolving.endAsync();
+console.log("ok MQTT.js topic aliases both ways");
