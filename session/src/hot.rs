@@ -34,6 +34,8 @@ impl Mode {
     pub(crate) const VERSION5: Mode = Mode(2);
     /// PUBLISH to this client may use topic aliases, so frames cannot be passed on as they are.
     pub(crate) const ALIASED: Mode = Mode(4);
+    /// Input is not taken: an answer about the connection is awaited, or it is over.
+    pub(crate) const HELD: Mode = Mode(8);
 
     pub(crate) fn has(self, other: Mode) -> bool {
         self.0 & other.0 == other.0
@@ -41,6 +43,10 @@ impl Mode {
 
     pub(crate) fn with(self, other: Mode) -> Mode {
         Mode(self.0 | other.0)
+    }
+
+    pub(crate) fn without(self, other: Mode) -> Mode {
+        Mode(self.0 & !other.0)
     }
 }
 
@@ -89,6 +95,21 @@ impl Hot {
         longest <= self.maximum_packet_size && !self.mode.has(Mode::ALIASED)
     }
 
+    /// Whether runs may be taken without a look at the cold box.
+    #[inline]
+    pub(crate) fn takes_runs(&self) -> bool {
+        self.mode.has(Mode::LIVE) && !self.mode.has(Mode::HELD)
+    }
+
+    /// Takes no input any more, or takes it again.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.mode = if held {
+            self.mode.with(Mode::HELD)
+        } else {
+            self.mode.without(Mode::HELD)
+        };
+    }
+
     /// CONNACK 0x00 is being sent.
     pub(crate) fn begin(&mut self, version5: bool, aliased: bool) {
         self.mode = Mode::LIVE;
@@ -113,11 +134,33 @@ impl Hot {
         self.rights.clear();
     }
 
-    /// The moment at which silence ends the connection, `None` if it may be silent for ever.
+    /// The second at which silence ends the connection, `None` if it may be silent for ever.
+    ///
+    /// Both ends are whole seconds, cut off: one more makes sure that it is never too early.
+    /// [MQTT-3.1.2-24] [MQTT3-3.1.2-24]
     pub fn silence_ends_s(&self) -> Option<u32> {
         (self.silence_max_s > 0).then(|| {
             self.last_seen_s
-                .saturating_add(u32::from(self.silence_max_s))
+                .saturating_add(u32::from(self.silence_max_s) + 1)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hot_line_fits_its_cache_line() {
+        assert!(std::mem::size_of::<Hot>() <= 64);
+    }
+
+    #[test]
+    fn silence_is_never_cut_short() {
+        // [MQTT-3.1.2-24] [MQTT3-3.1.2-24]
+        let mut hot = Hot::new(0, Now::from_millis(10_999));
+        assert_eq!(hot.silence_ends_s(), None);
+        hot.silence_max_s = crate::mqtt::keep_alive::silence_max_s(2);
+        assert_eq!(hot.silence_ends_s(), Some(14), "not before 13.999 s");
     }
 }

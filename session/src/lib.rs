@@ -10,6 +10,8 @@
 //!
 //! May depend on `codec`, `router` and `authcache`; never on tokio, sockets or clocks.
 
+#![forbid(unsafe_code)]
+
 mod hot;
 mod limits;
 mod message;
@@ -23,9 +25,11 @@ mod step;
 pub use hot::Hot;
 pub use limits::{Limits, QueuePolicy};
 pub use message::{Address, Message, MessageParts, Origin, Publication, Run};
-pub use mqtt::connect::{Attached, IdentifyOutcome, Pending, Refusal};
-pub use mqtt::machine::{Cold, Departure, Live, Machine, Parked};
-pub use mqtt::outgoing::{Delivered, DropReason, Outgoing, Receiving, SharedOrigin};
+pub use mqtt::connack::Attached;
+pub use mqtt::connect::{IdentifyOutcome, Pending, Refusal};
+pub use mqtt::disconnect::{Departure, Parked};
+pub use mqtt::machine::{Cold, Live, Machine};
+pub use mqtt::outgoing::{Delivered, DropReason, Receiving, SharedOrigin};
 pub use now::Now;
 pub use out::{OutBuffer, Span};
 pub use rules::{IdSource, ListenerRules, Rules};

@@ -7,7 +7,8 @@ use authcache::{ChannelIndex, PrincipalIndex};
 use codec::mqtt::QoS;
 
 use crate::message::{Address, Message, MessageParts, Origin};
-use crate::mqtt::outgoing::Outgoing;
+use crate::mqtt::received::Received;
+use crate::mqtt::window::Outgoing;
 use crate::now::Now;
 
 /// Which session a CONNECT means: two principals never share one (threats T-SES-6).
@@ -33,8 +34,8 @@ pub struct Session {
     pub(crate) subscriptions: Vec<SubscriptionRecord>,
     /// Messages to the client; allocated at the first one above QoS 0.
     pub(crate) outgoing: Option<Box<Outgoing>>,
-    /// Packet Identifiers of QoS 2 messages received and not released, ascending.
-    pub(crate) unreleased: Vec<u16>,
+    /// Packet Identifiers of QoS 2 messages received and not released.
+    pub(crate) received: Received,
     pub(crate) will: Option<Box<Will>>,
 }
 
@@ -107,7 +108,7 @@ impl Session {
             expiry: 0,
             subscriptions: Vec::new(),
             outgoing: None,
-            unreleased: Vec::new(),
+            received: Received::default(),
             will: None,
         }
     }
@@ -169,8 +170,8 @@ impl Session {
 
     /// Adds or replaces a subscription; whether the same filter was there already.
     ///
-    /// The same Topic Filter text replaces: the spelling of channel and domain is part of it.
-    /// [MQTT-3.8.4-3] [MQTT3-3.8.4-3]
+    /// A channel has several names, and by all of them it is the same subscription; messages come
+    /// under the name used last. [MQTT-3.8.4-3] [MQTT3-3.8.4-3]
     pub(crate) fn record(&mut self, subscription: SubscriptionRecord) -> bool {
         let same = |known: &SubscriptionRecord| {
             known.channel == subscription.channel
@@ -189,17 +190,28 @@ impl Session {
         }
     }
 
-    /// Takes a subscription out; whether it was there. [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
+    /// Takes out the subscription that was written like this, whatever its channel is called now.
+    /// Only for names that are not ids; those are found by [`Session::forget`].
+    /// [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
+    pub(crate) fn forget_written(&mut self, text: &str) -> Option<SubscriptionRecord> {
+        let at = self
+            .subscriptions
+            .iter()
+            .position(|known| known.is_written(text))?;
+        Some(self.subscriptions.swap_remove(at))
+    }
+
+    /// Takes a subscription out, if it was there. [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
     pub(crate) fn forget(
         &mut self,
         channel: ChannelIndex,
         filter: &str,
         share: Option<&str>,
-    ) -> bool {
+    ) -> Option<SubscriptionRecord> {
         let at = self.subscriptions.iter().position(|known| {
             known.channel == channel && &*known.filter == filter && known.share.as_deref() == share
-        });
-        at.map(|at| self.subscriptions.swap_remove(at)).is_some()
+        })?;
+        Some(self.subscriptions.swap_remove(at))
     }
 
     /// Drops what names a channel that no longer exists; its subscriptions.
@@ -208,9 +220,30 @@ impl Session {
             .into_iter()
             .partition(|record| record.channel == channel);
         self.subscriptions = kept;
+        self.will.take_if(|will| will.address.channel == channel);
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.channel_removed(channel);
         }
         gone
+    }
+}
+
+impl SubscriptionRecord {
+    /// Whether a Topic Filter with a name instead of ids was written `text`.
+    fn is_written(&self, text: &str) -> bool {
+        let inner = match &self.share {
+            None => Some(text),
+            Some(share) => text
+                .strip_prefix("$share/")
+                .and_then(|rest| rest.strip_prefix(&**share))
+                .and_then(|rest| rest.strip_prefix('/')),
+        };
+        let behind = inner
+            .zip(self.prefix.as_ref())
+            .and_then(|(inner, prefix)| inner.strip_prefix(&**prefix));
+        behind.is_some_and(|behind| match behind.strip_prefix('/') {
+            Some(filter) => *filter == *self.filter,
+            None => behind.is_empty() && self.filter.is_empty(),
+        })
     }
 }

@@ -37,7 +37,7 @@ impl Machine<'_> {
         };
         let may = may_read(rules.gate, live.session.principal);
         outgoing.pump(&mut channel, out, out_max, may, dropped);
-        if outgoing.len() == 0 && outgoing.in_flight() == 0 {
+        if outgoing.len() == 0 {
             live.session.outgoing = None;
         }
     }
@@ -86,14 +86,10 @@ impl Machine<'_> {
                 None => Delivered::Dropped(DropReason::TooLarge),
             };
         }
-        let outgoing = session.outgoing();
-        let queued = outgoing.push(Outbound::new(message, qos, how), limits);
+        let outbound = Outbound::new(message, qos, how);
         let (true, Some(connection)) = (ready, connection) else {
-            return queued;
+            return session.outgoing().push(outbound, limits);
         };
-        if outgoing.in_flight() >= usize::from(connection.receive_maximum) {
-            return queued;
-        }
         let mut channel = Channel {
             version: connection.version,
             maximum_packet_size: hot.maximum_packet_size,
@@ -101,19 +97,21 @@ impl Machine<'_> {
             aliases: connection.outgoing_aliases.as_deref_mut(),
             now: rules.now,
         };
-        let mut lost = None;
+        // Where others wait they are sent first, each judged again as it leaves.
         let before = out.bytes.len();
-        // The message was judged in this turn, what waits before it is judged as it leaves.
         let may = may_read(rules.gate, session.principal);
         let outgoing = session.outgoing.get_or_insert_default();
-        outgoing.pump(&mut channel, out, usize::MAX, may, |reason| {
-            lost = Some(reason)
-        });
-        match lost {
-            Some(reason) if out.bytes.len() == before => Delivered::Dropped(reason),
-            Some(_) | None if out.bytes.len() > before => Delivered::Sent,
-            Some(_) | None => queued,
+        let mut delivered = outgoing.offer(outbound, &mut channel, limits, out);
+        if matches!(
+            delivered,
+            Delivered::Queued | Delivered::QueuedDroppingOldest
+        ) {
+            outgoing.pump(&mut channel, out, usize::MAX, may, |_| {});
+            if out.bytes.len() > before {
+                delivered = Delivered::Sent;
+            }
         }
+        delivered
     }
 
     /// A PUBLISH above QoS 0 was taken back before it left, because its right went away.

@@ -16,22 +16,40 @@ pub(crate) struct Manner {
     pub(crate) maximum_packet_size: u32,
 }
 
+impl Manner {
+    /// Appends what `write` writes, unless it is larger than the client takes: then nothing is
+    /// sent, as if it had been (MQTT 5, 3.1.2.11.4). Whether it was appended. [MQTT-3.1.2-27]
+    pub(crate) fn put(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let start = out.len();
+        write(out);
+        let fits = out.len() - start <= self.maximum_packet_size as usize;
+        if !fits {
+            out.truncate(start);
+        }
+        fits
+    }
+}
+
 /// Which acknowledgement.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    PubAck,
-    PubRec,
-    PubRel,
-    PubComp,
+    /// PUBACK.
+    Ack,
+    /// PUBREC.
+    Rec,
+    /// PUBREL.
+    Rel,
+    /// PUBCOMP.
+    Comp,
 }
 
 impl Kind {
     fn first_byte(self) -> u8 {
         match self {
-            Kind::PubAck => 0x40,
-            Kind::PubRec => 0x50,
-            Kind::PubRel => 0x62,
-            Kind::PubComp => 0x70,
+            Kind::Ack => 0x40,
+            Kind::Rec => 0x50,
+            Kind::Rel => 0x62,
+            Kind::Comp => 0x70,
         }
     }
 }
@@ -42,35 +60,37 @@ pub(crate) fn ack(kind: Kind, id: PacketId, code: ReasonCode, how: Manner, out: 
     let [high, low] = id.get().to_be_bytes();
     // A 3.1.1 acknowledgement has no code, and 0x00 may be left out in MQTT 5.
     if !how.version.is_v5() || code == ReasonCode::SUCCESS {
-        out.extend_from_slice(&[kind.first_byte(), 2, high, low]);
+        how.put(out, |out| {
+            out.extend_from_slice(&[kind.first_byte(), 2, high, low]);
+        });
         return;
     }
-    let start = out.len();
-    let mut ack = Ack {
+    let ack = Ack {
         packet_id: id,
         reason: code,
         reason_string: (how.explain && code.is_error()).then(|| words(code)),
         user_properties: UserProperties::default(),
     };
     let put = |ack: &Ack<'_>, out: &mut Vec<u8>| match kind {
-        Kind::PubAck => ack.encode_puback(how.version, out),
-        Kind::PubRec => ack.encode_pubrec(how.version, out),
-        Kind::PubRel => ack.encode_pubrel(how.version, out),
-        Kind::PubComp => ack.encode_pubcomp(how.version, out),
+        Kind::Ack => ack.encode_puback(how.version, out),
+        Kind::Rec => ack.encode_pubrec(how.version, out),
+        Kind::Rel => ack.encode_pubrel(how.version, out),
+        Kind::Comp => ack.encode_pubcomp(how.version, out),
     };
-    put(&ack, out);
-    // [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.6.2-2] [MQTT-3.7.2-2]
-    if out.len() - start > how.maximum_packet_size as usize {
-        out.truncate(start);
-        ack.reason_string = None;
-        put(&ack, out);
+    // User Properties are never sent. [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2]
+    // [MQTT-3.5.2-3] [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
+    if !how.put(out, |out| put(&ack, out)) {
+        how.put(out, |out| put(&Ack::new(id, code), out));
     }
 }
 
 /// Appends PUBREL with Reason Code 0x00.
-pub(crate) fn pubrel(id: PacketId, out: &mut Vec<u8>) {
+pub(crate) fn pubrel(id: PacketId, maximum_packet_size: u32, out: &mut Vec<u8>) {
     let [high, low] = id.get().to_be_bytes();
-    out.extend_from_slice(&[Kind::PubRel.first_byte(), 2, high, low]);
+    let packet = [Kind::Rel.first_byte(), 2, high, low];
+    if packet.len() <= maximum_packet_size as usize {
+        out.extend_from_slice(&packet);
+    }
 }
 
 /// Which answer to a list of filters.
@@ -83,7 +103,6 @@ pub(crate) enum ListKind {
 /// Appends SUBACK or UNSUBACK with one code per filter.
 /// [MQTT-2.2.1-6] [MQTT-3.9.3-1] [MQTT-3.11.3-1] [MQTT3-2.3.1-7] [MQTT3-3.9.3-1]
 pub(crate) fn list(kind: ListKind, id: PacketId, codes: &[u8], how: Manner, out: &mut Vec<u8>) {
-    let start = out.len();
     let failed = codes
         .iter()
         .copied()
@@ -99,38 +118,28 @@ pub(crate) fn list(kind: ListKind, id: PacketId, codes: &[u8], how: Manner, out:
         ListKind::SubAck => suback.encode_suback(how.version, out),
         ListKind::UnsubAck => suback.encode_unsuback(how.version, out),
     };
-    put(&suback, out);
-    // [MQTT-3.9.2-1] [MQTT-3.11.2-1]
-    if out.len() - start > how.maximum_packet_size as usize {
-        out.truncate(start);
+    // [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2]
+    if !how.put(out, |out| put(&suback, out)) {
         suback.reason_string = None;
-        put(&suback, out);
+        how.put(out, |out| put(&suback, out));
     }
 }
 
-/// Appends DISCONNECT with an explanation; nothing in 3.1.1, which has no such packet.
+/// Appends DISCONNECT with an explanation; nothing in 3.1.1, where only clients send one.
 pub(crate) fn disconnect(code: ReasonCode, how: Manner, out: &mut Vec<u8>) {
     if !how.version.is_v5() {
         return;
     }
-    let start = out.len();
     // Session Expiry Interval is never sent by a server. [MQTT-3.14.2-2]
     let mut packet = Disconnect {
-        reason: code,
-        session_expiry: None,
+        reason: for_disconnect(code),
         reason_string: Some(words(code)),
-        server_reference: None,
-        user_properties: UserProperties::default(),
+        ..Disconnect::default()
     };
-    packet.encode(how.version, out);
-    // [MQTT-3.14.2-3] [MQTT-3.1.2-27]
-    if out.len() - start > how.maximum_packet_size as usize {
-        out.truncate(start);
+    // [MQTT-3.14.2-3] [MQTT-3.14.2-4]
+    if !how.put(out, |out| packet.encode(how.version, out)) {
         packet.reason_string = None;
-        packet.encode(how.version, out);
-        if out.len() - start > how.maximum_packet_size as usize {
-            out.truncate(start);
-        }
+        how.put(out, |out| packet.encode(how.version, out));
     }
 }
 
@@ -139,14 +148,13 @@ pub(crate) fn disconnect(code: ReasonCode, how: Manner, out: &mut Vec<u8>) {
 /// 3.1.1 has five codes; where none of them fits, nothing is sent. [MQTT3-3.2.2-6]
 pub(crate) fn refuse(code: ReasonCode, how: Manner, out: &mut Vec<u8>) {
     let reason = if how.version.is_v5() {
-        code
+        for_connack(code)
     } else {
         let Some(code) = code.connack_v3() else {
             return;
         };
         ReasonCode::new(code)
     };
-    let start = out.len();
     let mut connack = ConnAck {
         session_present: false,
         reason,
@@ -155,12 +163,39 @@ pub(crate) fn refuse(code: ReasonCode, how: Manner, out: &mut Vec<u8>) {
             ..Default::default()
         },
     };
-    connack.encode(how.version, out);
-    // [MQTT-3.2.2-19]
-    if out.len() - start > how.maximum_packet_size as usize {
-        out.truncate(start);
+    // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
+    if !how.put(out, |out| connack.encode(how.version, out)) {
         connack.properties.reason_string = None;
-        connack.encode(how.version, out);
+        how.put(out, |out| connack.encode(how.version, out));
+    }
+}
+
+/// The Reason Code that DISCONNECT has for the same thing (MQTT 5, table 3-10).
+/// [MQTT-3.14.2-1]
+fn for_disconnect(code: ReasonCode) -> ReasonCode {
+    match code {
+        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION
+        | ReasonCode::CLIENT_IDENTIFIER_NOT_VALID
+        | ReasonCode::PACKET_IDENTIFIER_IN_USE
+        | ReasonCode::PACKET_IDENTIFIER_NOT_FOUND => ReasonCode::PROTOCOL_ERROR,
+        ReasonCode::BAD_USER_NAME_OR_PASSWORD | ReasonCode::BANNED => ReasonCode::NOT_AUTHORIZED,
+        ReasonCode::SERVER_UNAVAILABLE => ReasonCode::SERVER_BUSY,
+        code => code,
+    }
+}
+
+/// The Reason Code that CONNACK has for the same thing (MQTT 5, table 3-1). [MQTT-3.2.2-8]
+fn for_connack(code: ReasonCode) -> ReasonCode {
+    match code {
+        ReasonCode::TOPIC_ALIAS_INVALID => ReasonCode::PROTOCOL_ERROR,
+        ReasonCode::SERVER_SHUTTING_DOWN => ReasonCode::SERVER_UNAVAILABLE,
+        ReasonCode::ADMINISTRATIVE_ACTION | ReasonCode::MAXIMUM_CONNECT_TIME => {
+            ReasonCode::NOT_AUTHORIZED
+        }
+        ReasonCode::KEEP_ALIVE_TIMEOUT | ReasonCode::SESSION_TAKEN_OVER => {
+            ReasonCode::UNSPECIFIED_ERROR
+        }
+        code => code,
     }
 }
 

@@ -7,8 +7,8 @@ use authcache::Action;
 use codec::mqtt::{ReasonCode, RetainHandling, Subscribe, Unsubscribe};
 use router::Subscription;
 
-use crate::mqtt::incoming::check_user_properties;
 use crate::mqtt::machine::{Cold, Machine, unknown_right};
+use crate::mqtt::publish::check_user_properties;
 use crate::mqtt::reply::{self, ListKind};
 use crate::mqtt::target;
 use crate::rules::Rules;
@@ -26,14 +26,6 @@ impl Machine<'_> {
     ) -> Step<'static> {
         if let Err(code) = check_user_properties(&subscribe.user_properties, rules.limits) {
             return self.fail(code, out);
-        }
-        // [MQTT-3.8.3-4]
-        if subscribe
-            .filters
-            .iter()
-            .any(|entry| entry.no_local && entry.filter.starts_with("$share/"))
-        {
-            return self.fail(ReasonCode::PROTOCOL_ERROR, out);
         }
         // What is not known yet is asked before anything is recorded.
         for entry in subscribe
@@ -141,12 +133,6 @@ impl Machine<'_> {
             return;
         };
         let how = live.connection.manner(self.hot.maximum_packet_size);
-        if !how.version.is_v5() {
-            // 3.1.1 knows one failure.
-            for code in codes.iter_mut().filter(|code| **code > 2) {
-                *code = 0x80;
-            }
-        }
         reply::list(ListKind::SubAck, packet_id, codes, how, out);
     }
 
@@ -167,14 +153,15 @@ impl Machine<'_> {
             .filters
             .iter()
             .map(|text| {
-                let target = target::resolve_filter(text, rules).ok()?;
-                let gone = live
-                    .session
-                    .forget(target.channel, target.filter, target.share);
-                gone.then(|| Removed {
-                    channel: target.channel,
-                    filter: target.filter.into(),
-                    share: target.share.map(Into::into),
+                let gone = live.session.forget_written(text).or_else(|| {
+                    let target = target::resolve_filter(text, rules).ok()?;
+                    live.session
+                        .forget(target.channel, target.filter, target.share)
+                });
+                gone.map(|record| Removed {
+                    channel: record.channel,
+                    filter: record.filter,
+                    share: record.share,
                 })
             })
             .collect();

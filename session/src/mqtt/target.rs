@@ -33,6 +33,32 @@ pub(crate) enum Spelling<'t> {
     },
 }
 
+impl<'t> Spelling<'t> {
+    /// The topic as it is routed, in pieces.
+    pub(crate) fn pieces<'p>(&'p self, room: &'p mut [&'p str; 3]) -> &'p [&'p str] {
+        match self {
+            Spelling::Canonical(topic) => {
+                room[0] = topic;
+                &room[..1]
+            }
+            Spelling::Other {
+                prefix,
+                subtopic: None,
+            } => {
+                room[0] = prefix;
+                &room[..1]
+            }
+            Spelling::Other {
+                prefix,
+                subtopic: Some(subtopic),
+            } => {
+                *room = [prefix, "/", subtopic];
+                room
+            }
+        }
+    }
+}
+
 /// Why a topic leads nowhere.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Unroutable {
@@ -70,6 +96,12 @@ pub(crate) fn resolve<'t>(topic: &'t str, rules: &Rules<'_>) -> Result<Target<'t
             }
             let prefix = rules.directory.prefix(channel).ok_or(Unroutable::Unknown)?;
             let behind = usize::from(parts.subtopic.is_some());
+            // Ids may be longer than the routes they take the place of.
+            let len = prefix.len() + behind + parts.subtopic.map_or(0, str::len);
+            if len > usize::from(u16::MAX) {
+                let error = TopicError::TooLong(usize::from(u16::MAX));
+                return Err(Unroutable::Topic(error));
+            }
             let subtopic_at = (prefix.len() + behind) as u16;
             let address = Address {
                 channel,

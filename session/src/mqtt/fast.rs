@@ -1,0 +1,138 @@
+//! The fast path: QoS 0 frames that leave byte for byte as they came.
+
+use authcache::Action;
+use codec::mqtt::{
+    Frame, Packet, PayloadFormat, ProtocolVersion, PublishHead, check_topic_name, decode,
+    publish_head, split_frame,
+};
+
+use crate::hot::TopicMemo;
+use crate::limits::Limits;
+use crate::message::Run;
+use crate::mqtt::machine::{Machine, unknown_right};
+use crate::mqtt::publish::check_user_properties;
+use crate::mqtt::target::{self, Spelling, Target};
+use crate::rules::Rules;
+use crate::step::{Refused, Step};
+
+impl Machine<'_> {
+    /// QoS 0 frames that leave as they came: walked while head byte and topic repeat, judged once.
+    ///
+    /// `None` sends the packet to the slow arm, which knows all rules.
+    #[inline]
+    pub(crate) fn fast<'b>(
+        &mut self,
+        input: &'b [u8],
+        rules: &Rules<'_>,
+    ) -> Option<(usize, Step<'b>)> {
+        let version5 = self.hot.is_version5();
+        let size_max = rules.limits.max_packet_size;
+        let frame = split_frame(input, size_max).ok()??;
+        let head = publish_head(&frame)?;
+        let generation = rules.directory.generation();
+        let known = self.hot.memo.as_ref().is_some_and(|memo| {
+            memo.generation == generation && memo.topic.as_bytes() == head.topic
+        });
+        if !known {
+            self.remember(head.topic, generation, rules)?;
+        }
+        let address = self.hot.memo.as_ref()?.address;
+        if version5 && !passes_as_is(&frame, &head, rules.limits) {
+            return None;
+        }
+        let topic = head.topic;
+        let mut end = frame.bytes.len();
+        let mut longest = end;
+        let mut count = 1;
+        while let Some(0x30) = input.get(end) {
+            let Ok(Some(next)) = split_frame(&input[end..], size_max) else {
+                break;
+            };
+            let Some(head) = publish_head(&next) else {
+                break;
+            };
+            if head.topic != topic || (version5 && !passes_as_is(&next, &head, rules.limits)) {
+                break;
+            }
+            end += next.bytes.len();
+            longest = longest.max(next.bytes.len());
+            count += 1;
+        }
+        let run = Run {
+            address,
+            topic,
+            frames: &input[..end],
+            count,
+            longest: longest as u32,
+            version5,
+            origin: rules.origin,
+            publisher: self.hot.principal,
+        };
+        let principal = self.hot.principal;
+        match rules
+            .gate
+            .permit(principal, Action::Publish, &mut self.hot.rights, run)
+        {
+            Ok(run) => Some((end, Step::Run(run))),
+            Err((denied, _)) => match unknown_right(denied, principal, address.channel) {
+                Some(question) => Some((0, Step::Wait(question))),
+                None if rules.limits.close_on_denied => None,
+                None => Some((end, Step::Refused(Refused::Denied, count))),
+            },
+        }
+    }
+
+    /// Resolves a topic for the fast path; `None` if its frames cannot pass as they are.
+    fn remember(&mut self, topic: &[u8], generation: u32, rules: &Rules<'_>) -> Option<()> {
+        let topic = std::str::from_utf8(topic).ok()?;
+        check_topic_name(topic).ok()?;
+        let Ok(Target::Place {
+            address,
+            spelling: Spelling::Canonical(_),
+        }) = target::resolve(topic, rules)
+        else {
+            return None;
+        };
+        match &mut self.hot.memo {
+            // The text's room is used again: a publisher of two topics allocates nothing.
+            Some(memo) => {
+                memo.topic.clear();
+                memo.topic.push_str(topic);
+                memo.address = address;
+                memo.generation = generation;
+            }
+            None => {
+                let memo = TopicMemo {
+                    topic: topic.to_owned(),
+                    address,
+                    generation,
+                };
+                self.hot.memo = Some(Box::new(memo));
+            }
+        }
+        Some(())
+    }
+}
+
+/// Whether an MQTT 5 QoS 0 frame may leave byte for byte: nothing in it has to be resolved,
+/// counted down or left out.
+#[inline]
+fn passes_as_is(frame: &Frame<'_>, head: &PublishHead<'_>, limits: &Limits) -> bool {
+    match head.rest.first() {
+        Some(0) => true,
+        Some(_) => passes_with_properties(frame, limits),
+        None => false,
+    }
+}
+
+fn passes_with_properties(frame: &Frame<'_>, limits: &Limits) -> bool {
+    let Ok(Packet::Publish(publish)) = decode(frame, ProtocolVersion::V5) else {
+        return false;
+    };
+    let properties = &publish.properties;
+    properties.topic_alias.is_none()
+        && properties.message_expiry.is_none()
+        && properties.payload_format != Some(PayloadFormat::Utf8)
+        && properties.subscription_identifiers.iter().next().is_none()
+        && check_user_properties(&properties.user_properties, limits).is_ok()
+}
