@@ -49,6 +49,8 @@ pub(crate) enum Post<W> {
     Fence(u64),
     /// Control's state is known: accept clients by these rules.
     Serve(Vec<session::ListenerRules>),
+    /// Read and accept nothing more; acknowledge at the end of the turn.
+    Drain,
     /// Say goodbye to every client and close.
     Shutdown,
 }

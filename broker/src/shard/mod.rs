@@ -56,6 +56,8 @@ pub(crate) struct Shard<W: Wires> {
     hungry: Vec<Token>,
     /// Rounds to acknowledge when this turn's bytes are out.
     fences: Vec<u64>,
+    /// As `fences`, for the rounds before a shutdown.
+    drains: usize,
     /// Subscribers of the run at hand that cannot take its frames as they are.
     slow: Vec<(SlotId, usize)>,
     inbox: Vec<Batch<W::Wire>>,
@@ -72,6 +74,8 @@ enum Stage {
     Waiting,
     /// Clients are served.
     Serving,
+    /// Nothing new is read or accepted; what was accepted goes out.
+    Draining,
     /// Everybody was told goodbye.
     Over,
 }
@@ -101,6 +105,7 @@ impl<W: Wires> Shard<W> {
             wheel,
             hungry: Vec::new(),
             fences: Vec::new(),
+            drains: 0,
             slow: Vec::new(),
             inbox: Vec::new(),
             due: Vec::new(),
@@ -160,6 +165,9 @@ impl<W: Wires> Shard<W> {
     /// The wire of `token`, if its connection is to be read now.
     pub(crate) fn readable(&mut self, token: Token) -> Option<&mut W::Wire> {
         let slot = self.outlets.slots.current(token)?;
+        if self.stage == Stage::Draining {
+            return None;
+        }
         let held = slot.marks.has(Marks::WAITING)
             || slot.marks.has(Marks::HUNGRY)
             || slot.marks.has(Marks::PAUSED);
@@ -502,6 +510,8 @@ impl<W: Wires> Shard<W> {
         for round in std::mem::take(&mut self.fences) {
             self.env.shared.control.fenced(round);
         }
+        let drains = std::mem::take(&mut self.drains);
+        self.env.shared.drained.fetch_add(drains, Ordering::Release);
     }
 
     /// Asks for the rights of users that routing found unknown; their subscriptions sleep until
@@ -613,6 +623,10 @@ impl<W: Wires> Shard<W> {
             Post::Serve(listeners) => {
                 self.env.listeners = listeners;
                 self.stage = Stage::Serving;
+            }
+            Post::Drain => {
+                self.stage = Stage::Draining;
+                self.drains += 1;
             }
             Post::Shutdown => self.shut_down(),
         }

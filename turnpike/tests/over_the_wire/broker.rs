@@ -50,11 +50,38 @@ impl Broker {
 
     /// What Prometheus would read.
     pub(crate) fn metrics(&self) -> String {
-        let mut stream =
-            TcpStream::connect(self.ready["listeners"]["api"].as_str().unwrap()).unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        self.http("GET", "/metrics", "")
+    }
+
+    /// A fresh access token of the administrator.
+    pub(crate) fn token(&self) -> String {
+        self.issue("access_token")
+    }
+
+    /// A fresh refresh token of the administrator.
+    pub(crate) fn refresh_token(&self) -> String {
+        self.issue("refresh_token")
+    }
+
+    fn issue(&self, kind: &str) -> String {
+        let admin = self.admin();
+        let login = serde_json::json!({"username": admin.username, "password": admin.password});
+        let answer = self.http("POST", "/users/tokens/issue", &login.to_string());
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let tokens: Value = serde_json::from_str(body).unwrap();
+        tokens[kind].as_str().unwrap().to_owned()
+    }
+
+    fn http(&self, method: &str, path: &str, body: &str) -> String {
+        let address = self.ready["listeners"]["api"].as_str().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -8,11 +8,13 @@
     reason = "a test ends at the first surprise"
 )]
 
+mod authentication;
 mod broker;
 mod client;
 mod open;
 mod retained;
 mod routing;
+mod rumqttc_client;
 mod sessions;
 mod shared;
 mod storm;
