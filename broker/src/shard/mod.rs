@@ -429,7 +429,7 @@ impl<W: Wires> Shard<W> {
 
     /// [`Step::Wait`]: this connection alone is not read until control has answered.
     fn ask_rights(&mut self, token: Token, question: RightsQuestion) {
-        self.env.counters.right_misses.add(1);
+        self.env.counters.rights_asked.add(1);
         let shard = self.env.id;
         if self.env.shared.control.ask(ToControl::Rights {
             shard,
@@ -510,6 +510,9 @@ impl<W: Wires> Shard<W> {
         for round in std::mem::take(&mut self.fences) {
             self.env.shared.control.fenced(round);
         }
+        let (hits, misses) = self.env.gate.lookups();
+        self.env.counters.right_cache_hits.set(hits);
+        self.env.counters.right_cache_misses.set(misses);
         let drains = std::mem::take(&mut self.drains);
         self.env.shared.drained.fetch_add(drains, Ordering::Release);
     }
