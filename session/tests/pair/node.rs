@@ -111,7 +111,13 @@ impl Node {
     }
 
     fn step(&mut self, at: usize) -> Act {
-        let Node { world, conns, refused, health, .. } = self;
+        let Node {
+            world,
+            conns,
+            refused,
+            health,
+            ..
+        } = self;
         let conn = &mut conns[at];
         let rules = world.rules(at);
         let mut machine = Machine::new(&mut conn.hot, &mut conn.cold);
@@ -201,11 +207,10 @@ impl Node {
     /// The password is `secret` for everybody; a token is the name of its owner.
     fn outcome(&self, what: &Identify) -> IdentifyOutcome {
         let who = match what {
-            Identify::Password { username: Some(name), password: Some(password) }
-                if password == b"secret" =>
-            {
-                self.world.who(name)
-            }
+            Identify::Password {
+                username: Some(name),
+                password: Some(password),
+            } if password == b"secret" => self.world.who(name),
             Identify::Password { .. } => None,
             Identify::Token(token) => self.world.who(std::str::from_utf8(token).unwrap()),
         };
@@ -225,7 +230,9 @@ impl Node {
     /// Control said what was asked: the user's right on a channel.
     pub fn answer_right(&mut self, at: usize, right: authcache::Right) {
         let question = self.conns[at].wait.take().expect("a right is asked for");
-        self.world.writer.set_right(question.principal, question.channel, right);
+        self.world
+            .writer
+            .set_right(question.principal, question.channel, right);
         self.conns[at].hot.rights_changed();
         if self.conns[at].machine().is_before_connack() {
             let Node { world, conns, .. } = self;
@@ -251,7 +258,9 @@ impl Node {
         let key = pending.key();
         let owner = (0..self.conns.len()).find(|&at| {
             let mut machine = self.conns[at].machine();
-            machine.session().is_some_and(|session| session.key() == key)
+            machine
+                .session()
+                .is_some_and(|session| session.key() == key)
         });
         if let Some(owner) = owner
             && self.conns[owner].closed.is_none()
@@ -283,7 +292,9 @@ impl Node {
         let conn = &mut conns[at];
         let mut machine = Machine::new(&mut conn.hot, &mut conn.cold);
         let drops = &mut conn.drops;
-        machine.pump(&world.rules(at), 1 << 20, &mut conn.out, |reason| drops.push(reason));
+        machine.pump(&world.rules(at), 1 << 20, &mut conn.out, |reason| {
+            drops.push(reason)
+        });
     }
 
     /// The broker ends a connection.
@@ -327,20 +338,30 @@ impl Node {
         for at in 0..self.conns.len() {
             let conn = &mut self.conns[at];
             if conn.closed.is_none() {
-                if conn.hot.silence_ends_s().is_some_and(|end| end <= now.as_secs()) {
+                if conn
+                    .hot
+                    .silence_ends_s()
+                    .is_some_and(|end| end <= now.as_secs())
+                {
                     self.fail(at, ReasonCode::KEEP_ALIVE_TIMEOUT);
                 }
                 continue;
             }
             if conn.will_at.is_some_and(|at| at <= now) {
                 conn.will_at = None;
-                let will = conn.machine().session().and_then(|session| session.take_will());
+                let will = conn
+                    .machine()
+                    .session()
+                    .and_then(|session| session.take_will());
                 self.send_will(will, at);
             }
             let conn = &mut self.conns[at];
             if conn.ends_at.is_some_and(|at| at <= now) {
                 conn.ends_at = None;
-                let will = conn.machine().take_parked().and_then(|mut gone| gone.take_will());
+                let will = conn
+                    .machine()
+                    .take_parked()
+                    .and_then(|mut gone| gone.take_will());
                 self.send_will(will, at);
             }
         }
@@ -353,9 +374,11 @@ impl Node {
         }
         self.routed.push(Arc::clone(&message));
         for at in 0..self.conns.len() {
-            let Some(session) = self.conns[at].machine().session().map(|session| {
-                session.subscriptions().to_vec()
-            }) else {
+            let Some(session) = self.conns[at]
+                .machine()
+                .session()
+                .map(|session| session.subscriptions().to_vec())
+            else {
                 continue;
             };
             let address = message.address();
@@ -365,9 +388,14 @@ impl Node {
                 .filter(|sub| matches(&sub.filter, message.subtopic()))
                 .filter(|sub| !(sub.no_local && at == from))
                 .collect();
-            let Some(first) = matching.first() else { continue };
-            let identifiers: Vec<u32> =
-                matching.iter().filter_map(|sub| sub.identifier).map(|id| id.get()).collect();
+            let Some(first) = matching.first() else {
+                continue;
+            };
+            let identifiers: Vec<u32> = matching
+                .iter()
+                .filter_map(|sub| sub.identifier)
+                .map(|id| id.get())
+                .collect();
             let how = Receiving {
                 qos: matching.iter().map(|sub| sub.qos).max().unwrap(),
                 retain: message.retain() && matching.iter().any(|sub| sub.retain_as_published),
@@ -408,9 +436,9 @@ impl Node {
 
     /// The only packet that the client received.
     pub fn read_one(&mut self, at: usize) -> Packet<'static> {
-        let got = self.read(at);
-        let [packet] = got[..] else { panic!("one packet expected: {got:?}") };
-        packet
+        let mut got = self.read(at);
+        assert_eq!(got.len(), 1, "one packet expected: {got:?}");
+        got.remove(0)
     }
 
     /// Connects and takes the CONNACK, which has to be 0x00; its Session Present.
@@ -446,7 +474,9 @@ impl Node {
     ) -> Vec<u8> {
         let bytes = subscribe(self.conns[at].version, 9, identifier, filters);
         self.feed(at, &bytes);
-        let Packet::SubAck(suback) = self.read_one(at) else { panic!("SUBACK expected") };
+        let Packet::SubAck(suback) = self.read_one(at) else {
+            panic!("SUBACK expected")
+        };
         assert_eq!(suback.packet_id.get(), 9);
         suback.codes.to_vec()
     }
@@ -481,7 +511,9 @@ pub fn packets(bytes: Vec<u8>, version: ProtocolVersion) -> Vec<Packet<'static>>
     let mut rest: &'static [u8] = Box::leak(bytes.into_boxed_slice());
     let mut found = Vec::new();
     while !rest.is_empty() {
-        let frame = split_frame(rest, u32::MAX).unwrap().expect("a whole packet");
+        let frame = split_frame(rest, u32::MAX)
+            .unwrap()
+            .expect("a whole packet");
         rest = &rest[frame.bytes.len()..];
         found.push(decode(&frame, version).expect("a valid packet"));
     }
@@ -569,7 +601,12 @@ pub fn publishes(packets: &[Packet<'static>]) -> Vec<Publish<'static>> {
 
 fn describe(message: &Message) -> String {
     let payload = String::from_utf8_lossy(message.payload());
-    format!("{} {:?} {} {payload}", message.topic(), message.qos(), message.retain())
+    format!(
+        "{} {:?} {} {payload}",
+        message.topic(),
+        message.qos(),
+        message.retain()
+    )
 }
 
 fn messages_of(run: &Run<'_>) -> Vec<Message> {
@@ -577,7 +614,9 @@ fn messages_of(run: &Run<'_>) -> Vec<Message> {
     packets(run.frames.to_vec(), version)
         .into_iter()
         .map(|packet| {
-            let Packet::Publish(publish) = packet else { panic!("a run is of PUBLISHes") };
+            let Packet::Publish(publish) = packet else {
+                panic!("a run is of PUBLISHes")
+            };
             let mut properties = Vec::new();
             publish.properties.forwarded_into(&mut properties);
             Message::new(MessageParts {

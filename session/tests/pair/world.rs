@@ -39,17 +39,42 @@ impl World {
         let (cache, mut writer) = AuthCache::new(Capacity::default());
         cache.lease().unlimited();
         let status = Status::Enabled;
-        writer.apply(&Change::DomainSet { id: DOMAIN, route: "plant".into(), status });
-        for (id, route) in [(LINE, "line"), (SECRET, "secret"), (NEWS, "news"), (OPEN, "open")] {
+        writer.apply(&Change::DomainSet {
+            id: DOMAIN,
+            route: "plant".into(),
+            status,
+        });
+        for (id, route) in [
+            (LINE, "line"),
+            (SECRET, "secret"),
+            (NEWS, "news"),
+            (OPEN, "open"),
+        ] {
             let (route, open) = (Some(route.to_owned()), id == OPEN);
-            writer.apply(&Change::ChannelSet { id, domain: DOMAIN, route, status, open });
+            writer.apply(&Change::ChannelSet {
+                id,
+                domain: DOMAIN,
+                route,
+                status,
+                open,
+            });
         }
         let client = PrincipalRecord::Client { domain: DOMAIN };
         let mut hold = |id, kind, rights: Vec<(EntityId, Right)>| {
             let id = EntityId::from_u128(id);
-            writer.hold(&Identity { id, kind, status, credential: 1, rights })
+            writer.hold(&Identity {
+                id,
+                kind,
+                status,
+                credential: 1,
+                rights,
+            })
         };
-        let rights = vec![(LINE, Right::BOTH), (NEWS, Right::SUBSCRIBE), (OPEN, Right::BOTH)];
+        let rights = vec![
+            (LINE, Right::BOTH),
+            (NEWS, Right::SUBSCRIBE),
+            (OPEN, Right::BOTH),
+        ];
         let dev = hold(10, client, rights.clone());
         let other = hold(11, client, rights);
         let user = hold(20, PrincipalRecord::User, Vec::new());
@@ -82,7 +107,10 @@ impl World {
             limits: &self.limits,
             listener: &self.listener,
             now: self.now,
-            origin: Origin { shard: ShardId::new(0), slot: Some(SlotId::new(slot as u32)) },
+            origin: Origin {
+                shard: ShardId::new(0),
+                slot: Some(SlotId::new(slot as u32)),
+            },
             ids: &self.ids,
         }
     }
