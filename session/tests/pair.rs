@@ -5,8 +5,12 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "pair/client.rs"]
+mod client;
 #[path = "pair/node.rs"]
 mod node;
+#[path = "../fuzz/fuzz_targets/operations.rs"]
+mod operations;
 #[path = "pair/world.rs"]
 mod world;
 
@@ -22,6 +26,8 @@ mod connack;
 mod connect;
 #[path = "pair/errors.rs"]
 mod errors;
+#[path = "pair/fuzzed.rs"]
+mod fuzzed;
 #[path = "pair/link.rs"]
 mod link;
 #[path = "pair/outgoing.rs"]

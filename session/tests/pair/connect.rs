@@ -270,7 +270,6 @@ fn t_ses_6_another_principal_has_another_session_of_the_same_name() {
 
 #[test]
 fn takeover_closes_the_old_connection_and_keeps_the_session() {
-    // [MQTT-3.1.4-3] [MQTT3-3.1.4-2]
     for version in [V311, V5] {
         let mut node = Node::new();
         let (old, _) = node.connect(&lasting(version, "one"));

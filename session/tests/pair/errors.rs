@@ -222,8 +222,10 @@ fn t_frm_11_user_properties_are_bounded_in_every_packet() {
     message.properties.user_properties = many;
     let mut ack = codec::mqtt::Ack::new(id(1), ReasonCode::SUCCESS);
     ack.user_properties = many;
-    let mut goodbye = codec::mqtt::Disconnect::default();
-    goodbye.user_properties = many;
+    let goodbye = codec::mqtt::Disconnect {
+        user_properties: many,
+        ..Default::default()
+    };
     for packet in [
         Packet::Publish(message),
         Packet::PubAck(ack),
@@ -249,5 +251,17 @@ fn pingreq_is_answered() {
         let at = node.fresh(version);
         node.feed(at, b"\xC0\0");
         assert_eq!(node.read_one(at), Packet::PingResp);
+    }
+}
+
+#[test]
+fn failure_of_the_broker_closes_and_keeps_the_session() {
+    // [MQTT3-4.8.0-2]
+    for version in [V311, V5] {
+        let mut node = Node::new();
+        let (at, _) = node.connect(&crate::node::lasting(version, "one"));
+        node.fail(at, ReasonCode::UNSPECIFIED_ERROR);
+        assert!(node.conns[at].closed.is_some());
+        assert!(node.connect(&crate::node::lasting(version, "one")).1);
     }
 }

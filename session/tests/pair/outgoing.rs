@@ -119,7 +119,7 @@ fn qos_0_does_not_wait_for_a_client_that_is_away() {
 
 #[test]
 fn t_top_12_member_that_leaves_gives_back_all_but_its_qos_2_exchanges() {
-    // [MQTT-4.8.2-3] [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+    // [MQTT-4.8.2-4] [MQTT-4.8.2-5]
     let mut node = Node::new();
     let mut connect = lasting(V5, "one");
     connect.properties.receive_maximum = 2;

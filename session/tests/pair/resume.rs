@@ -104,7 +104,7 @@ fn unacknowledged_publishes_are_sent_again_in_order_with_dup() {
 
 #[test]
 fn messages_for_a_client_that_is_away_wait_for_it() {
-    // [MQTT3-3.1.2-5] [MQTT-4.5.0-1] [MQTT3-4.5.0-1] [MQTT-3.1.2-5] [MQTT3-3.1.2-4]
+    // [MQTT3-3.1.2-5] [MQTT-3.1.2-5] [MQTT3-3.1.2-4]
     for version in [V31, V311, V5] {
         let mut pair = Pair::new(&lasting(version, "one"), QoS::ExactlyOnce);
         pair.cut();

@@ -174,7 +174,6 @@ fn retain_handling_says_when_retained_messages_are_sent() {
 
 #[test]
 fn no_local_and_retain_as_published_reach_the_router() {
-    // [MQTT-3.8.3-3] [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
     for (no_local, retain_as_published) in [(false, false), (false, true), (true, true)] {
         let mut node = Node::new();
         let at = node.fresh(V5);
@@ -215,7 +214,7 @@ fn no_local_on_a_shared_subscription_closes() {
 
 #[test]
 fn overlapping_subscriptions_get_one_copy_with_all_identifiers() {
-    // [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.4-5] [MQTT3-3.3.5-1]
+    // [MQTT-3.3.4-3] [MQTT-3.3.4-5]
     let mut node = Node::new();
     let at = node.fresh(V5);
     let (topic, wide) = (line("t"), line("#"));
@@ -270,7 +269,7 @@ fn unsuback_answers_each_filter_in_order_whether_it_was_there_or_not() {
 
 #[test]
 fn unsubscribed_filter_gets_nothing_new_and_what_was_begun_is_completed() {
-    // [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT3-3.10.4-2] [MQTT3-3.10.4-3]
+    // [MQTT-3.10.4-3] [MQTT3-3.10.4-3]
     for version in [V311, V5] {
         let mut node = Node::new();
         let at = node.fresh(version);

@@ -65,7 +65,7 @@ fn any_other_disconnect_leaves_the_will() {
         let topic = line("will");
         let (at, _) = node.connect(&with_will(connect(V5, "one"), &topic, 0));
         node.feed(at, &[0xE0, 1, code]);
-        assert_eq!(node.wills, [topic.clone()], "{code:#x}");
+        assert_eq!(node.wills, [&*topic], "{code:#x}");
     }
 }
 
