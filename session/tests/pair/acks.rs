@@ -242,3 +242,24 @@ fn qos_0_is_sent_without_identifier_and_dup() {
         assert_eq!((got[0].delivery, got[0].dup), (Delivery::AtMostOnce, false));
     }
 }
+
+#[test]
+fn quota_of_qos_2_begins_anew_with_each_connection() {
+    // [MQTT-4.9.0-1]
+    let mut node = Node::new();
+    node.world.limits.receive_maximum = 2;
+    let topic = line("t");
+    for round in 0..3u16 {
+        let (at, _) = node.connect(&lasting(V5, "one"));
+        for number in 1..=2 {
+            let id = id(round * 2 + number);
+            node.send(
+                at,
+                &Packet::Publish(publish(&topic, Delivery::ExactlyOnce(id), b"x")),
+            );
+        }
+        assert_eq!(node.conns[at].closed, None);
+        node.close(at, ReasonCode::UNSPECIFIED_ERROR);
+    }
+    assert_eq!(node.routed.len(), 6);
+}

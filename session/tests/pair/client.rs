@@ -6,7 +6,7 @@ use codec::mqtt::{
 };
 
 /// Whole packets; the memory is given away, since tests are short.
-pub fn packets(bytes: Vec<u8>, version: ProtocolVersion) -> Vec<Packet<'static>> {
+pub(crate) fn packets(bytes: Vec<u8>, version: ProtocolVersion) -> Vec<Packet<'static>> {
     let mut rest: &'static [u8] = Box::leak(bytes.into_boxed_slice());
     let mut found = Vec::new();
     while !rest.is_empty() {
@@ -19,18 +19,18 @@ pub fn packets(bytes: Vec<u8>, version: ProtocolVersion) -> Vec<Packet<'static>>
     found
 }
 
-pub fn bytes_of(packet: &Packet<'_>, version: ProtocolVersion) -> Vec<u8> {
+pub(crate) fn bytes_of(packet: &Packet<'_>, version: ProtocolVersion) -> Vec<u8> {
     let mut bytes = Vec::new();
     packet.encode(version, &mut bytes);
     bytes
 }
 
-pub fn id(number: u16) -> PacketId {
+pub(crate) fn id(number: u16) -> PacketId {
     PacketId::new(number).unwrap()
 }
 
 /// A CONNECT of `dev` with Clean Start.
-pub fn connect(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
+pub(crate) fn connect(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
     Connect {
         version,
         clean_start: true,
@@ -44,7 +44,7 @@ pub fn connect(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
 }
 
 /// A CONNECT of `dev` that keeps and resumes its session.
-pub fn lasting(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
+pub(crate) fn lasting(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
     let mut connect = connect(version, client_id);
     connect.clean_start = false;
     if version.is_v5() {
@@ -53,7 +53,7 @@ pub fn lasting(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
     connect
 }
 
-pub fn publish<'a>(topic: &'a str, delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
+pub(crate) fn publish<'a>(topic: &'a str, delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
     Publish {
         dup: false,
         retain: false,
@@ -64,7 +64,7 @@ pub fn publish<'a>(topic: &'a str, delivery: Delivery, payload: &'a [u8]) -> Pub
     }
 }
 
-pub fn subscribe(
+pub(crate) fn subscribe(
     version: ProtocolVersion,
     packet_id: u16,
     identifier: Option<u32>,
@@ -83,12 +83,12 @@ pub fn subscribe(
     bytes_of(&Packet::Subscribe(packet), version)
 }
 
-pub fn to(filter: &str, qos: QoS) -> Subscription<'_> {
+pub(crate) fn to(filter: &str, qos: QoS) -> Subscription<'_> {
     Subscription::new(filter, qos)
 }
 
 /// The PUBLISHes among packets.
-pub fn publishes(packets: &[Packet<'static>]) -> Vec<Publish<'static>> {
+pub(crate) fn publishes(packets: &[Packet<'static>]) -> Vec<Publish<'static>> {
     packets
         .iter()
         .filter_map(|packet| match packet {

@@ -14,41 +14,41 @@ use session::{
 
 use crate::world::World;
 
-pub use crate::client::{
+pub(crate) use crate::client::{
     bytes_of, connect, id, lasting, packets, publish, publishes, subscribe, to,
 };
-pub use codec::mqtt::ProtocolVersion::{V5, V31, V311};
+pub(crate) use codec::mqtt::ProtocolVersion::{V5, V31, V311};
 
-pub struct Conn {
-    pub hot: Hot,
-    pub cold: Cold,
-    pub out: OutBuffer,
+pub(crate) struct Conn {
+    pub(crate) hot: Hot,
+    pub(crate) cold: Cold,
+    pub(crate) out: OutBuffer,
     /// Why it was closed, once it is.
-    pub closed: Option<ReasonCode>,
+    pub(crate) closed: Option<ReasonCode>,
     /// One line for each thing asked for.
-    pub log: Vec<String>,
-    pub drops: Vec<DropReason>,
-    pub version: ProtocolVersion,
+    pub(crate) log: Vec<String>,
+    pub(crate) drops: Vec<DropReason>,
+    pub(crate) version: ProtocolVersion,
     /// Bytes not consumed.
-    pub input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     wait: Option<RightsQuestion>,
     ends_at: Option<Now>,
     will_at: Option<Now>,
 }
 
-pub struct Node {
-    pub world: World,
-    pub conns: Vec<Conn>,
+pub(crate) struct Node {
+    pub(crate) world: World,
+    pub(crate) conns: Vec<Conn>,
     /// Messages that went to the router, in order.
-    pub routed: Vec<Arc<Message>>,
+    pub(crate) routed: Vec<Arc<Message>>,
     /// Wills that were sent.
-    pub wills: Vec<String>,
-    pub refused: Vec<Refused>,
-    pub health: u32,
+    pub(crate) wills: Vec<String>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) health: u32,
     /// What the router answers.
-    pub code: ReasonCode,
+    pub(crate) code: ReasonCode,
     /// Credentials are not looked at until `identify`.
-    pub hold_identity: bool,
+    pub(crate) hold_identity: bool,
     epoch: u64,
 }
 
@@ -67,7 +67,7 @@ enum Act {
 }
 
 impl Node {
-    pub fn new() -> Node {
+    pub(crate) fn new() -> Node {
         Node {
             world: World::new(),
             conns: Vec::new(),
@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// A transport is there.
-    pub fn dial(&mut self, version: ProtocolVersion) -> usize {
+    pub(crate) fn dial(&mut self, version: ProtocolVersion) -> usize {
         self.conns.push(Conn {
             hot: Hot::new(0, self.world.now),
             cold: Cold::AwaitConnect,
@@ -100,7 +100,7 @@ impl Node {
     }
 
     /// Bytes from the client.
-    pub fn feed(&mut self, at: usize, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, at: usize, bytes: &[u8]) {
         self.conns[at].input.extend_from_slice(bytes);
         while self.conns[at].closed.is_none() && self.conns[at].wait.is_none() {
             let act = self.step(at);
@@ -222,7 +222,7 @@ impl Node {
         }
     }
 
-    pub fn identify(&mut self, at: usize, outcome: IdentifyOutcome) {
+    pub(crate) fn identify(&mut self, at: usize, outcome: IdentifyOutcome) {
         let Node { world, conns, .. } = self;
         let (mut machine, out) = conns[at].parts();
         let step = machine.identified(outcome, &world.rules(at), &mut out.bytes);
@@ -230,7 +230,7 @@ impl Node {
     }
 
     /// Control said what was asked: the user's right on a channel.
-    pub fn answer_right(&mut self, at: usize, right: authcache::Right) {
+    pub(crate) fn answer_right(&mut self, at: usize, right: authcache::Right) {
         let question = self.conns[at].wait.take().expect("a right is asked for");
         self.world
             .writer
@@ -289,7 +289,7 @@ impl Node {
         self.pump(at);
     }
 
-    pub fn pump(&mut self, at: usize) {
+    pub(crate) fn pump(&mut self, at: usize) {
         let Node { world, conns, .. } = self;
         let conn = &mut conns[at];
         let mut machine = Machine::new(&mut conn.hot, &mut conn.cold);
@@ -300,14 +300,14 @@ impl Node {
     }
 
     /// The broker ends a connection.
-    pub fn fail(&mut self, at: usize, code: ReasonCode) {
+    pub(crate) fn fail(&mut self, at: usize, code: ReasonCode) {
         let (mut machine, out) = self.conns[at].parts();
         machine.fail(code, &mut out.bytes);
         self.close(at, code);
     }
 
     /// The connection is gone, by whomever.
-    pub fn close(&mut self, at: usize, code: ReasonCode) {
+    pub(crate) fn close(&mut self, at: usize, code: ReasonCode) {
         let now = self.world.now;
         let conn = &mut self.conns[at];
         conn.closed = Some(code);
@@ -334,7 +334,7 @@ impl Node {
     }
 
     /// Time passes: keep alives, wills and sessions end.
-    pub fn advance(&mut self, ms: u64) {
+    pub(crate) fn advance(&mut self, ms: u64) {
         self.world.now = self.world.now.plus_millis(ms);
         let now = self.world.now;
         for at in 0..self.conns.len() {
@@ -370,7 +370,7 @@ impl Node {
     }
 
     /// One copy to each session with a matching subscription, by the rules of the specification.
-    pub fn route(&mut self, message: Arc<Message>, from: usize) {
+    pub(crate) fn route(&mut self, message: Arc<Message>, from: usize) {
         if let Some(conn) = self.conns.get_mut(from) {
             conn.log.push(describe(&message));
         }
@@ -409,7 +409,12 @@ impl Node {
         }
     }
 
-    pub fn deliver(&mut self, at: usize, message: &Arc<Message>, how: &Receiving<'_>) -> Delivered {
+    pub(crate) fn deliver(
+        &mut self,
+        at: usize,
+        message: &Arc<Message>,
+        how: &Receiving<'_>,
+    ) -> Delivered {
         let Node { world, conns, .. } = self;
         let conn = &mut conns[at];
         let ready = conn.closed.is_none();
@@ -423,28 +428,28 @@ impl Node {
     }
 
     /// A packet from the client.
-    pub fn send(&mut self, at: usize, packet: &Packet<'_>) {
+    pub(crate) fn send(&mut self, at: usize, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
         packet.encode(self.conns[at].version, &mut bytes);
         self.feed(at, &bytes);
     }
 
     /// What the client received since the last call.
-    pub fn read(&mut self, at: usize) -> Vec<Packet<'static>> {
+    pub(crate) fn read(&mut self, at: usize) -> Vec<Packet<'static>> {
         let bytes = std::mem::take(&mut self.conns[at].out.bytes);
         self.conns[at].out.clear();
         packets(bytes, self.conns[at].version)
     }
 
     /// The only packet that the client received.
-    pub fn read_one(&mut self, at: usize) -> Packet<'static> {
+    pub(crate) fn read_one(&mut self, at: usize) -> Packet<'static> {
         let mut got = self.read(at);
         assert_eq!(got.len(), 1, "one packet expected: {got:?}");
         got.remove(0)
     }
 
     /// Connects and takes the CONNACK, which has to be 0x00; its Session Present.
-    pub fn connect(&mut self, connect: &Connect<'_>) -> (usize, bool) {
+    pub(crate) fn connect(&mut self, connect: &Connect<'_>) -> (usize, bool) {
         let at = self.dial(connect.version);
         self.send(at, &Packet::Connect(*connect));
         let got = self.read(at);
@@ -459,16 +464,16 @@ impl Node {
     }
 
     /// A connection of `dev` with a new session.
-    pub fn fresh(&mut self, version: ProtocolVersion) -> usize {
+    pub(crate) fn fresh(&mut self, version: ProtocolVersion) -> usize {
         self.connect(&connect(version, "one")).0
     }
 
     /// Subscribes and takes the SUBACK; its codes.
-    pub fn subscribe(&mut self, at: usize, filters: &[Subscription<'_>]) -> Vec<u8> {
+    pub(crate) fn subscribe(&mut self, at: usize, filters: &[Subscription<'_>]) -> Vec<u8> {
         self.subscribe_with(at, None, filters)
     }
 
-    pub fn subscribe_with(
+    pub(crate) fn subscribe_with(
         &mut self,
         at: usize,
         identifier: Option<u32>,
@@ -483,7 +488,7 @@ impl Node {
         suback.codes.to_vec()
     }
 
-    pub fn unsubscribe(&mut self, at: usize, filters: &[&str]) -> Packet<'static> {
+    pub(crate) fn unsubscribe(&mut self, at: usize, filters: &[&str]) -> Packet<'static> {
         let mut block = Vec::new();
         for filter in filters {
             UnsubscribeFilters::put(filter, &mut block);
@@ -499,7 +504,7 @@ impl Node {
 }
 
 impl Conn {
-    pub fn machine(&mut self) -> Machine<'_> {
+    pub(crate) fn machine(&mut self) -> Machine<'_> {
         Machine::new(&mut self.hot, &mut self.cold)
     }
 

@@ -9,33 +9,33 @@ use authcache::{
 use router::{ShardId, SlotId};
 use session::{IdSource, Limits, ListenerRules, Now, Origin, Rules};
 
-pub const DOMAIN: EntityId = EntityId::from_u128(1);
+pub(crate) const DOMAIN: EntityId = EntityId::from_u128(1);
 /// Everybody may publish and subscribe; its route is `plant/line`.
-pub const LINE: EntityId = EntityId::from_u128(2);
+pub(crate) const LINE: EntityId = EntityId::from_u128(2);
 /// Nobody may do anything.
-pub const SECRET: EntityId = EntityId::from_u128(3);
+pub(crate) const SECRET: EntityId = EntityId::from_u128(3);
 /// `dev` may subscribe only.
-pub const NEWS: EntityId = EntityId::from_u128(4);
+pub(crate) const NEWS: EntityId = EntityId::from_u128(4);
 const OPEN: EntityId = EntityId::from_u128(5);
 
-pub struct World {
+pub(crate) struct World {
     cache: Arc<AuthCache>,
     gate: Gate,
-    pub writer: Writer,
-    pub limits: Limits,
-    pub listener: ListenerRules,
-    pub now: Now,
+    pub(crate) writer: Writer,
+    pub(crate) limits: Limits,
+    pub(crate) listener: ListenerRules,
+    pub(crate) now: Now,
     ids: IdSource,
     /// A client of the domain.
-    pub dev: PrincipalIndex,
+    pub(crate) dev: PrincipalIndex,
     /// Another one.
-    pub other: PrincipalIndex,
+    pub(crate) other: PrincipalIndex,
     /// A user whose rights are unknown until control says them.
-    pub user: PrincipalIndex,
+    pub(crate) user: PrincipalIndex,
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         let (cache, mut writer) = AuthCache::new(Capacity::default());
         cache.lease().unlimited();
         let status = Status::Enabled;
@@ -93,14 +93,14 @@ impl World {
     }
 
     /// Topics outside the grammar are let in.
-    pub fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         let directory = self.cache.directory();
         let domain = directory.domain(DOMAIN).unwrap();
         self.listener.open = directory.open_channel(domain);
         assert!(self.listener.open.is_some());
     }
 
-    pub fn rules(&self, slot: usize) -> Rules<'_> {
+    pub(crate) fn rules(&self, slot: usize) -> Rules<'_> {
         Rules {
             gate: &self.gate,
             directory: self.cache.directory(),
@@ -115,12 +115,12 @@ impl World {
         }
     }
 
-    pub fn channel(&self, id: EntityId) -> authcache::ChannelIndex {
+    pub(crate) fn channel(&self, id: EntityId) -> authcache::ChannelIndex {
         self.cache.directory().channel(id).unwrap()
     }
 
     /// Who has these credentials.
-    pub fn who(&self, name: &str) -> Option<PrincipalIndex> {
+    pub(crate) fn who(&self, name: &str) -> Option<PrincipalIndex> {
         match name {
             "dev" => Some(self.dev),
             "other" => Some(self.other),
@@ -131,12 +131,12 @@ impl World {
 }
 
 /// A topic or filter on the channel that everybody may use.
-pub fn line(subtopic: &str) -> String {
+pub(crate) fn line(subtopic: &str) -> String {
     on(LINE, subtopic)
 }
 
 /// A topic or filter on a channel.
-pub fn on(channel: EntityId, subtopic: &str) -> String {
+pub(crate) fn on(channel: EntityId, subtopic: &str) -> String {
     let slash = if subtopic.is_empty() { "" } else { "/" };
     format!("m/{DOMAIN}/c/{channel}{slash}{subtopic}")
 }
