@@ -1,4 +1,5 @@
-//! Session State (MQTT 5, 4.1): what survives a Network Connection.
+//! Session State (MQTT 5, 4.1): what survives a Network Connection. Retained messages are no part
+//! of it. [MQTT3-3.1.2-7]
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
