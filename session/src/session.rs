@@ -185,6 +185,10 @@ impl Session {
                 true
             }
             None => {
+                // Most devices have one, and room for four would be half of their memory.
+                if self.subscriptions.is_empty() {
+                    self.subscriptions.reserve_exact(1);
+                }
                 self.subscriptions.push(subscription);
                 false
             }

@@ -260,7 +260,8 @@ impl<W: Wires> Shard<W> {
                 Step::Publish(publication, receipt) => {
                     let message = &publication.0;
                     self.env.counters.message_in(message.qos(), 1, used as u64);
-                    let code = self.route_publication(&publication);
+                    let told = self.outlets.slots.slot(id).hot.is_version5();
+                    let code = self.route_publication(&publication, told);
                     if receipt != Receipt::None {
                         self.answer(id, |machine, out| machine.published(receipt, code, out));
                     }

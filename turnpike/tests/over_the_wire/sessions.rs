@@ -62,7 +62,7 @@ fn other_principals_with_the_same_identifier_have_sessions_of_their_own() {
 #[test]
 fn resumed_session_gets_what_came_while_it_was_away_in_order() {
     // [MQTT-3.1.2-5] [MQTT-3.1.2-25] [MQTT-4.1.0-1] [MQTT-4.5.0-1] [MQTT-4.6.0-5] [MQTT-3.2.2-3]
-    // [MQTT3-3.1.2-4] [MQTT3-3.1.2-5] [MQTT3-3.2.2-2]
+    // [MQTT3-3.1.2-4] [MQTT3-3.1.2-5] [MQTT3-3.2.2-2] [MQTT3-4.5.0-1]
     let broker = Broker::start(&[]);
     for version in VERSIONS {
         let options = kept(version, "resumed");
