@@ -176,6 +176,11 @@ impl<W: Wires> Shard<W> {
 
     /// Bytes came for the present occupant of a slot.
     pub(crate) fn input(&mut self, token: Token, bytes: &[u8]) {
+        // What others posted before the peer sent these bytes comes first: a message that was
+        // acknowledged earlier is not matched by a subscription made later.
+        if self.env.shared.inboxes[self.env.id.index()].is_waiting() {
+            self.drain();
+        }
         self.env.counters.wire_bytes_in.add(bytes.len() as u64);
         let Some(slot) = self.outlets.slots.current(token) else {
             return;

@@ -1,5 +1,6 @@
 //! A client that sends what a test says and shows what comes back, packet by packet.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -80,6 +81,8 @@ pub(crate) struct Client {
     stream: TcpStream,
     version: ProtocolVersion,
     input: Vec<u8>,
+    /// What came while an answer was awaited.
+    aside: VecDeque<Got>,
 }
 
 impl Client {
@@ -92,6 +95,7 @@ impl Client {
             stream,
             version,
             input: Vec::new(),
+            aside: VecDeque::new(),
         }
     }
 
@@ -159,7 +163,7 @@ impl Client {
         }
         .encode(self.version, &mut bytes);
         self.send(&bytes);
-        match self.next() {
+        match self.answer(|got| matches!(got, Got::SubAck(_))) {
             Got::SubAck(codes) => codes[0],
             other => panic!("no SUBACK: {other:?}"),
         }
@@ -204,7 +208,7 @@ impl Client {
         }
         .encode(self.version, &mut bytes);
         self.send(&bytes);
-        self.next()
+        self.answer(|got| matches!(got, Got::UnsubAck(_)))
     }
 
     /// Sends a PUBLISH and, above QoS 0, sees its exchange through.
@@ -334,8 +338,25 @@ impl Client {
         String::from_utf8(self.message().payload).unwrap()
     }
 
+    /// The answer to what was just sent; messages that come before it are kept for later.
+    fn answer(&mut self, is_it: impl Fn(&Got) -> bool) -> Got {
+        loop {
+            match self.receive() {
+                got if is_it(&got) || got == Got::Closed => return got,
+                other => self.aside.push_back(other),
+            }
+        }
+    }
+
     /// The next packet, or the end of the connection.
     pub(crate) fn next(&mut self) -> Got {
+        match self.aside.pop_front() {
+            Some(got) => got,
+            None => self.receive(),
+        }
+    }
+
+    fn receive(&mut self) -> Got {
         loop {
             if let Some(frame) = split_frame(&self.input, u32::MAX).unwrap() {
                 let used = frame.bytes.len();
