@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use codec::mqtt::{
-    Ack, Delivery, Frame, Packet, ProtocolVersion, ReasonCode, decode, publish_head,
+    Ack, Delivery, Frame, Packet, ProtocolVersion, QoS, ReasonCode, decode, publish_head,
 };
 use hdrhistogram::Histogram;
 use rustix::event::epoll;
@@ -229,7 +229,7 @@ impl<'p> Load<'p> {
             if self.plan.qos != QoS::AtMostOnce {
                 publisher.unacknowledged += burst;
             }
-            if self.recording && self.latency.is_some() {
+            if self.latency.is_some() {
                 publisher.sent_at = Instant::now();
             }
             self.published += burst;
