@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Faults, RawConfig};
+use crate::loadtest::Loadtest;
 
 /// Turnpike, an IoT message broker.
 ///
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Manage domains, channels, clients and their connections.
     Provision(Provision),
+    /// Put load on a broker and check what arrives.
+    Loadtest(Loadtest),
     /// Check or show the configuration.
     Config(ConfigCommand),
 }

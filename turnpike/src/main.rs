@@ -1,6 +1,6 @@
 //! The Turnpike binary: reads what it is told, and composes broker and control.
 //!
-//! It holds no logic of its own. `cli` and `config` say what is wanted, `serve` and `provision` do it,
+//! It holds no logic of its own. `cli` and `config` say what is wanted, `serve`, `provision` and `loadtest` do it,
 //! `runtime` is the only place that starts threads.
 
 #![forbid(unsafe_code)]
@@ -8,6 +8,7 @@
 mod banner;
 mod cli;
 mod config;
+mod loadtest;
 mod log;
 mod provision;
 mod runtime;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         None => runtime::run(serve::run(cli.serve)),
         Some(Command::Serve(serve)) => runtime::run(serve::run(serve)),
         Some(Command::Provision(provision)) => runtime::run(provision::run(provision)),
+        Some(Command::Loadtest(arguments)) => crate::loadtest::run(arguments),
         Some(Command::Config(command)) => configuration(command.what),
     };
     match result {
