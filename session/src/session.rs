@@ -152,11 +152,6 @@ impl Session {
         self.will.take().map(|will| *will)
     }
 
-    /// Whether a will is still to be sent.
-    pub fn has_will(&self) -> bool {
-        self.will.is_some()
-    }
-
     /// Messages in flight and waiting.
     pub fn queued(&self) -> usize {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.len())
