@@ -104,14 +104,17 @@ impl Backlog {
         mut dropped: impl FnMut(&[u8]),
     ) -> Option<()> {
         loop {
-            while self.sent_of_rest < self.rest.len() {
+            if self.sent_of_rest < self.rest.len() {
                 let taken = send(&self.rest[self.sent_of_rest..])?;
-                if taken == 0 {
-                    return Some(());
+                if taken > 0 {
+                    self.progress_ms = now_ms;
                 }
-                self.progress_ms = now_ms;
                 self.sent_of_rest += taken;
                 self.bytes -= taken;
+                // Fewer than given means that the wire is full: it is not asked again.
+                if self.sent_of_rest < self.rest.len() {
+                    return Some(());
+                }
             }
             self.rest.clear();
             self.sent_of_rest = 0;
