@@ -487,8 +487,9 @@ impl<W: Wires> Shard<W> {
         self.post();
         self.drain();
         self.post();
-        // The lease is looked at again right before bytes leave. (Threats R-4.)
-        while self.may_serve() {
+        // Before a fence is acknowledged nothing judged earlier is left in an out-buffer: it is sent,
+        // or, without a lease, in a backlog.
+        loop {
             let lost = self.outlets.flush(&self.env);
             for token in lost {
                 self.lost(token);
@@ -700,11 +701,7 @@ impl<W: Wires> Shard<W> {
 
     /// Whether connections may be read and messages sent: not while the lease is over.
     pub(crate) fn may_serve(&self) -> bool {
-        self.env
-            .shared
-            .cache
-            .lease()
-            .valid(self.env.now.as_millis())
+        self.env.may_serve()
     }
 
     /// Whether the shard has shut down.

@@ -186,7 +186,8 @@ impl<W: Wires> Outlets<W> {
         !self.touched.is_empty()
     }
 
-    /// Sends a slot's out-buffer; what is not taken becomes its backlog.
+    /// Sends a slot's out-buffer; what is not taken becomes its backlog. Without a lease nothing is
+    /// taken: it waits where it is judged again. (Threats R-4.)
     pub(crate) fn flush_slot(&mut self, env: &Env<W::Wire>, id: SlotId) {
         let token = self.slots.token(id);
         let slot = self.slots.slot_mut(id);
@@ -201,7 +202,12 @@ impl<W: Wires> Outlets<W> {
             self.pause(id);
             return;
         }
-        let taken = match self.wires.send(wire, &out.bytes) {
+        let sent = if env.may_serve() {
+            self.wires.send(wire, &out.bytes)
+        } else {
+            Sent::Taken(0)
+        };
+        let taken = match sent {
             Sent::Taken(taken) => taken,
             Sent::Gone => {
                 self.lost.push(token);

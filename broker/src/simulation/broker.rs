@@ -29,7 +29,7 @@ pub(super) struct Driven {
     asleep: bool,
     /// Wires to serve in the turn under way; `None` between turns.
     turn: Option<Vec<usize>>,
-    /// When the last finished turn began.
+    /// When the turn before the last one began.
     pub(super) last_turn: Now,
     turn_began: Now,
 }
@@ -150,6 +150,10 @@ impl Broker {
         }
     }
 
+    pub(super) fn has_lease(&self) -> bool {
+        self.shared.cache.lease().valid(self.now.as_millis())
+    }
+
     pub(super) fn is_joined(&self) -> bool {
         self.leader_link.is_some()
     }
@@ -203,6 +207,7 @@ impl Broker {
         driven.asleep = false;
         driven.woken.store(false, Ordering::Relaxed);
         driven.shard.awake();
+        driven.last_turn = driven.turn_began;
         driven.turn_began = now;
         for conn in &mut self.net.borrow_mut().conns {
             if conn.place.is_some_and(|(shard, _)| shard == at) {
@@ -269,7 +274,6 @@ impl Broker {
     fn end(&mut self, at: usize) {
         let driven = &mut self.shards[at];
         driven.shard.end();
-        driven.last_turn = driven.turn_began;
         driven.asleep =
             driven.shard.may_serve() && !driven.shard.is_busy() && driven.shard.may_sleep();
     }

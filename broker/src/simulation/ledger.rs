@@ -19,6 +19,8 @@ pub(super) struct Sent {
     pub(super) retain: bool,
     /// When the last byte of it was given to a shard first; of a will: when its connection ended.
     pub(super) input: u64,
+    /// Where that was.
+    pub(super) conn: usize,
     /// On a connection that had its CONNACK by then.
     pub(super) on_live: bool,
     /// When its acknowledgement was begun.
@@ -154,6 +156,7 @@ impl Ledger {
             qos,
             retain,
             input: NEVER,
+            conn: 0,
             on_live: false,
             acked: NEVER,
             refused: false,

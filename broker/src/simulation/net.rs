@@ -203,6 +203,11 @@ impl Net {
         let conn = &mut self.conns[id];
         conn.sends += 1;
         if conn.gone == Some(Gone::Reset) {
+            // Nobody hears that the session is there; it is all the same.
+            let connack = split_frame(bytes, u32::MAX).ok().flatten();
+            if let Some(frame) = connack.filter(|frame| frame.first == 0x20) {
+                self.happenings.push(Happening::Begun(id, frame.bytes.to_vec()));
+            }
             return Sent::Gone;
         }
         let mut taken = bytes.len();

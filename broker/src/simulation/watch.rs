@@ -8,8 +8,8 @@ use super::ledger::{Delivery, Fate, NEVER, Subscribed, matches, number_of};
 use super::net::Happening;
 use super::world::World;
 
-/// Names a row of messages that stay in order: receiver, its session, publisher, channel,
-/// subtopic, QoS of the message and of the delivery.
+/// Names a row of messages that stay in order: receiver, its session, the publisher's connection,
+/// channel, subtopic, QoS of the message and of the delivery.
 pub(super) type Row = (usize, u64, usize, usize, &'static str, QoS, QoS);
 
 impl World {
@@ -56,6 +56,7 @@ impl World {
                 let sent = self.ledger.messages.get_mut(&number).expect("registered");
                 if sent.input == NEVER {
                     sent.input = moment;
+                    sent.conn = conn;
                     sent.on_live = live;
                     let user = self.database.principals[principal].user;
                     let standing =
@@ -363,7 +364,7 @@ impl World {
             && !sent.will
             && self.devices[device].role != Role::Worker;
         if in_order {
-            let row = (device, session, sent.device, sent.channel, sent.subtopic, sent.qos, qos);
+            let row = (device, session, sent.conn, sent.channel, sent.subtopic, sent.qos, qos);
             let last = self.order.insert(row, number).unwrap_or(0);
             assert!(last < number, "device {device} hears message {number} behind {last}");
         }

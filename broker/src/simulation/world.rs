@@ -359,8 +359,8 @@ impl World {
                     rotation.3 = self.moment;
                 }
             }
-            self.check_settled();
             self.moment += 1;
+            self.watch();
         }
     }
 
@@ -378,8 +378,7 @@ impl World {
     }
 
     pub(super) fn note_lease(&mut self) {
-        let now = self.broker.now.as_millis();
-        self.lease_was_over |= !self.broker.shared.cache.lease().valid(now);
+        self.lease_was_over |= !self.broker.has_lease();
     }
 
     /// Everybody waits for some seconds, and does only what has to be done.
