@@ -110,6 +110,8 @@ impl<W: 'static> Link<W> {
         if self.shared.cache.lease().until() == Some(u64::MAX) {
             self.shared.cache.lease().end();
         }
+        // One that was told and waits for its fence is over as well.
+        self.lease = self.lease.filter(|(until_ms, _)| *until_ms != LEASE_UNLIMITED);
     }
 
     /// Bytes from control.
@@ -187,6 +189,10 @@ impl<W: 'static> Link<W> {
                 identities,
             } => {
                 let notices = self.writer.load(&changes, &identities);
+                // Whatever was fenced before: this state is fenced and confirmed anew, over this
+                // pipe, and a fence that began before it says nothing of it.
+                self.fence = None;
+                self.fenced = 0;
                 self.told(revision, notices);
             }
             FollowerEvent::Delta { revision, changes } => {

@@ -185,6 +185,12 @@ impl Device {
             ..ConnView::default()
         });
         self.forget_connection();
+        if clean_start {
+            // Whether or not the answer is ever heard.
+            self.flights.clear();
+            self.received.clear();
+            self.taken.clear();
+        }
         self.conn = Some(conn);
         self.sent_ms = around.now_ms;
     }

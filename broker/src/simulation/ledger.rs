@@ -113,6 +113,8 @@ pub(super) struct ConnView {
     pub(super) closed: Option<u64>,
     /// The broker said DISCONNECT.
     pub(super) told: bool,
+    /// DISCONNECT came before CONNACK.
+    pub(super) hasty: bool,
     pub(super) will: Option<WillView>,
     /// SUBSCRIBE and UNSUBSCRIBE by identifier, and the moment they were given to a shard.
     pub(super) requests: BTreeMap<u16, Request>,

@@ -44,7 +44,7 @@ impl World {
             return;
         }
         let packet = decode(&frame, self.version(conn)).expect("clients send legal packets");
-        self.note(|| format!("  {conn} -> {packet:?}"));
+        self.note(|| format!("  {conn} -> {}", brief(&packet)));
         match packet {
             Packet::Publish(publish) => {
                 let number = number_of(publish.payload).expect("messages are numbered");
@@ -92,7 +92,10 @@ impl World {
                 }
             }
             Packet::Disconnect(disconnect) => {
-                if let Some(will) = &mut self.ledger.conns[conn].will {
+                let view = &mut self.ledger.conns[conn];
+                // Behind a CONNECT that is not answered it may be lost with its connection.
+                view.hasty = view.connected.is_none();
+                if let Some(will) = &mut view.will {
                     will.taken_back = disconnect.reason == ReasonCode::SUCCESS;
                 }
             }
@@ -108,9 +111,14 @@ impl World {
         let view = &mut self.ledger.conns[conn];
         view.closed = Some(moment);
         if view.connected.is_none() {
+            // Without a lease it may have had its session and not have heard of it.
+            let doubtful = self.lease_was_over;
             if let Some(will) = &mut view.will {
-                will.fate = Fate::MustNot;
+                will.fate = if doubtful { Fate::May } else { Fate::MustNot };
+                let sent = self.ledger.messages.get_mut(&will.message).expect("registered");
+                sent.input = moment;
             }
+            self.ledger.sessions.entry(view.device).or_default().doubtful |= doubtful;
             return;
         }
         let session = self.ledger.sessions.entry(view.device).or_default();
@@ -127,7 +135,7 @@ impl World {
             sent.input = moment;
             let standing = self.database.standing(sent.principal, sent.channel, Action::Publish);
             sent.surely_permitted = standing.solid.is_some();
-            will.fate = match (will.taken_back, view.told) {
+            will.fate = match (will.taken_back, view.told || view.hasty) {
                 (true, false) => Fate::MustNot,
                 (true, true) => Fate::May,
                 (false, _) if view.expiry == 0 || will.delay == 0 => Fate::Must,
@@ -142,7 +150,7 @@ impl World {
     fn begun(&mut self, conn: usize, bytes: &[u8]) {
         let frame = split_frame(bytes, u32::MAX).ok().flatten().expect("whole frames only");
         let packet = decode(&frame, self.version(conn)).expect("the broker sends legal packets");
-        self.note(|| format!("  {conn} <- {packet:?}"));
+        self.note(|| format!("  {conn} <- {}", brief(&packet)));
         match packet {
             Packet::ConnAck(connack) if connack.reason == ReasonCode::SUCCESS => {
                 self.connected(conn, connack.session_present);
@@ -193,13 +201,17 @@ impl World {
         );
         if present {
             assert!(!view.clean_start, "a clean start found a session");
-            assert!(session.exists, "a session that never was is present");
-            assert!(session.parked_ms.is_none() || last_turn < ends, "the session had ended");
+            assert!(session.exists || session.doubtful, "a session that never was is present");
+            let ended = session.parked_ms.is_some() && ends <= last_turn;
+            assert!(!ended || session.doubtful, "the session had ended");
         } else {
             let kept = session.exists && !view.clean_start && now_ms < ends && !session.doubtful;
-            assert!(!kept, "the session of device {device} was lost");
+            assert!(!kept, "{conn}: the session of device {device} was lost: {session:?}");
+        }
+        if !present || session.doubtful {
             session.number += 1;
             session.subscriptions.clear();
+            session.doubtful = false;
         }
         session.exists = true;
         session.owner = Some(conn);
@@ -368,5 +380,34 @@ impl World {
             let last = self.order.insert(row, number).unwrap_or(0);
             assert!(last < number, "device {device} hears message {number} behind {last}");
         }
+    }
+}
+
+/// A packet in few words.
+fn brief(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::Publish(publish) => format!(
+            "PUBLISH {:?} message {:?} {:?} dup {} retain {}",
+            publish.topic.split_at(publish.topic.len().saturating_sub(14)).1,
+            number_of(publish.payload),
+            publish.delivery,
+            publish.dup,
+            publish.retain
+        ),
+        Packet::ConnAck(connack) => {
+            format!("CONNACK {:?} present {}", connack.reason, connack.session_present)
+        }
+        Packet::Subscribe(subscribe) => {
+            let filters: Vec<_> = subscribe.filters.iter().map(|one| one.filter).collect();
+            format!("SUBSCRIBE {:?} {filters:?}", subscribe.packet_id)
+        }
+        Packet::SubAck(ack) => format!("SUBACK {:?} {:?}", ack.packet_id, ack.codes),
+        Packet::PubAck(ack)
+        | Packet::PubRec(ack)
+        | Packet::PubRel(ack)
+        | Packet::PubComp(ack) => {
+            format!("{} {:?} {:?}", packet.packet_type().name(), ack.packet_id, ack.reason)
+        }
+        other => format!("{other:?}"),
     }
 }
