@@ -85,6 +85,23 @@ impl Backlog {
         }
     }
 
+    /// Takes out what waits for a channel; a frame that was begun stays.
+    pub(crate) fn remove_channel(
+        &mut self,
+        channel: ChannelIndex,
+        mut dropped: impl FnMut(&[u8]),
+    ) {
+        let bytes = &mut self.bytes;
+        self.spans.retain(|waiting| {
+            let goes = waiting.channel == Some(channel);
+            if goes {
+                *bytes -= waiting.frames.bytes().len();
+                dropped(waiting.frames.bytes());
+            }
+            !goes
+        });
+    }
+
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

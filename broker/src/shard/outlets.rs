@@ -310,6 +310,33 @@ impl<W: Wires> Outlets<W> {
         true
     }
 
+    /// A channel is gone: what waits for it on a blocked wire goes with it.
+    pub(crate) fn channel_removed(
+        &mut self,
+        env: &Env<W::Wire>,
+        id: SlotId,
+        channel: ChannelIndex,
+    ) {
+        let slot = self.slots.slot_mut(id);
+        let Some(backlog) = &mut slot.backlog else {
+            return;
+        };
+        let mut ids = Vec::new();
+        let mut lost = 0;
+        backlog.remove_channel(channel, |frames| {
+            lost += 1;
+            ids.extend(packet_ids(frames));
+        });
+        if lost > 0 {
+            env.counters.dropped(DropReason::Revoked, lost);
+            let mut machine = slot.machine();
+            machine.outgoing_lost();
+            for id in ids {
+                machine.abandoned(id);
+            }
+        }
+    }
+
     /// Reads or does not read, as the slot's marks say.
     pub(crate) fn watch_as_marked(&mut self, id: SlotId) {
         let token = self.slots.token(id);

@@ -94,7 +94,8 @@ impl World {
             Packet::Disconnect(disconnect) => {
                 let view = &mut self.ledger.conns[conn];
                 // Behind a CONNECT that is not answered it may be lost with its connection.
-                view.hasty = view.connected.is_none();
+                let user = self.database.principals[view.principal].user;
+                view.hasty = view.connected.is_none() || user;
                 if let Some(will) = &mut view.will {
                     will.taken_back = disconnect.reason == ReasonCode::SUCCESS;
                 }
