@@ -295,7 +295,7 @@ impl Device {
         let channel = around.dice.roll(around.database.channels.len());
         let subtopic = *around.dice.pick(&SUBTOPICS);
         let qos = qos_of(around.dice.roll(3));
-        let retain = around.dice.percent(10);
+        let retain = around.dice.percent(15);
         let padding = if around.dice.percent(10) { around.dice.roll(4000) } else { 0 };
         self.publish_to((channel, subtopic), qos, retain, padding, around);
     }
@@ -316,13 +316,23 @@ impl Device {
         }
         let flags = (qos, retain, false);
         let message = around.ledger.register(self.number, self.principal, place, flags);
+        // Without identifier only one conversation can be told apart.
+        let clear = retain && qos != QoS::AtMostOnce && around.dice.percent(20);
+        if clear {
+            let sent = around.ledger.messages.get_mut(&message);
+            sent.expect("registered").clear = true;
+        }
         let id = self.fresh_id();
         if qos != QoS::AtMostOnce {
             self.flights.push_back(Flight { id, message, qos, retain, released: false });
         }
         let spelled = around.dice.percent(30);
         let topic = topic(around.database, place.0, place.1, spelled);
-        let bytes = self.publish_bytes(&topic, message, padding, (id, qos, retain, false));
+        if let Some(conn) = self.conn.filter(|_| qos != QoS::AtMostOnce) {
+            around.ledger.conns[conn].published.insert(id, message);
+        }
+        let content = if clear { Vec::new() } else { payload(message, padding) };
+        let bytes = self.publish_bytes(&topic, &content, (id, qos, retain, false));
         self.write(&bytes, around);
         Some(message)
     }
@@ -330,19 +340,17 @@ impl Device {
     fn publish_bytes(
         &self,
         topic: &str,
-        message: u64,
-        padding: usize,
+        content: &[u8],
         (id, qos, retain, dup): (u16, QoS, bool, bool),
     ) -> Vec<u8> {
         let id = PacketId::new(id).expect("identifiers begin at 1");
-        let content = payload(message, padding);
         let packet = Publish {
             dup,
             retain,
             delivery: Delivery::new(qos, id),
             topic,
             properties: PublishProperties::default(),
-            payload: &content,
+            payload: content,
         };
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes);
@@ -531,9 +539,13 @@ impl Device {
             let message = around.ledger.messages.get_mut(&flight.message).expect("registered");
             message.repeated = true;
             let place = (message.channel, message.subtopic);
+            let content = if message.clear { Vec::new() } else { payload(flight.message, 0) };
             let topic = topic(around.database, place.0, place.1, false);
             let how = (flight.id, flight.qos, flight.retain, true);
-            let bytes = self.publish_bytes(&topic, flight.message, 0, how);
+            if let Some(conn) = self.conn {
+                around.ledger.conns[conn].published.insert(flight.id, flight.message);
+            }
+            let bytes = self.publish_bytes(&topic, &content, how);
             self.write(&bytes, around);
         }
     }

@@ -101,6 +101,7 @@ impl World {
         self.check_deliveries();
         self.check_groups();
         self.check_wills();
+        self.probe();
     }
 
     /// Invariants, gauges, and that idle connections own nothing.
@@ -151,7 +152,7 @@ impl World {
     /// No loss while session, subscription and rights hold.
     fn check_deliveries(&self) {
         for (number, sent) in &self.ledger.messages {
-            if sent.will || sent.input == NEVER || !self.accepted(sent) {
+            if sent.will || sent.clear || sent.input == NEVER || !self.accepted(sent) {
                 continue;
             }
             for device in self.devices.iter().filter(|device| device.role != Role::Worker) {
@@ -203,7 +204,7 @@ impl World {
         let workers: Vec<_> =
             self.devices.iter().filter(|device| device.role == Role::Worker).collect();
         for (number, sent) in &self.ledger.messages {
-            if sent.will || sent.input == NEVER || !self.accepted(sent) {
+            if sent.will || sent.clear || sent.input == NEVER || !self.accepted(sent) {
                 continue;
             }
             let is_worker = |device: usize| self.devices[device].role == Role::Worker;

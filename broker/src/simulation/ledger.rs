@@ -17,6 +17,8 @@ pub(super) struct Sent {
     pub(super) subtopic: &'static str,
     pub(super) qos: QoS,
     pub(super) retain: bool,
+    /// Without payload: what is retained goes.
+    pub(super) clear: bool,
     /// When the last byte of it was given to a shard first; of a will: when its connection ended.
     pub(super) input: u64,
     /// Where that was.
@@ -157,6 +159,7 @@ impl Ledger {
             subtopic,
             qos,
             retain,
+            clear: false,
             input: NEVER,
             conn: 0,
             on_live: false,

@@ -11,6 +11,7 @@ mod dice;
 mod finish;
 mod ledger;
 mod net;
+mod probe;
 mod watch;
 mod world;
 

@@ -47,11 +47,12 @@ impl World {
         self.note(|| format!("  {conn} -> {}", brief(&packet)));
         match packet {
             Packet::Publish(publish) => {
-                let number = number_of(publish.payload).expect("messages are numbered");
-                let live = self.ledger.conns[conn].connected.is_some();
-                if let Some(id) = publish.delivery.packet_id() {
-                    self.ledger.conns[conn].published.insert(id.get(), number);
-                }
+                let view = &self.ledger.conns[conn];
+                let live = view.connected.is_some();
+                let known = publish.delivery.packet_id();
+                let known = known.and_then(|id| view.published.get(&id.get()).copied());
+                let number = known.or_else(|| number_of(publish.payload));
+                let number = number.expect("messages are numbered");
                 let principal = self.ledger.conns[conn].principal;
                 let sent = self.ledger.messages.get_mut(&number).expect("registered");
                 if sent.input == NEVER {
