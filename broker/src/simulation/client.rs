@@ -63,6 +63,8 @@ pub(super) struct Device {
     flights: VecDeque<Flight>,
     quota: u16,
     received: BTreeSet<u16>,
+    /// The session that all this belongs to.
+    session: u64,
     /// QoS 2 messages that were given to the application in this session.
     taken: BTreeSet<u64>,
     answers: VecDeque<Vec<u8>>,
@@ -107,6 +109,7 @@ impl Device {
             flights: VecDeque::new(),
             quota: u16::MAX,
             received: BTreeSet::new(),
+            session: 0,
             taken: BTreeSet::new(),
             answers: VecDeque::new(),
             requests: BTreeMap::new(),
@@ -525,7 +528,11 @@ impl Device {
     }
 
     fn resume(&mut self, kept: bool, around: &mut Around<'_>) {
-        if !kept {
+        // A session may have ended, and another begun, without a word that was heard: what MQTT
+        // cannot tell the client is told by the ledger.
+        let session = around.ledger.sessions[&self.number].number;
+        let same = std::mem::replace(&mut self.session, session) == session;
+        if !kept || !same {
             self.flights.clear();
             self.received.clear();
             self.taken.clear();

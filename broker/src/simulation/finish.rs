@@ -219,7 +219,9 @@ impl World {
             if !sent.repeated && !left {
                 assert!(heard.len() <= 1, "members heard message {number} {} times", heard.len());
             }
+            let judged = !self.lease_was_over || self.shape.terms != LeaseTerms::Pipe;
             let owed = sent.qos != QoS::AtMostOnce
+                && judged
                 && !left
                 && workers.iter().any(|worker| {
                     let Some(session) = self.ledger.sessions.get(&worker.number) else {
