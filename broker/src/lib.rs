@@ -15,6 +15,8 @@ mod link;
 mod metrics;
 mod reactor;
 mod shard;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod sys;
 

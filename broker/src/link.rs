@@ -110,6 +110,8 @@ impl<W: 'static> Link<W> {
         if self.shared.cache.lease().until() == Some(u64::MAX) {
             self.shared.cache.lease().end();
         }
+        // One that was told and waits for its fence is over as well.
+        self.lease = self.lease.filter(|(until_ms, _)| *until_ms != LEASE_UNLIMITED);
     }
 
     /// Bytes from control.
@@ -187,6 +189,10 @@ impl<W: 'static> Link<W> {
                 identities,
             } => {
                 let notices = self.writer.load(&changes, &identities);
+                // Whatever was fenced before: this state is fenced and confirmed anew, over this
+                // pipe, and a fence that began before it says nothing of it.
+                self.fence = None;
+                self.fenced = 0;
                 self.told(revision, notices);
             }
             FollowerEvent::Delta { revision, changes } => {
@@ -208,7 +214,7 @@ impl<W: 'static> Link<W> {
     /// The tables hold a revision: shards hear of it before the fence that follows.
     fn told(&mut self, revision: u64, notices: Vec<Notice>) {
         for notice in notices {
-            self.shared.post_all(|| Post::Notice(notice));
+            self.shared.post_all(|| Post::Notice { revision, notice });
         }
         self.applied = revision;
         self.counters.revision.store(revision, Ordering::Relaxed);
@@ -230,7 +236,8 @@ impl<W: 'static> Link<W> {
             second: false,
             began_us: now_us,
         });
-        self.shared.post_all(|| Post::Fence(round));
+        let covers = None;
+        self.shared.post_all(|| Post::Fence { round, covers });
     }
 
     fn fenced(&mut self, round: u64, now: Now, now_us: u64) {
@@ -247,8 +254,8 @@ impl<W: 'static> Link<W> {
             fence.round = self.next_round;
             fence.missing = self.shared.shards();
             self.next_round += 1;
-            let round = fence.round;
-            self.shared.post_all(|| Post::Fence(round));
+            let (round, covers) = (fence.round, Some(fence.revision));
+            self.shared.post_all(|| Post::Fence { round, covers });
             return;
         }
         let (revision, began_us) = (fence.revision, fence.began_us);

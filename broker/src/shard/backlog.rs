@@ -85,6 +85,23 @@ impl Backlog {
         }
     }
 
+    /// Takes out what waits for a channel; a frame that was begun stays.
+    pub(crate) fn remove_channel(
+        &mut self,
+        channel: ChannelIndex,
+        mut dropped: impl FnMut(&[u8]),
+    ) {
+        let bytes = &mut self.bytes;
+        self.spans.retain(|waiting| {
+            let goes = waiting.channel == Some(channel);
+            if goes {
+                *bytes -= waiting.frames.bytes().len();
+                dropped(waiting.frames.bytes());
+            }
+            !goes
+        });
+    }
+
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -104,14 +121,17 @@ impl Backlog {
         mut dropped: impl FnMut(&[u8]),
     ) -> Option<()> {
         loop {
-            while self.sent_of_rest < self.rest.len() {
+            if self.sent_of_rest < self.rest.len() {
                 let taken = send(&self.rest[self.sent_of_rest..])?;
-                if taken == 0 {
-                    return Some(());
+                if taken > 0 {
+                    self.progress_ms = now_ms;
                 }
-                self.progress_ms = now_ms;
                 self.sent_of_rest += taken;
                 self.bytes -= taken;
+                // Fewer than given means that the wire is full: it is not asked again.
+                if self.sent_of_rest < self.rest.len() {
+                    return Some(());
+                }
             }
             self.rest.clear();
             self.sent_of_rest = 0;

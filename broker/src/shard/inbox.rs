@@ -43,10 +43,11 @@ pub(crate) enum Post<W> {
         question: RightsQuestion,
         answered: bool,
     },
-    /// Control changed something.
-    Notice(Notice),
-    /// Acknowledge at the end of the turn.
-    Fence(u64),
+    /// Control changed something with this revision.
+    Notice { revision: u64, notice: Notice },
+    /// Acknowledge this round at the end of the turn. The second round of a fence names the
+    /// revision that it covers: what other shards posted before they heard of it is here.
+    Fence { round: u64, covers: Option<u64> },
     /// Control's state is known: accept clients by these rules.
     Serve(Vec<session::ListenerRules>),
     /// Read and accept nothing more; acknowledge at the end of the turn.

@@ -28,6 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use authcache::{Cause, PrincipalIndex};
 use codec::mqtt::{QoS, ReasonCode};
 use router::{Retained, SlotId, Subs};
 use session::{Identify, IdentifyOutcome, Message, Now, Receipt, Refusal, RightsQuestion, Step};
@@ -58,6 +59,11 @@ pub(crate) struct Shard<W: Wires> {
     fences: Vec<u64>,
     /// As `fences`, for the rounds before a shutdown.
     drains: usize,
+    /// Who was shut out by a revision whose fence has not come: connections that were identified
+    /// before may still arrive.
+    shut_out: Vec<(u64, PrincipalIndex, Cause)>,
+    /// Connections that were identified and wait for a right of their will.
+    claiming: Vec<Token>,
     /// Subscribers of the run at hand that cannot take its frames as they are.
     slow: Vec<(SlotId, usize)>,
     inbox: Vec<Batch<W::Wire>>,
@@ -106,6 +112,8 @@ impl<W: Wires> Shard<W> {
             hungry: Vec::new(),
             fences: Vec::new(),
             drains: 0,
+            shut_out: Vec::new(),
+            claiming: Vec::new(),
             slow: Vec::new(),
             inbox: Vec::new(),
             due: Vec::new(),
@@ -444,10 +452,21 @@ impl<W: Wires> Shard<W> {
         }) {
             let at = self.env.now.plus_millis(RIGHTS_TIMEOUT_MS);
             self.outlets.deadlines.insert(at, token, Due::Rights);
+            if self.is_claiming(token) {
+                let mut claiming = std::mem::take(&mut self.claiming);
+                claiming.retain(|other| self.is_claiming(*other));
+                claiming.push(token);
+                self.claiming = claiming;
+            }
             self.wait(token.slot);
         } else {
             self.rights_unknown(token);
         }
+    }
+
+    fn is_claiming(&mut self, token: Token) -> bool {
+        let slot = self.outlets.slots.current(token);
+        slot.is_some_and(|slot| slot.machine().is_before_connack())
     }
 
     /// A right could not be found out: whoever asked for it is told to come back.
@@ -501,8 +520,9 @@ impl<W: Wires> Shard<W> {
         self.post();
         self.drain();
         self.post();
-        // The lease is looked at again right before bytes leave. (Threats R-4.)
-        while self.may_serve() {
+        // Before a fence is acknowledged nothing judged earlier is left in an out-buffer: it is sent,
+        // or, without a lease, in a backlog.
+        loop {
             let lost = self.outlets.flush(&self.env);
             for token in lost {
                 self.lost(token);
@@ -596,7 +616,13 @@ impl<W: Wires> Shard<W> {
             } => {
                 self.shared_arrived(&group, &message, passed);
             }
-            Post::Retain(message) => self.retain_here(&message),
+            Post::Retain(message) => {
+                // Its channel may be gone since; the next one may get the same index.
+                let publication = session::Publication(message);
+                if let Some(publication) = self.env.gate.handed_over(publication) {
+                    self.retain_here(&publication.0);
+                }
+            }
             Post::RetainedAsk(ask) => self.answer_retained(*ask),
             Post::RetainedGive(give) => self.give_retained(*give),
             Post::Arrival(arrival) => self.arrive(*arrival),
@@ -627,8 +653,13 @@ impl<W: Wires> Shard<W> {
             } => {
                 self.rights_changed(question.principal);
             }
-            Post::Notice(notice) => self.notice(notice),
-            Post::Fence(round) => self.fences.push(round),
+            Post::Notice { revision, notice } => self.notice(revision, notice),
+            Post::Fence { round, covers } => {
+                if let Some(revision) = covers {
+                    self.close_late_arrivals(revision);
+                }
+                self.fences.push(round);
+            }
             Post::Serve(listeners) => {
                 self.env.listeners = listeners;
                 self.stage = Stage::Serving;
@@ -723,11 +754,7 @@ impl<W: Wires> Shard<W> {
 
     /// Whether connections may be read and messages sent: not while the lease is over.
     pub(crate) fn may_serve(&self) -> bool {
-        self.env
-            .shared
-            .cache
-            .lease()
-            .valid(self.env.now.as_millis())
+        self.env.may_serve()
     }
 
     /// Whether the shard has shut down.

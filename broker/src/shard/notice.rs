@@ -9,14 +9,30 @@ use crate::shard::Shard;
 use crate::shard::wires::Wires;
 
 impl<W: Wires> Shard<W> {
-    pub(crate) fn notice(&mut self, notice: Notice) {
+    pub(crate) fn notice(&mut self, revision: u64, notice: Notice) {
         match notice {
             // Lists and caches of the domain are stale by their stamp; the next use judges again.
             Notice::EpochBumped(_) => {}
             Notice::RightsChanged(principal) => self.rights_changed(principal),
-            Notice::PrincipalClosed(principal, cause) => self.close_principal(principal, cause),
+            Notice::PrincipalClosed(principal, cause) => {
+                self.close_principal(principal, cause);
+                self.shut_out.push((revision, principal, cause));
+            }
             Notice::DomainClosed(domain) => self.close_domain(domain),
             Notice::ChannelRemoved(channel) => self.channel_removed(channel),
+        }
+    }
+
+    /// The second round of the fence for `revision`: connections that other shards had identified
+    /// before they heard of it have arrived, and end like those that were here.
+    pub(crate) fn close_late_arrivals(&mut self, revision: u64) {
+        let (due, later) = std::mem::take(&mut self.shut_out)
+            .into_iter()
+            .partition(|(of, ..)| *of <= revision);
+        self.shut_out = later;
+        let due: Vec<(u64, PrincipalIndex, Cause)> = due;
+        for (_, principal, cause) in due {
+            self.close_principal(principal, cause);
         }
     }
 
@@ -54,6 +70,16 @@ impl<W: Wires> Shard<W> {
                 self.fail(id, code, Closed::Administrative);
             }
         }
+        for token in std::mem::take(&mut self.claiming) {
+            let Some(slot) = self.outlets.slots.current(token) else {
+                continue;
+            };
+            if slot.hot.principal != principal {
+                self.claiming.push(token);
+            } else if slot.machine().is_before_connack() {
+                self.fail(token.slot, ReasonCode::NOT_AUTHORIZED, Closed::Refused);
+            }
+        }
         self.rights_changed(principal);
         if cause == Cause::Removed {
             for id in self.slots_of(principal) {
@@ -88,6 +114,8 @@ impl<W: Wires> Shard<W> {
     fn channel_removed(&mut self, channel: ChannelIndex) {
         let used: Vec<SlotId> = self.outlets.slots.used().collect();
         for id in used {
+            // What waits names its channel by an index that another may get.
+            self.outlets.channel_removed(&self.env, id, channel);
             let mut machine = self.outlets.slots.slot_mut(id).machine();
             let Some(session) = machine.session() else {
                 continue;

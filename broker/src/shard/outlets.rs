@@ -186,7 +186,8 @@ impl<W: Wires> Outlets<W> {
         !self.touched.is_empty()
     }
 
-    /// Sends a slot's out-buffer; what is not taken becomes its backlog.
+    /// Sends a slot's out-buffer; what is not taken becomes its backlog. Without a lease nothing is
+    /// taken: it waits where it is judged again. (Threats R-4.)
     pub(crate) fn flush_slot(&mut self, env: &Env<W::Wire>, id: SlotId) {
         let token = self.slots.token(id);
         let slot = self.slots.slot_mut(id);
@@ -201,7 +202,12 @@ impl<W: Wires> Outlets<W> {
             self.pause(id);
             return;
         }
-        let taken = match self.wires.send(wire, &out.bytes) {
+        let sent = if env.may_serve() {
+            self.wires.send(wire, &out.bytes)
+        } else {
+            Sent::Taken(0)
+        };
+        let taken = match sent {
             Sent::Taken(taken) => taken,
             Sent::Gone => {
                 self.lost.push(token);
@@ -302,6 +308,33 @@ impl<W: Wires> Outlets<W> {
             slot.backlog = Some(backlog);
         }
         true
+    }
+
+    /// A channel is gone: what waits for it on a blocked wire goes with it.
+    pub(crate) fn channel_removed(
+        &mut self,
+        env: &Env<W::Wire>,
+        id: SlotId,
+        channel: ChannelIndex,
+    ) {
+        let slot = self.slots.slot_mut(id);
+        let Some(backlog) = &mut slot.backlog else {
+            return;
+        };
+        let mut ids = Vec::new();
+        let mut lost = 0;
+        backlog.remove_channel(channel, |frames| {
+            lost += 1;
+            ids.extend(packet_ids(frames));
+        });
+        if lost > 0 {
+            env.counters.dropped(DropReason::Revoked, lost);
+            let mut machine = slot.machine();
+            machine.outgoing_lost();
+            for id in ids {
+                machine.abandoned(id);
+            }
+        }
     }
 
     /// Reads or does not read, as the slot's marks say.

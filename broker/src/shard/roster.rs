@@ -129,7 +129,7 @@ impl<W: Wires> Shard<W> {
             None => self.outlets.slots.insert(listener, self.env.now),
         };
         let Some(id) = place else {
-            return self.outlets.wires.close(wire);
+            return self.turn_away(wire);
         };
         self.roster.epoch += 1;
         let epoch = self.roster.epoch;
@@ -213,8 +213,9 @@ impl<W: Wires> Shard<W> {
         refusal: Refusal,
     ) {
         let Some(id) = self.outlets.slots.insert(listener, self.env.now) else {
-            return self.outlets.wires.close(wire);
+            return self.turn_away(wire);
         };
+        self.outlets.wires.attach(&wire, self.outlets.slots.token(id));
         let slot = self.outlets.slots.slot_mut(id);
         slot.wire = Some(wire);
         slot.cold = Cold::Authenticating(pending);
@@ -224,6 +225,16 @@ impl<W: Wires> Shard<W> {
         slot.machine().identified(outcome, &rules, &mut out.bytes);
         self.outlets.put_out(id, out);
         self.close(id, Closed::Refused);
+    }
+
+    /// Closes a connection for which there is no slot.
+    fn turn_away(&mut self, wire: W::Wire) {
+        self.outlets.wires.close(wire);
+        self.env
+            .shared
+            .connections
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.env.counters.closed(Closed::Refused);
     }
 
     /// Says why, and closes.

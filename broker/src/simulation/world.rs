@@ -1,0 +1,524 @@
+//! Everything together, and the scheduler that picks who acts next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use authcache::Right;
+use authcache::feed::LeaseTerms;
+use session::Limits;
+
+use super::broker::Broker;
+use super::client::{Around, Device, Role};
+use super::database::Database;
+use super::dice::Dice;
+use super::ledger::{Ledger, NEVER};
+use super::net::Gone;
+
+/// What a run is like; the rest is chance.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) shards: usize,
+    pub(super) devices: usize,
+    pub(super) steps: usize,
+    /// Chances in percent of control operations, cuts, and slow readers.
+    pub(super) control: usize,
+    pub(super) cuts: usize,
+    pub(super) slow: usize,
+    /// Whether the pipe to control is cut at times.
+    pub(super) pipe_cuts: bool,
+    pub(super) terms: LeaseTerms,
+    pub(super) limits: Limits,
+}
+
+impl Shape {
+    /// The shape that a seed stands for.
+    pub(super) fn of(dice: &mut Dice) -> Shape {
+        let terms = if dice.percent(70) { LeaseTerms::Pipe } else { LeaseTerms::Timed };
+        let limits = Limits {
+            receive_maximum: *dice.pick(&[2, 8, 64]),
+            max_inflight_out: *dice.pick(&[1, 4, 64]),
+            ..Limits::default()
+        };
+        Shape {
+            shards: 1 + dice.roll(3),
+            devices: 3 + dice.roll(4),
+            steps: 200 + dice.roll(400),
+            control: *dice.pick(&[0, 2, 5]),
+            cuts: *dice.pick(&[0, 1, 4]),
+            slow: *dice.pick(&[0, 0, 20]),
+            pipe_cuts: dice.percent(10),
+            terms,
+            limits,
+        }
+    }
+}
+
+/// One simulation.
+pub(super) struct World {
+    pub(super) shape: Shape,
+    pub(super) dice: Dice,
+    pub(super) moment: u64,
+    pub(super) database: Database,
+    pub(super) broker: Broker,
+    pub(super) ledger: Ledger,
+    pub(super) devices: Vec<Device>,
+    /// The shard that acts.
+    pub(super) acting: usize,
+    /// Last message delivered in order, by receiver, session, publisher, place and QoS.
+    pub(super) order: BTreeMap<super::watch::Row, u64>,
+    /// Filters that were ever asked for.
+    pub(super) asked: BTreeSet<(usize, usize, &'static str)>,
+    /// Secrets that were changed: whose, up to which, the revision, and when it was answered.
+    pub(super) rotations: Vec<(usize, u64, u64, u64)>,
+    /// The lease was over at some time: wills may be lost, CONNECTs refused.
+    pub(super) lease_was_over: bool,
+    /// Bits of the last actions, kept when somebody wants to read them.
+    trace: Option<Vec<String>>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, trace: bool) -> World {
+        let mut dice = Dice::new(seed);
+        let shape = Shape::of(&mut dice);
+        World::shaped(shape, dice, trace)
+    }
+
+    pub(super) fn shaped(shape: Shape, mut dice: Dice, trace: bool) -> World {
+        let domains = 1 + dice.roll(2);
+        let mut database = Database::new(domains, domains + 1 + dice.roll(2));
+        let broker = Broker::new(shape.shards, shape.limits.clone(), shape.terms, &mut dice);
+        broker.net.borrow_mut().partial = shape.slow;
+        let mut devices = Vec::new();
+        for number in 0..shape.devices {
+            let role = match number {
+                0 => Role::Observer,
+                1..4 => Role::Mixed,
+                _ => *dice.pick(&[Role::Mixed, Role::Worker]),
+            };
+            let user = match role {
+                Role::Observer => domains > 1,
+                Role::Mixed => dice.percent(15),
+                Role::Worker => false,
+            };
+            // Some share a principal, as several processes of one client do.
+            let principal = if role == Role::Mixed && number > 2 && dice.percent(20) {
+                devices.last().map_or(0, |last: &Device| last.principal)
+            } else {
+                database.add_principal(0, user)
+            };
+            devices.push(Device::new(number, principal, role, &mut dice));
+            for channel in 0..database.channels.len() {
+                let right = match role {
+                    Role::Observer => Right::SUBSCRIBE,
+                    Role::Mixed | Role::Worker if dice.percent(75) => Right::BOTH,
+                    Role::Mixed | Role::Worker => Right::from_bits(dice.roll(4) as u8),
+                };
+                let kept = database.right(principal, channel);
+                database.begin_with(principal, channel, right | kept);
+            }
+        }
+        database.voids = dice.percent(20);
+        database.begin();
+        let mut world = World {
+            shape,
+            dice,
+            moment: 1,
+            database,
+            broker,
+            ledger: Ledger::default(),
+            devices,
+            acting: 0,
+            order: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            rotations: Vec::new(),
+            lease_was_over: false,
+            trace: trace.then(Vec::new),
+        };
+        world.start();
+        world
+    }
+
+    /// Control's state comes into force, and the observer subscribes.
+    fn start(&mut self) {
+        self.broker.join();
+        for _ in 0..100 {
+            self.round();
+            if self.broker.shards.iter().all(|driven| driven.shard.accepts()) {
+                break;
+            }
+        }
+        assert!(self.broker.shards.iter().all(|driven| driven.shard.accepts()), "no start");
+        if self.devices.first().is_some_and(|first| first.role == Role::Observer) {
+            self.with(0, |device, around| device.connect(true, around));
+            self.rounds(20);
+            let channels = self.database.channels.len();
+            self.observe(0..channels);
+        }
+    }
+
+    /// The observer subscribes to whole channels.
+    pub(super) fn observe(&mut self, channels: std::ops::Range<usize>) {
+        let filters: Vec<_> = channels
+            .filter(|channel| !self.database.channels[*channel].removed)
+            .map(|channel| (channel, "#", codec::mqtt::QoS::ExactlyOnce, false, false))
+            .collect();
+        if !filters.is_empty() {
+            self.with(0, |device, around| device.subscribe_to(filters, around));
+        }
+        self.rounds(20);
+    }
+
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        let (moment, now) = (self.moment, self.broker.now.as_millis());
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{moment:6} {now:8} ms  {}", what()));
+        }
+    }
+
+    /// The last actions, for people.
+    pub(super) fn story(&self) -> String {
+        let trace = self.trace.as_deref().unwrap_or_default();
+        trace[trace.len().saturating_sub(400)..].join("\n")
+    }
+
+    /// Lets a device act.
+    pub(super) fn with<R>(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&mut Device, &mut Around<'_>) -> R,
+    ) -> R {
+        let mut net = self.broker.net.borrow_mut();
+        let mut around = Around {
+            net: &mut net,
+            ledger: &mut self.ledger,
+            database: &self.database,
+            dice: &mut self.dice,
+            now_ms: self.broker.now.as_millis(),
+            shards: self.shape.shards,
+        };
+        let result = act(&mut self.devices[number], &mut around);
+        drop(net);
+        if let Some(complaint) = self.devices[number].complaint.take() {
+            panic!("device {number}: {complaint}");
+        }
+        result
+    }
+
+    /// One action of somebody, then the checks.
+    pub(super) fn step(&mut self) {
+        self.moment += 1;
+        let die = self.dice.roll(100);
+        if die < self.shape.control {
+            self.control_operation();
+        } else if die < self.shape.control + self.shape.cuts {
+            self.accident();
+        } else {
+            match self.dice.roll(100) {
+                0..35 => self.shard_step(),
+                35..62 => self.device_step(),
+                62..86 => self.carry(),
+                86..94 => self.feed_step(),
+                94..98 => self.pass(1),
+                _ => self.idle(),
+            }
+        }
+        self.watch();
+    }
+
+    fn shard_step(&mut self) {
+        let at = self.dice.roll(self.shape.shards);
+        if self.broker.may_run(at) {
+            self.run_shard(at);
+        }
+    }
+
+    pub(super) fn run_shard(&mut self, at: usize) {
+        if !self.broker.in_turn(at) {
+            self.note(|| format!("turn of shard {at}"));
+        }
+        self.acting = at;
+        self.broker.run(at, &mut self.dice);
+        self.watch();
+    }
+
+    fn whole_turn(&mut self, at: usize) {
+        if self.broker.may_run(at) {
+            self.run_shard(at);
+            while self.broker.in_turn(at) {
+                self.run_shard(at);
+            }
+        }
+    }
+
+    fn device_step(&mut self) {
+        let number = self.dice.roll(self.devices.len());
+        let device = &self.devices[number];
+        if device.conn.is_none() {
+            let clean = device.role != Role::Observer && self.dice.percent(20);
+            self.note(|| format!("device {number} connects, clean {clean}"));
+            self.with(number, |device, around| device.connect(clean, around));
+            return;
+        }
+        let role = device.role;
+        let die = self.dice.roll(100);
+        let done = self.with(number, |device, around| device.ping_if_due(around));
+        if done || die < 40 && self.with(number, |device, around| device.answer(around)) {
+            self.note(|| format!("device {number} answers"));
+            return;
+        }
+        match (role, die) {
+            (Role::Mixed | Role::Worker, 98..) => {
+                let clean = self.dice.percent(20);
+                self.note(|| format!("device {number} connects again, clean {clean}"));
+                self.with(number, |device, around| device.connect(clean, around));
+            }
+            (Role::Mixed | Role::Worker, 96..98) => {
+                let with_will = self.dice.percent(30);
+                self.note(|| format!("device {number} disconnects, will {with_will}"));
+                self.with(number, |device, around| device.disconnect(with_will, around));
+            }
+            (Role::Mixed, 82..94) | (Role::Worker, 60..90) => {
+                self.note(|| format!("device {number} subscribes"));
+                self.with(number, |device, around| device.subscribe(around));
+            }
+            (Role::Mixed | Role::Worker, 94..96) => {
+                self.note(|| format!("device {number} unsubscribes"));
+                self.with(number, |device, around| device.unsubscribe(around));
+            }
+            (Role::Mixed, 20..82) => {
+                let count = if self.dice.percent(20) { 4 } else { 1 };
+                self.note(|| format!("device {number} publishes {count}"));
+                for _ in 0..count {
+                    self.with(number, |device, around| device.publish(around));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes travel on one wire.
+    fn carry(&mut self) {
+        let busy: Vec<usize> = {
+            let net = self.broker.net.borrow();
+            let busy = |id: &usize| {
+                let conn = &net.conns[*id];
+                !conn.up.is_empty() || !conn.down.is_empty() || conn.closed
+            };
+            (0..net.conns.len()).rev().take(40).filter(busy).collect()
+        };
+        if busy.is_empty() {
+            return;
+        }
+        let conn = *self.dice.pick(&busy);
+        let most = if self.dice.percent(25) { 1 + self.dice.roll(10) } else { usize::MAX };
+        self.carry_one(conn, most);
+    }
+
+    pub(super) fn carry_one(&mut self, conn: usize, most: usize) {
+        let (device, bytes, over) = {
+            let mut net = self.broker.net.borrow_mut();
+            net.carry_up(conn, most);
+            let bytes = net.carry_down(conn, most);
+            let over = net.conns[conn].closed && net.conns[conn].down.is_empty();
+            (net.conns[conn].device, bytes, over)
+        };
+        if self.devices[device].conn != Some(conn) {
+            return;
+        }
+        if !bytes.is_empty() {
+            self.note(|| format!("device {device} hears {} bytes on {conn}", bytes.len()));
+            self.with(device, |device, around| device.receive(&bytes, around));
+        }
+        if over && self.devices[device].conn == Some(conn) {
+            self.note(|| format!("device {device} hears the end of {conn}"));
+            self.devices[device].ended();
+        }
+    }
+
+    fn feed_step(&mut self) {
+        let most = if self.dice.percent(20) { 1 + self.dice.roll(30) } else { usize::MAX };
+        match self.dice.roll(3) {
+            0 => {
+                self.broker.carry_feed(most);
+            }
+            1 => {
+                self.broker.control(&mut self.database, &mut self.dice);
+            }
+            _ => self.broker.link_requests(),
+        }
+        self.settle();
+    }
+
+    /// Hears what control's leader settled.
+    pub(super) fn settle(&mut self) {
+        if let Some(revision) = self.broker.leader_events(&self.database) {
+            self.moment += 1;
+            self.note(|| format!("control answers revision {revision}"));
+            self.database.settle(revision, self.moment);
+            for rotation in &mut self.rotations {
+                if rotation.2 <= revision && rotation.3 == NEVER {
+                    rotation.3 = self.moment;
+                }
+            }
+            self.moment += 1;
+            self.watch();
+        }
+    }
+
+    /// Time passes, at most to what a shard waits for.
+    fn pass(&mut self, seconds: usize) {
+        let ms = 1 + self.dice.roll(50 * seconds) as u64;
+        let mut to = self.broker.now.plus_millis(ms);
+        let due = self.broker.shards.iter().filter_map(|driven| driven.shard.next_timeout());
+        if let Some(due) = due.min() {
+            to = to.min(due.max(self.broker.now).plus_millis(1));
+        }
+        self.broker.now = to;
+        self.broker.tick();
+        self.note_lease();
+    }
+
+    pub(super) fn note_lease(&mut self) {
+        self.lease_was_over |= !self.broker.has_lease();
+    }
+
+    /// Everybody waits for some seconds, and does only what has to be done.
+    fn idle(&mut self) {
+        let seconds = 1 + self.dice.roll(8);
+        self.note(|| format!("{seconds} seconds pass"));
+        for _ in 0..seconds * 2 {
+            self.broker.now = self.broker.now.plus_millis(500);
+            for _ in 0..4 {
+                self.round();
+            }
+            for number in 0..self.devices.len() {
+                self.with(number, |device, around| device.ping_if_due(around));
+            }
+        }
+    }
+
+    /// Something breaks.
+    fn accident(&mut self) {
+        let number = self.dice.roll(self.devices.len());
+        if self.shape.pipe_cuts && self.dice.percent(20) {
+            if self.broker.is_joined() {
+                self.note(|| "the pipe to control is cut".to_owned());
+                self.broker.cut();
+            } else {
+                self.note(|| "a pipe to control is there again".to_owned());
+                self.database.voided = true;
+                self.broker.join();
+            }
+            self.note_lease();
+            return;
+        }
+        if self.shape.slow > 0 && self.dice.percent(50) {
+            let room = *self.dice.pick(&[16, 200, 64 << 10]);
+            self.note(|| format!("device {number} has room for {room} bytes"));
+            self.devices[number].room = room;
+            if let Some(conn) = self.devices[number].conn {
+                self.broker.net.borrow_mut().conns[conn].room = room;
+            }
+            return;
+        }
+        if let Some(conn) = self.devices[number].conn {
+            let how = if self.dice.percent(50) { Gone::Fin } else { Gone::Reset };
+            // A part of what was written may still arrive.
+            let most = self.dice.roll(60);
+            self.broker.net.borrow_mut().carry_up(conn, most);
+            if how == Gone::Fin {
+                let mut net = self.broker.net.borrow_mut();
+                let kept = self.dice.roll(net.conns[conn].up.len() + 1);
+                net.conns[conn].up.truncate(kept);
+            }
+            self.note(|| format!("device {number} is cut off: {how:?} on {conn}"));
+            self.with(number, |device, around| device.cut(how, around));
+        }
+    }
+
+    fn control_operation(&mut self) {
+        let moment = self.moment;
+        let who = self.dice.roll(self.devices.len());
+        let principal = self.devices[who].principal;
+        let channel = self.dice.roll(self.database.channels.len());
+        let domain = self.database.channels[channel].domain;
+        let die = self.dice.roll(100);
+        let off = (0..self.database.principals.len())
+            .find(|who| !self.database.principals[*who].row.enabled);
+        self.note(|| format!("control: {die} for principal {principal}, channel {channel}"));
+        let database = &mut self.database;
+        match die {
+            0..55 if who != 0 && !database.channels[channel].removed => {
+                let right = Right::from_bits(self.dice.roll(4) as u8);
+                let right = if self.dice.percent(60) { Right::BOTH } else { right };
+                database.set_right(principal, channel, right, moment);
+            }
+            55..70 => match off {
+                Some(off) => database.switch_principal(off, true, moment),
+                None if who != 0 => database.switch_principal(principal, false, moment),
+                None => {}
+            },
+            70..80 => {
+                let on = database.channels[channel].enabled;
+                if !database.channels[channel].removed {
+                    database.switch_channel(channel, !on, moment);
+                }
+            }
+            80..85 => {
+                let on = database.domains[domain].enabled;
+                database.switch_domain(domain, !on, moment);
+            }
+            85..92 if who != 0 => {
+                database.rotate_secret(principal, moment);
+                let old = database.principals[principal].credential - 1;
+                self.rotations.push((principal, old, database.revision, NEVER));
+            }
+            92..96 if database.channels.len() < 6 && !database.channels[channel].removed => {
+                for session in self.ledger.sessions.values_mut() {
+                    session.subscriptions.retain(|(of, _), _| *of != channel);
+                }
+                database.remove_channel(channel, moment);
+            }
+            96..98 if who > 2 => database.remove_principal(principal, moment),
+            _ => {}
+        }
+    }
+
+    /// Everybody has one go, in order.
+    pub(super) fn round(&mut self) -> bool {
+        self.moment += 1;
+        let mut busy = false;
+        for at in 0..self.shape.shards {
+            let idle = !self.broker.may_run(at);
+            self.whole_turn(at);
+            busy |= !idle;
+        }
+        self.broker.link_requests();
+        busy |= self.broker.control(&mut self.database, &mut self.dice);
+        self.settle();
+        busy |= self.broker.carry_feed(usize::MAX);
+        self.settle();
+        self.broker.link_requests();
+        self.broker.tick();
+        self.note_lease();
+        let conns = self.broker.net.borrow().conns.len();
+        for conn in 0..conns {
+            busy |= {
+                let net = self.broker.net.borrow();
+                let conn = &net.conns[conn];
+                !conn.closed && !conn.up.is_empty() || !conn.down.is_empty()
+            };
+            self.carry_one(conn, usize::MAX);
+        }
+        self.watch();
+        busy
+    }
+
+    pub(super) fn rounds(&mut self, count: usize) {
+        for _ in 0..count {
+            self.round();
+            for number in 0..self.devices.len() {
+                self.with(number, |device, around| while device.answer(around) {});
+            }
+        }
+    }
+}
