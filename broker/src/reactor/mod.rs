@@ -15,6 +15,7 @@ use session::Now;
 use crate::reactor::listener::Listener;
 use crate::reactor::tcp::{TcpWire, TcpWires, token_of};
 use crate::shard::Shard;
+use crate::shard::wires::Readable;
 
 /// The descriptor that wakes a sleeping shard.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub(crate) struct Reactor {
     reserve: Option<OwnedFd>,
     buffer: Box<[u8]>,
     events: Vec<epoll::Event>,
+    /// Connections that may have more to read than was taken: their event does not come again.
+    unread: Vec<u64>,
     start: Instant,
 }
 
@@ -102,6 +105,7 @@ impl Reactor {
             reserve: rustix::io::dup(std::io::stderr()).ok(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS_MAX),
+            unread: Vec::new(),
             start,
         })
     }
@@ -147,8 +151,7 @@ impl Reactor {
     ///
     /// A connection whose read filled the buffer, a full list of events and a listener with more
     /// to accept stay ready without a new wake, so they ask for another turn; everything else
-    /// has been looked at, and whatever comes later wakes the thread. That saves the empty
-    /// `epoll_wait` which would say so.
+    /// has been looked at, and whatever comes later wakes the thread.
     fn turn(&mut self, sleep: Option<Duration>) -> io::Result<bool> {
         self.events.clear();
         let sleep = sleep.map(|sleep| Timespec {
@@ -171,6 +174,13 @@ impl Reactor {
         self.shard.begin(now);
         let serve = self.shard.may_serve();
         let mut more = events.len() == EVENTS_MAX;
+        if serve {
+            let unread = self.unread.len();
+            for at in 0..unread {
+                self.connection(self.unread[at], epoll::EventFlags::IN);
+            }
+            self.unread.drain(..unread);
+        }
         for event in &events {
             let data = event.data.u64();
             if data == WAKER {
@@ -178,9 +188,12 @@ impl Reactor {
             } else if data & LISTENERS != 0 {
                 more |= self.accept((data & !LISTENERS) as usize);
             } else if serve {
-                more |= self.connection(data, event.flags);
+                self.connection(data, event.flags);
+            } else {
+                self.unread.push(data);
             }
         }
+        more |= !self.unread.is_empty();
         let count = events.len();
         self.events = events;
         self.shard.end();
@@ -191,33 +204,37 @@ impl Reactor {
         Ok(more)
     }
 
-    /// Serves one connection; whether it may have more to read.
-    fn connection(&mut self, data: u64, flags: epoll::EventFlags) -> bool {
+    /// Serves one connection, and notes it if it may have more to read.
+    fn connection(&mut self, data: u64, flags: epoll::EventFlags) {
         let token = token_of(data);
         if flags.contains(epoll::EventFlags::OUT) {
             self.shard.writable(token);
         }
         let told = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         if !flags.intersects(told) {
-            return false;
+            return;
         }
-        let Some(wire) = self.shard.readable(token) else {
-            if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-                self.shard.lost(token);
+        match self.shard.readable(token) {
+            Readable::Now(wire) => match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
+                Ok(0) => self.shard.lost(token),
+                Ok(taken) => {
+                    self.shard.input(token, &self.buffer[..taken]);
+                    if taken == self.buffer.len() {
+                        self.unread.push(data);
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(rustix::io::Errno::INTR) => self.unread.push(data),
+                Err(_) => self.shard.lost(token),
+            },
+            Readable::Later => self.unread.push(data),
+            // Whoever lets it be read again registers it anew, which tells of what waits.
+            Readable::WhenWatched | Readable::Gone => {
+                if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+                    self.shard.lost(token);
+                }
             }
-            return false;
-        };
-        match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
-            Ok(0) => self.shard.lost(token),
-            Ok(taken) => {
-                self.shard.input(token, &self.buffer[..taken]);
-                return taken == self.buffer.len();
-            }
-            Err(rustix::io::Errno::AGAIN) => {}
-            Err(rustix::io::Errno::INTR) => return true,
-            Err(_) => self.shard.lost(token),
         }
-        false
     }
 
     /// Accepts who waits; whether more may wait.
