@@ -160,11 +160,8 @@ pub async fn start(
         let thread = std::thread::Builder::new()
             .name(format!("shard-{at}"))
             .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
                 let reactor = Reactor::new(shard, epoll, waker, listeners, began)?;
-                runtime.block_on(reactor.run())
+                reactor.run()
             })?;
         threads.push(thread);
     }

@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use session::Now;
-use tokio::io::unix::AsyncFd;
 
 use crate::reactor::listener::Listener;
 use crate::reactor::tcp::{TcpWire, TcpWires, token_of};
 use crate::shard::Shard;
+use crate::shard::wires::Readable;
 
 /// The descriptor that wakes a sleeping shard.
 #[derive(Debug)]
@@ -49,9 +49,6 @@ const LISTENERS: u64 = 1 << 63;
 /// Events taken by one `epoll_wait`.
 const EVENTS_MAX: usize = 1024;
 
-/// Turns before other tasks of the thread get their turn.
-const TURNS_MAX: usize = 16;
-
 /// Bytes read from one connection in a turn.
 const READ_BYTES: usize = 64 << 10;
 
@@ -76,6 +73,8 @@ pub(crate) struct Reactor {
     reserve: Option<OwnedFd>,
     buffer: Box<[u8]>,
     events: Vec<epoll::Event>,
+    /// Connections that may have more to read than was taken: their event does not come again.
+    unread: Vec<u64>,
     start: Instant,
 }
 
@@ -106,6 +105,7 @@ impl Reactor {
             reserve: rustix::io::dup(std::io::stderr()).ok(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS_MAX),
+            unread: Vec::new(),
             start,
         })
     }
@@ -115,46 +115,22 @@ impl Reactor {
     /// # Errors
     ///
     /// When epoll itself fails.
-    pub(crate) async fn run(mut self) -> io::Result<()> {
-        #[expect(
-            deprecated,
-            reason = "it is unsound for sources that close their descriptor; an OwnedFd does not, \
-                      and its replacement needs an unsafe block"
-        )]
-        let ready = AsyncFd::new(self.epoll.try_clone()?)?;
-        loop {
-            let mut idle = false;
-            for _ in 0..TURNS_MAX {
-                idle = !self.turn()? && !self.shard.is_busy();
-                if idle || self.shard.is_over() {
-                    break;
-                }
-            }
-            if self.shard.is_over() {
-                return Ok(());
-            }
-            if !self.shard.may_serve() {
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut more = false;
+        while !self.shard.is_over() {
+            let busy = more || self.shard.is_busy();
+            let sleep = if !self.shard.may_serve() {
                 // Nothing is read without a lease, so events stay: look again in a while.
-                self.shard.awake();
-                tokio::time::sleep(WITHOUT_LEASE).await;
-                continue;
-            }
-            if !idle || !self.shard.may_sleep() {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            let timeout = self.sleep_max();
-            // Dropping the readiness future loses nothing: readiness stays with the descriptor.
-            let guard = match timeout {
-                Some(timeout) => tokio::time::timeout(timeout, ready.readable()).await.ok(),
-                None => Some(ready.readable().await),
+                std::thread::sleep(WITHOUT_LEASE);
+                Some(Duration::ZERO)
+            } else if busy || !self.shard.may_sleep() {
+                Some(Duration::ZERO)
+            } else {
+                self.sleep_max()
             };
-            // Cleared before the turn, not after it: what comes during the turn wakes again.
-            if let Some(guard) = guard {
-                guard?.clear_ready();
-            }
-            self.shard.awake();
+            more = self.turn(sleep)?;
         }
+        Ok(())
     }
 
     fn now(&self) -> Now {
@@ -170,33 +146,41 @@ impl Reactor {
         next.map(|at| Duration::from_millis(at.millis_since(self.now()) + 1))
     }
 
-    /// One turn; whether something may be left that no new event will tell of.
+    /// One turn, after a sleep of at most `sleep`; whether something may be left that no new event
+    /// will tell of.
     ///
     /// A connection whose read filled the buffer, a full list of events and a listener with more
     /// to accept stay ready without a new wake, so they ask for another turn; everything else
-    /// has been looked at, and whatever comes later wakes the thread. That saves the empty
-    /// `epoll_wait` which would say so.
-    fn turn(&mut self) -> io::Result<bool> {
+    /// has been looked at, and whatever comes later wakes the thread.
+    fn turn(&mut self, sleep: Option<Duration>) -> io::Result<bool> {
         self.events.clear();
-        let none = rustix::event::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let sleep = sleep.map(|sleep| Timespec {
+            tv_sec: sleep.as_secs() as i64,
+            tv_nsec: i64::from(sleep.subsec_nanos()),
+        });
         let mut events = std::mem::take(&mut self.events);
         match epoll::wait(
             &*self.epoll,
             rustix::buffer::spare_capacity(&mut events),
-            Some(&none),
+            sleep.as_ref(),
         ) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+        self.shard.awake();
         let began = Instant::now();
         let now = self.now();
         self.shard.begin(now);
         let serve = self.shard.may_serve();
         let mut more = events.len() == EVENTS_MAX;
+        if serve {
+            let unread = self.unread.len();
+            for at in 0..unread {
+                self.connection(self.unread[at], epoll::EventFlags::IN);
+            }
+            self.unread.drain(..unread);
+        }
         for event in &events {
             let data = event.data.u64();
             if data == WAKER {
@@ -204,9 +188,12 @@ impl Reactor {
             } else if data & LISTENERS != 0 {
                 more |= self.accept((data & !LISTENERS) as usize);
             } else if serve {
-                more |= self.connection(data, event.flags);
+                self.connection(data, event.flags);
+            } else {
+                self.unread.push(data);
             }
         }
+        more |= !self.unread.is_empty();
         let count = events.len();
         self.events = events;
         self.shard.end();
@@ -217,33 +204,37 @@ impl Reactor {
         Ok(more)
     }
 
-    /// Serves one connection; whether it may have more to read.
-    fn connection(&mut self, data: u64, flags: epoll::EventFlags) -> bool {
+    /// Serves one connection, and notes it if it may have more to read.
+    fn connection(&mut self, data: u64, flags: epoll::EventFlags) {
         let token = token_of(data);
         if flags.contains(epoll::EventFlags::OUT) {
             self.shard.writable(token);
         }
         let told = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         if !flags.intersects(told) {
-            return false;
+            return;
         }
-        let Some(wire) = self.shard.readable(token) else {
-            if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-                self.shard.lost(token);
+        match self.shard.readable(token) {
+            Readable::Now(wire) => match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
+                Ok(0) => self.shard.lost(token),
+                Ok(taken) => {
+                    self.shard.input(token, &self.buffer[..taken]);
+                    if taken == self.buffer.len() {
+                        self.unread.push(data);
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(rustix::io::Errno::INTR) => self.unread.push(data),
+                Err(_) => self.shard.lost(token),
+            },
+            Readable::Later => self.unread.push(data),
+            // Whoever lets it be read again registers it anew, which tells of what waits.
+            Readable::WhenWatched | Readable::Gone => {
+                if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+                    self.shard.lost(token);
+                }
             }
-            return false;
-        };
-        match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
-            Ok(0) => self.shard.lost(token),
-            Ok(taken) => {
-                self.shard.input(token, &self.buffer[..taken]);
-                return taken == self.buffer.len();
-            }
-            Err(rustix::io::Errno::AGAIN) => {}
-            Err(rustix::io::Errno::INTR) => return true,
-            Err(_) => self.shard.lost(token),
         }
-        false
     }
 
     /// Accepts who waits; whether more may wait.

@@ -43,16 +43,21 @@ pub(crate) fn token_of(data: u64) -> Token {
     }
 }
 
+/// Edges while a wire is only read: the reactor notes what it leaves unread ([`Reactor`]), and the
+/// kernel need not look at each socket a second time to find that it is empty. A wire that is
+/// written to is watched by level, so that a send that stops early is told to go on.
+///
+/// [`Reactor`]: crate::reactor::Reactor
 fn flags_of(watch: Watch) -> epoll::EventFlags {
-    let mut flags = epoll::EventFlags::empty();
-    if watch.read {
-        flags |= epoll::EventFlags::IN;
+    match (watch.read, watch.write) {
+        (true, false) => READ,
+        (true, true) => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        (false, true) => epoll::EventFlags::OUT,
+        (false, false) => epoll::EventFlags::empty(),
     }
-    if watch.write {
-        flags |= epoll::EventFlags::OUT;
-    }
-    flags
 }
+
+const READ: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
 
 impl Wires for TcpWires {
     type Wire = TcpWire;
@@ -70,7 +75,7 @@ impl Wires for TcpWires {
     }
 
     fn attach(&mut self, wire: &TcpWire, token: Token) {
-        let registered = epoll::add(&self.epoll, &wire.fd, data_of(token), epoll::EventFlags::IN);
+        let registered = epoll::add(&self.epoll, &wire.fd, data_of(token), READ);
         if let Err(error) = registered {
             // It stays silent and its deadline closes it.
             tracing::error!(%error, "a connection could not be watched");

@@ -41,7 +41,7 @@ use crate::shard::roster::Roster;
 use crate::shard::shared::ToControl;
 use crate::shard::slot::Marks;
 use crate::shard::timers::{Due, Wheel};
-use crate::shard::wires::{Token, Wires};
+use crate::shard::wires::{Readable, Token, Wires};
 use crate::sys::Sys;
 
 /// One shard. Everything in it is touched by one thread only.
@@ -171,15 +171,18 @@ impl<W: Wires> Shard<W> {
     }
 
     /// The wire of `token`, if its connection is to be read now.
-    pub(crate) fn readable(&mut self, token: Token) -> Option<&mut W::Wire> {
-        let slot = self.outlets.slots.current(token)?;
-        if self.stage == Stage::Draining {
-            return None;
+    pub(crate) fn readable(&mut self, token: Token) -> Readable<'_, W::Wire> {
+        let Some(slot) = self.outlets.slots.current(token) else {
+            return Readable::Gone;
+        };
+        let held = slot.marks.has(Marks::WAITING) || slot.marks.has(Marks::PAUSED);
+        if held || self.stage == Stage::Draining {
+            return Readable::WhenWatched;
         }
-        let held = slot.marks.has(Marks::WAITING)
-            || slot.marks.has(Marks::HUNGRY)
-            || slot.marks.has(Marks::PAUSED);
-        if held { None } else { slot.wire.as_mut() }
+        if slot.marks.has(Marks::HUNGRY) {
+            return Readable::Later;
+        }
+        slot.wire.as_mut().map_or(Readable::Gone, Readable::Now)
     }
 
     /// Bytes came for the present occupant of a slot.

@@ -29,6 +29,19 @@ pub(crate) struct Watch {
     pub write: bool,
 }
 
+/// Whether a connection that has something to read is read.
+#[derive(Debug)]
+pub(crate) enum Readable<'a, W> {
+    /// Now, from this wire.
+    Now(&'a mut W),
+    /// In a later turn: what came before is not consumed yet.
+    Later,
+    /// When it is watched for reading again.
+    WhenWatched,
+    /// Nobody is there.
+    Gone,
+}
+
 /// Sends, closes and watches the wires of one shard.
 pub(crate) trait Wires {
     /// One transport; travels between shards before its CONNACK.

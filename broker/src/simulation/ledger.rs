@@ -190,7 +190,11 @@ pub(super) fn number_of(payload: &[u8]) -> Option<u64> {
 /// The naive matcher of subtopics.
 pub(super) fn matches(filter: &str, subtopic: &str) -> bool {
     fn levels(text: &str) -> Vec<&str> {
-        if text.is_empty() { Vec::new() } else { text.split('/').collect() }
+        if text.is_empty() {
+            Vec::new()
+        } else {
+            text.split('/').collect()
+        }
     }
     let (filter, topic) = (levels(filter), levels(subtopic));
     let mut at = 0;

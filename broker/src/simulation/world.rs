@@ -32,7 +32,11 @@ pub(super) struct Shape {
 impl Shape {
     /// The shape that a seed stands for.
     pub(super) fn of(dice: &mut Dice) -> Shape {
-        let terms = if dice.percent(70) { LeaseTerms::Pipe } else { LeaseTerms::Timed };
+        let terms = if dice.percent(70) {
+            LeaseTerms::Pipe
+        } else {
+            LeaseTerms::Timed
+        };
         let limits = Limits {
             receive_maximum: *dice.pick(&[2, 8, 64]),
             max_inflight_out: *dice.pick(&[1, 4, 64]),
@@ -142,12 +146,27 @@ impl World {
         self.broker.join();
         for _ in 0..100 {
             self.round();
-            if self.broker.shards.iter().all(|driven| driven.shard.accepts()) {
+            if self
+                .broker
+                .shards
+                .iter()
+                .all(|driven| driven.shard.accepts())
+            {
                 break;
             }
         }
-        assert!(self.broker.shards.iter().all(|driven| driven.shard.accepts()), "no start");
-        if self.devices.first().is_some_and(|first| first.role == Role::Observer) {
+        assert!(
+            self.broker
+                .shards
+                .iter()
+                .all(|driven| driven.shard.accepts()),
+            "no start"
+        );
+        if self
+            .devices
+            .first()
+            .is_some_and(|first| first.role == Role::Observer)
+        {
             self.with(0, |device, around| device.connect(true, around));
             self.rounds(20);
             let channels = self.database.channels.len();
@@ -274,7 +293,9 @@ impl World {
             (Role::Mixed | Role::Worker, 96..98) => {
                 let with_will = self.dice.percent(30);
                 self.note(|| format!("device {number} disconnects, will {with_will}"));
-                self.with(number, |device, around| device.disconnect(with_will, around));
+                self.with(number, |device, around| {
+                    device.disconnect(with_will, around)
+                });
             }
             (Role::Mixed, 82..94) | (Role::Worker, 60..90) => {
                 self.note(|| format!("device {number} subscribes"));
@@ -309,7 +330,11 @@ impl World {
             return;
         }
         let conn = *self.dice.pick(&busy);
-        let most = if self.dice.percent(25) { 1 + self.dice.roll(10) } else { usize::MAX };
+        let most = if self.dice.percent(25) {
+            1 + self.dice.roll(10)
+        } else {
+            usize::MAX
+        };
         self.carry_one(conn, most);
     }
 
@@ -335,7 +360,11 @@ impl World {
     }
 
     fn feed_step(&mut self) {
-        let most = if self.dice.percent(20) { 1 + self.dice.roll(30) } else { usize::MAX };
+        let most = if self.dice.percent(20) {
+            1 + self.dice.roll(30)
+        } else {
+            usize::MAX
+        };
         match self.dice.roll(3) {
             0 => {
                 self.broker.carry_feed(most);
@@ -368,7 +397,11 @@ impl World {
     fn pass(&mut self, seconds: usize) {
         let ms = 1 + self.dice.roll(50 * seconds) as u64;
         let mut to = self.broker.now.plus_millis(ms);
-        let due = self.broker.shards.iter().filter_map(|driven| driven.shard.next_timeout());
+        let due = self
+            .broker
+            .shards
+            .iter()
+            .filter_map(|driven| driven.shard.next_timeout());
         if let Some(due) = due.min() {
             to = to.min(due.max(self.broker.now).plus_millis(1));
         }
@@ -421,7 +454,11 @@ impl World {
             return;
         }
         if let Some(conn) = self.devices[number].conn {
-            let how = if self.dice.percent(50) { Gone::Fin } else { Gone::Reset };
+            let how = if self.dice.percent(50) {
+                Gone::Fin
+            } else {
+                Gone::Reset
+            };
             // A part of what was written may still arrive.
             let most = self.dice.roll(60);
             self.broker.net.borrow_mut().carry_up(conn, most);
@@ -449,7 +486,11 @@ impl World {
         match die {
             0..55 if who != 0 && !database.channels[channel].removed => {
                 let right = Right::from_bits(self.dice.roll(4) as u8);
-                let right = if self.dice.percent(60) { Right::BOTH } else { right };
+                let right = if self.dice.percent(60) {
+                    Right::BOTH
+                } else {
+                    right
+                };
                 database.set_right(principal, channel, right, moment);
             }
             55..70 => match off {
@@ -470,7 +511,8 @@ impl World {
             85..92 if who != 0 => {
                 database.rotate_secret(principal, moment);
                 let old = database.principals[principal].credential - 1;
-                self.rotations.push((principal, old, database.revision, NEVER));
+                self.rotations
+                    .push((principal, old, database.revision, NEVER));
             }
             92..96 if database.channels.len() < 6 && !database.channels[channel].removed => {
                 for session in self.ledger.sessions.values_mut() {
