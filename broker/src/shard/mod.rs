@@ -185,13 +185,17 @@ impl<W: Wires> Shard<W> {
         slot.wire.as_mut().map_or(Readable::Gone, Readable::Now)
     }
 
-    /// Bytes came for the present occupant of a slot.
-    pub(crate) fn input(&mut self, token: Token, bytes: &[u8]) {
-        // What others posted before the peer sent these bytes comes first: a message that was
-        // acknowledged earlier is not matched by a subscription made later.
+    /// What others posted before a peer sent its bytes comes first: a message that was acknowledged
+    /// earlier is not matched by a subscription made later.
+    pub(crate) fn catch_up(&mut self) {
         if self.env.shared.inboxes[self.env.id.index()].is_waiting() {
             self.drain();
         }
+    }
+
+    /// Bytes came for the present occupant of a slot.
+    pub(crate) fn input(&mut self, token: Token, bytes: &[u8]) {
+        self.catch_up();
         self.env.counters.wire_bytes_in.add(bytes.len() as u64);
         let Some(slot) = self.outlets.slots.current(token) else {
             return;

@@ -270,6 +270,8 @@ impl Broker {
         if !read && !broken {
             return;
         }
+        // Done by `input` too; here so that the watch sees only bytes that are looked at.
+        shard.catch_up();
         if !matches!(shard.readable(token), crate::shard::wires::Readable::Now(_)) {
             if broken {
                 shard.lost(token);
