@@ -27,7 +27,9 @@ pub(crate) struct Outlets<W: Wires> {
 /// An out-buffer is sent before the turn ends when it grows to this many bytes.
 const OUT_MAX: usize = 256 << 10;
 
-/// Reading stops while more than this waits for a connection's own peer.
+/// Reading stops while more than this waits of the answers to a connection's own packets. Messages
+/// from others do not stop it: their receiver has to be heard, also to say that it is alive or wants
+/// no more of them.
 const PAUSE_BYTES: usize = 64 << 10;
 
 impl<W: Wires> Outlets<W> {
@@ -230,7 +232,7 @@ impl<W: Wires> Outlets<W> {
         let waits = slot
             .backlog
             .as_ref()
-            .is_some_and(|backlog| backlog.bytes() > PAUSE_BYTES);
+            .is_some_and(|backlog| backlog.answers() > PAUSE_BYTES);
         if waits && !slot.marks.has(Marks::PAUSED) {
             slot.marks.set(Marks::PAUSED);
             if let Some(wire) = &slot.wire {
@@ -299,7 +301,12 @@ impl<W: Wires> Outlets<W> {
             }
             self.pump(env, token.slot);
         } else {
+            let relieved = slot.marks.has(Marks::PAUSED) && backlog.answers() <= PAUSE_BYTES;
             slot.backlog = Some(backlog);
+            if relieved {
+                slot.marks.clear(Marks::PAUSED);
+                self.watch_as_marked(token.slot);
+            }
         }
         true
     }
