@@ -666,6 +666,7 @@ impl<W: Wires> Shard<W> {
         while let Some((token, due)) = self.outlets.deadlines.pop(now) {
             self.deadline(token, due);
         }
+        self.outlets.forget_stale_deadlines();
     }
 
     fn deadline(&mut self, token: Token, due: Due) {
@@ -699,6 +700,8 @@ impl<W: Wires> Shard<W> {
                     } else {
                         self.outlets.deadlines.insert(at, token, Due::WriteStall);
                     }
+                } else {
+                    slot.marks.clear(Marks::TIMED);
                 }
             }
             Due::Will => {

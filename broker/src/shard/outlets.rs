@@ -216,10 +216,13 @@ impl<W: Wires> Outlets<W> {
             slot.backlog = Some(Box::new(Backlog::behind(&out, taken, env.now.as_millis())));
             let read = !slot.marks.has(Marks::WAITING);
             self.wires.watch(wire, token, Watch { read, write: true });
-            let at = env
-                .now
-                .plus_millis(env.shared.limits.write_stall_timeout_ms);
-            self.deadlines.insert(at, token, Due::WriteStall);
+            if !slot.marks.has(Marks::TIMED) {
+                slot.marks.set(Marks::TIMED);
+                let at = env
+                    .now
+                    .plus_millis(env.shared.limits.write_stall_timeout_ms);
+                self.deadlines.insert(at, token, Due::WriteStall);
+            }
             self.pause(id);
         }
         self.pool.give_out(out);
@@ -309,6 +312,18 @@ impl<W: Wires> Outlets<W> {
             }
         }
         true
+    }
+
+    /// Deadlines of former occupants go before they are due, once they may outnumber the others: a
+    /// session that is resumed often would leave one for each time it was parked.
+    pub(crate) fn forget_stale_deadlines(&mut self) {
+        let slots = &mut self.slots;
+        self.deadlines.prune(|at, token, due| {
+            slots.current(token).is_some_and(|slot| match due {
+                Due::Credentials => slot.machine().credentials_end() == Some(at),
+                _ => true,
+            })
+        });
     }
 
     /// Reads or does not read, as the slot's marks say.
