@@ -105,6 +105,7 @@ impl<W: Wires> Outlets<W> {
                 if backlog.bytes() + written > env.shared.limits.outbound_queue_bytes {
                     delivered = Delivered::Dropped(DropReason::SlowQos0);
                 } else {
+                    env.counters.published(&mut out);
                     backlog.push_all(&out);
                 }
             }
@@ -112,6 +113,7 @@ impl<W: Wires> Outlets<W> {
         } else if out.bytes.is_empty() {
             self.pool.give_out(out);
         } else {
+            env.counters.published(&mut out);
             let full = out.bytes.len() >= OUT_MAX;
             slot.out = Some(out);
             self.touch(id);
@@ -119,10 +121,8 @@ impl<W: Wires> Outlets<W> {
                 self.flush_slot(env, id);
             }
         }
-        let qos = how.qos.min(message.qos());
         match delivered {
-            Delivered::Sent => env.counters.message_out(qos, 1, written as u64),
-            Delivered::Queued => {}
+            Delivered::Sent | Delivered::Queued => {}
             Delivered::QueuedDroppingOldest => env.counters.dropped(DropReason::QueueFull, 1),
             Delivered::Dropped(reason) => env.counters.dropped(reason, 1),
         }
@@ -137,15 +137,11 @@ impl<W: Wires> Outlets<W> {
         }
         let rules = env.rules(id, slot.hot.listener);
         let mut out = slot.out.take().unwrap_or_else(|| self.pool.out());
-        let before = out.bytes.len();
         let counters = &env.counters;
         slot.machine().pump(&rules, OUT_MAX, &mut out, |reason| {
             counters.dropped(reason, 1)
         });
-        let written = out.bytes.len() - before;
-        if written > 0 {
-            counters.message_out(QoS::AtLeastOnce, 0, written as u64);
-        }
+        counters.published(&mut out);
         self.put_out(id, out);
     }
 
