@@ -253,14 +253,15 @@ impl Reactor {
         };
         for _ in 0..ACCEPTS_MAX {
             match listener.accept() {
-                Ok(Some(fd)) => {
+                Ok(Some(None)) => self.shard.turned_away(),
+                Ok(Some(Some(fd))) => {
                     self.shard.accepted(TcpWire { fd }, listener.number);
                 }
                 Ok(None) => return false,
                 Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
                     // (Threats T-EXH-7.)
                     self.reserve = None;
-                    let _ = listener.accept();
+                    listener.turn_away();
                     self.reserve = rustix::io::dup(std::io::stderr()).ok();
                     tracing::warn!("no descriptor left for a new connection; raise the limit");
                     self.pause();

@@ -162,6 +162,11 @@ impl<W: Wires> Shard<W> {
         Some(token)
     }
 
+    /// A connection was closed as it was accepted: its address has too many.
+    pub(crate) fn turned_away(&self) {
+        self.env.counters.closed(Closed::Refused);
+    }
+
     /// The wire of `token`, if its connection is to be read now.
     pub(crate) fn readable(&mut self, token: Token) -> Option<&mut W::Wire> {
         let slot = self.outlets.slots.current(token)?;
