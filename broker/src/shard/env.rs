@@ -21,6 +21,11 @@ pub(crate) struct Env<W> {
 }
 
 impl<W> Env<W> {
+    /// Whether connections may be read and messages sent: not while the lease is over.
+    pub(crate) fn may_serve(&self) -> bool {
+        self.shared.cache.lease().valid(self.now.as_millis())
+    }
+
     /// The rules for the machine in `slot`.
     #[inline]
     pub(crate) fn rules(&self, slot: SlotId, listener: u8) -> Rules<'_> {

@@ -731,11 +731,7 @@ impl<W: Wires> Shard<W> {
 
     /// Whether connections may be read and messages sent: not while the lease is over.
     pub(crate) fn may_serve(&self) -> bool {
-        self.env
-            .shared
-            .cache
-            .lease()
-            .valid(self.env.now.as_millis())
+        self.env.may_serve()
     }
 
     /// Whether the shard has shut down.

@@ -20,12 +20,18 @@ pub(crate) struct Outlets<W: Wires> {
     pub(crate) wires: W,
     pub(crate) deadlines: Deadlines,
     touched: Vec<SlotId>,
+    /// Bytes put into out-buffers since all were sent last.
+    pending: usize,
     /// Peers found gone while something was sent to them; closed at the end of the turn.
     lost: Vec<Token>,
 }
 
 /// An out-buffer is sent before the turn ends when it grows to this many bytes.
 const OUT_MAX: usize = 256 << 10;
+
+/// All out-buffers are sent before the turn ends when they hold this many bytes together: a burst
+/// for many subscribers must not be kept once for each of them.
+const PENDING_MAX: usize = 32 << 20;
 
 /// Reading stops while more than this waits of the answers to a connection's own packets. Messages
 /// from others do not stop it: their receiver has to be heard, also to say that it is alive or wants
@@ -40,6 +46,7 @@ impl<W: Wires> Outlets<W> {
             wires,
             deadlines: Deadlines::default(),
             touched: Vec::new(),
+            pending: 0,
             lost: Vec::new(),
         }
     }
@@ -77,6 +84,7 @@ impl<W: Wires> Outlets<W> {
         if full {
             self.flush_slot(env, id);
         }
+        self.added(env, frames.len());
     }
 
     /// Delivers one message by all its rules.
@@ -120,6 +128,7 @@ impl<W: Wires> Outlets<W> {
             if full {
                 self.flush_slot(env, id);
             }
+            self.added(env, written);
         }
         match delivered {
             Delivered::Sent | Delivered::Queued => {}
@@ -167,6 +176,21 @@ impl<W: Wires> Outlets<W> {
 
     /// One send per touched connection; the peers that turned out to be gone.
     pub(crate) fn flush(&mut self, env: &Env<W::Wire>) -> Vec<Token> {
+        self.flush_touched(env);
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Counts bytes put into an out-buffer; sends all of them when they are many.
+    #[inline]
+    fn added(&mut self, env: &Env<W::Wire>, bytes: usize) {
+        self.pending += bytes;
+        if self.pending >= PENDING_MAX && env.may_serve() {
+            self.flush_touched(env);
+        }
+    }
+
+    fn flush_touched(&mut self, env: &Env<W::Wire>) {
+        self.pending = 0;
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             self.slots.slot_mut(id).marks.clear(Marks::TOUCHED);
@@ -176,7 +200,6 @@ impl<W: Wires> Outlets<W> {
         if self.touched.is_empty() {
             self.touched = touched;
         }
-        std::mem::take(&mut self.lost)
     }
 
     /// Whether something is still to be sent.
