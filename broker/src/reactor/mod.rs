@@ -58,6 +58,9 @@ const READ_BYTES: usize = 64 << 10;
 /// Between two looks at the world while the lease is over, or control has not told its state.
 const WITHOUT_LEASE: Duration = Duration::from_millis(1);
 
+/// A turn is put off while another shard's inbox is full.
+const HELD_BACK: Duration = Duration::from_millis(1);
+
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_MAX: usize = 64;
 
@@ -177,6 +180,9 @@ impl Reactor {
     /// has been looked at, and whatever comes later wakes the thread. That saves the empty
     /// `epoll_wait` which would say so.
     fn turn(&mut self) -> io::Result<bool> {
+        if self.shard.holds_back() {
+            std::thread::sleep(HELD_BACK);
+        }
         self.events.clear();
         let none = rustix::event::Timespec {
             tv_sec: 0,
@@ -225,6 +231,10 @@ impl Reactor {
         }
         let told = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         if !flags.intersects(told) {
+            return false;
+        }
+        if self.shard.holds_back() {
+            // It stays ready and is read in a later turn.
             return false;
         }
         let Some(wire) = self.shard.readable(token) else {

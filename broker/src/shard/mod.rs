@@ -118,7 +118,7 @@ impl<W: Wires> Shard<W> {
     /// A turn begins: this is its moment. What was left over from the last one is looked at first.
     pub(crate) fn begin(&mut self, now: Now) {
         self.env.now = now;
-        if !self.may_serve() {
+        if !self.may_serve() || self.holds_back() {
             return;
         }
         let hungry = std::mem::take(&mut self.hungry);
@@ -732,6 +732,15 @@ impl<W: Wires> Shard<W> {
     /// Whether connections may be read and messages sent: not while the lease is over.
     pub(crate) fn may_serve(&self) -> bool {
         self.env.may_serve()
+    }
+
+    /// Whether another shard has so much to do for this one's clients that they have to wait: what
+    /// was acknowledged to them is in its inbox and is not dropped.
+    pub(crate) fn holds_back(&self) -> bool {
+        let inboxes = self.env.shared.inboxes.iter().enumerate();
+        inboxes
+            .filter(|(at, _)| *at != self.env.id.index())
+            .any(|(_, inbox)| inbox.is_full())
     }
 
     /// Whether the shard has shut down.
