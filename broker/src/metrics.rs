@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::mqtt::QoS;
-use session::{DropReason, Refused};
+use session::{DropReason, OutBuffer, Refused};
 
 /// A word that one shard writes and anybody reads.
 #[derive(Debug, Default)]
@@ -155,6 +155,16 @@ impl Counters {
     }
 
     #[inline]
+    /// Counts the PUBLISH packets that a machine wrote.
+    pub(crate) fn published(&self, out: &mut OutBuffer) {
+        for (at, published) in out.take_published().into_iter().enumerate() {
+            if published.count > 0 {
+                self.messages_out[at].add(published.count);
+                self.bytes_out[at].add(published.bytes);
+            }
+        }
+    }
+
     pub(crate) fn message_out(&self, qos: QoS, count: u64, bytes: u64) {
         self.messages_out[usize::from(qos.as_u8())].add(count);
         self.bytes_out[usize::from(qos.as_u8())].add(bytes);

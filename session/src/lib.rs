@@ -32,7 +32,7 @@ pub use mqtt::disconnect::{Departure, Parked};
 pub use mqtt::machine::{Cold, Live, Machine};
 pub use mqtt::outgoing::{Delivered, DropReason, Receiving, SharedOrigin};
 pub use now::Now;
-pub use out::{OutBuffer, Span};
+pub use out::{OutBuffer, Published, Span};
 pub use rules::{IdSource, ListenerRules, Rules};
 pub use session::{Session, SessionKey, SubscriptionRecord, Will};
 pub use step::{

@@ -1,6 +1,7 @@
 //! The bytes of a turn for one connection, and the channels they came from.
 
 use authcache::ChannelIndex;
+use codec::mqtt::QoS;
 
 /// Frames for one peer, back to back, with the channel of each span of them.
 ///
@@ -12,6 +13,17 @@ pub struct OutBuffer {
     pub bytes: Vec<u8>,
     /// Ascending starts; a span reaches to the next one's start.
     spans: Vec<Span>,
+    /// By QoS, the PUBLISH packets written since they were asked for.
+    published: [Published; 3],
+}
+
+/// PUBLISH packets of one QoS and their bytes.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Published {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Where the frames of one channel begin.
@@ -47,10 +59,23 @@ impl OutBuffer {
         }
     }
 
+    /// Counts a PUBLISH of `bytes` bytes that was written.
+    pub(crate) fn count(&mut self, qos: QoS, bytes: usize) {
+        let published = &mut self.published[usize::from(qos.as_u8())];
+        published.count += 1;
+        published.bytes += bytes as u64;
+    }
+
+    /// By QoS, the PUBLISH packets written since the last call, retransmissions among them.
+    pub fn take_published(&mut self) -> [Published; 3] {
+        std::mem::take(&mut self.published)
+    }
+
     /// Empties it and keeps its room.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
+        self.published = Default::default();
     }
 
     /// The spans as (bytes, channel), in order.

@@ -21,6 +21,8 @@ struct State {
     addresses: HashMap<IpAddr, Address>,
     /// The address of each counted connection, so that its slot need not hold it.
     counted: HashMap<RawFd, IpAddr>,
+    /// How many addresses had a connection when those without one were forgotten last.
+    busy: usize,
 }
 
 #[derive(Debug)]
@@ -53,8 +55,10 @@ impl Admission {
         }
         let burst = f64::from(self.rate_per_s.saturating_mul(BURST));
         let mut state = self.state.lock();
-        if state.addresses.len() >= ADDRESSES_MAX {
+        // Not at each attempt: all of them may have connections.
+        if state.addresses.len() >= ADDRESSES_MAX.max(2 * state.busy) {
             state.addresses.retain(|_, address| address.connections > 0);
+            state.busy = state.addresses.len();
         }
         let address = state.addresses.entry(peer).or_insert(Address {
             connections: 0,

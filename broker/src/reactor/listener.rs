@@ -74,8 +74,9 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
 }
 
 impl Listener {
-    /// The next connection that is let in; `None` when nobody waits.
-    pub(crate) fn accept(&self) -> rustix::io::Result<Option<OwnedFd>> {
+    /// The next connection, `None` inside where its address is not let in; `None` when nobody
+    /// waits.
+    pub(crate) fn accept(&self) -> rustix::io::Result<Option<Option<OwnedFd>>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         loop {
             let fd = match rustix::net::accept_with(&self.socket, flags) {
@@ -86,11 +87,19 @@ impl Listener {
             };
             let admitted = peer_of(fd.as_fd())
                 .is_some_and(|peer| self.admission.admit(peer, fd.as_raw_fd(), Instant::now()));
-            if admitted {
-                // Batches are made by the turn; the kernel must not wait for more.
-                let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
-                return Ok(Some(fd));
+            if !admitted {
+                return Ok(Some(None));
             }
+            // Batches are made by the turn; the kernel must not wait for more.
+            let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+            return Ok(Some(Some(fd)));
+        }
+    }
+
+    /// Takes the next connection and closes it.
+    pub(crate) fn turn_away(&self) {
+        if let Ok(Some(Some(fd))) = self.accept() {
+            self.admission.left(fd.as_raw_fd());
         }
     }
 }

@@ -55,6 +55,9 @@ const READ_BYTES: usize = 64 << 10;
 /// Between two looks at the world while the lease is over, or control has not told its state.
 const WITHOUT_LEASE: Duration = Duration::from_millis(1);
 
+/// A turn is put off while another shard's inbox is full.
+const HELD_BACK: Duration = Duration::from_millis(1);
+
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_MAX: usize = 64;
 
@@ -153,6 +156,9 @@ impl Reactor {
     /// to accept stay ready without a new wake, so they ask for another turn; everything else
     /// has been looked at, and whatever comes later wakes the thread.
     fn turn(&mut self, sleep: Option<Duration>) -> io::Result<bool> {
+        if self.shard.holds_back() {
+            std::thread::sleep(HELD_BACK);
+        }
         self.events.clear();
         let sleep = sleep.map(|sleep| Timespec {
             tv_sec: sleep.as_secs() as i64,
@@ -214,6 +220,11 @@ impl Reactor {
         if !flags.intersects(told) {
             return;
         }
+        if self.shard.holds_back() {
+            // It stays unread and is looked at in a later turn.
+            self.unread.push(data);
+            return;
+        }
         match self.shard.readable(token) {
             Readable::Now(wire) => match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
                 Ok(0) => self.shard.lost(token),
@@ -244,14 +255,15 @@ impl Reactor {
         };
         for _ in 0..ACCEPTS_MAX {
             match listener.accept() {
-                Ok(Some(fd)) => {
+                Ok(Some(None)) => self.shard.turned_away(),
+                Ok(Some(Some(fd))) => {
                     self.shard.accepted(TcpWire { fd }, listener.number);
                 }
                 Ok(None) => return false,
                 Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
                     // (Threats T-EXH-7.)
                     self.reserve = None;
-                    let _ = listener.accept();
+                    listener.turn_away();
                     self.reserve = rustix::io::dup(std::io::stderr()).ok();
                     tracing::warn!("no descriptor left for a new connection; raise the limit");
                     self.pause();

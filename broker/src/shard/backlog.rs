@@ -11,7 +11,7 @@ use session::OutBuffer;
 ///
 /// `bytes == rest.len() + the length of all spans`. QoS 0 messages beyond the connection's bound
 /// are dropped before they come here; what a connection owes its own client is bounded because
-/// it is not read while it is blocked.
+/// it is not read while much of that waits.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     /// What is left of a frame whose first bytes were sent: it cannot be called back.
@@ -19,6 +19,8 @@ pub(crate) struct Backlog {
     sent_of_rest: usize,
     spans: VecDeque<Waiting>,
     bytes: usize,
+    /// Bytes of the spans that belong to no channel: answers to the client's own packets.
+    answers: usize,
     /// When the wire took bytes last, in milliseconds.
     pub(crate) progress_ms: u64,
 }
@@ -75,6 +77,9 @@ impl Backlog {
     /// Adds frames behind all others.
     pub(crate) fn push(&mut self, channel: Option<ChannelIndex>, frames: Frames) {
         self.bytes += frames.bytes().len();
+        if channel.is_none() {
+            self.answers += frames.bytes().len();
+        }
         self.spans.push_back(Waiting { channel, frames });
     }
 
@@ -101,6 +106,11 @@ impl Backlog {
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of answers to the client's own packets that wait.
+    pub(crate) fn answers(&self) -> usize {
+        self.answers
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -137,6 +147,9 @@ impl Backlog {
                 let Some(next) = self.spans.pop_front() else {
                     break;
                 };
+                if next.channel.is_none() {
+                    self.answers -= next.frames.bytes().len();
+                }
                 if next.channel.is_none_or(&may) {
                     self.rest.extend_from_slice(next.frames.bytes());
                     gathered.push(next);
@@ -187,6 +200,9 @@ impl Backlog {
             begin = end;
         }
         for waiting in later.into_iter().rev() {
+            if waiting.channel.is_none() {
+                self.answers += waiting.frames.bytes().len();
+            }
             self.spans.push_front(waiting);
         }
     }
@@ -300,6 +316,27 @@ mod tests {
                 assert_eq!(dropped.len(), 2usize.saturating_sub(begun));
             }
         }
+    }
+
+    #[test]
+    fn answers_are_counted_apart_from_messages() {
+        let mut out = out(&[(1, 1), (1, 2)]);
+        out.mark(None);
+        out.bytes.extend_from_slice(&[0x40, 2, 0, 1]);
+        let mut backlog = Backlog::behind(&out, 3, 0);
+        for step in [5, 3, 9] {
+            assert_eq!(backlog.answers(), 4, "the messages before them wait too");
+            let mut budget = step;
+            let send = |bytes: &[u8]| {
+                let taken = bytes.len().min(budget);
+                budget -= taken;
+                Some(taken)
+            };
+            backlog
+                .drain(0, |_| true, send, |_| ())
+                .expect("the peer is there");
+        }
+        assert_eq!((backlog.answers(), backlog.bytes()), (0, 0));
     }
 
     #[test]

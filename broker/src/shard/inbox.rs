@@ -163,6 +163,8 @@ pub(crate) struct Inbox<W> {
     queue: Mutex<Queue<W>>,
     /// Whether a batch waits; read without the lock.
     waiting: AtomicBool,
+    /// Whether so many messages wait that nobody should read more from clients.
+    full: AtomicBool,
     sleeping: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -170,6 +172,20 @@ pub(crate) struct Inbox<W> {
 struct Queue<W> {
     batches: Vec<Batch<W>>,
     bytes: usize,
+    /// Bytes of messages, which are not dropped: whoever reads from clients waits.
+    messages: usize,
+}
+
+impl<W> Post<W> {
+    /// Bytes of a message that waits in an inbox.
+    fn weight(&self) -> usize {
+        match self {
+            Post::Message(message) | Post::Retain(message) | Post::Shared { message, .. } => {
+                size_of::<Self>() + message.weight()
+            }
+            _ => 0,
+        }
+    }
 }
 
 impl<W> Inbox<W> {
@@ -177,13 +193,19 @@ impl<W> Inbox<W> {
     /// 64 shards would hold 1 GiB together at worst.
     pub(crate) const BYTES_MAX: usize = 16 << 20;
 
+    /// Bytes of messages that may wait for one shard before the others stop reading. Each may go
+    /// to thousands of subscribers, and all are looked at in one turn, so it is not much.
+    const MESSAGES_MAX: usize = 2 << 20;
+
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Inbox<W> {
         Inbox {
             queue: Mutex::new(Queue {
                 batches: Vec::new(),
                 bytes: 0,
+                messages: 0,
             }),
             waiting: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             wake,
         }
@@ -205,6 +227,10 @@ impl<W> Inbox<W> {
                 batch.bytes = Vec::new();
             }
             queue.bytes += batch.bytes.len();
+            queue.messages += batch.posts.iter().map(Post::weight).sum::<usize>();
+            if queue.messages > Self::MESSAGES_MAX {
+                self.full.store(true, Ordering::Relaxed);
+            }
             if !batch.posts.is_empty() {
                 queue.batches.push(batch);
                 self.waiting.store(true, Ordering::Release);
@@ -228,8 +254,15 @@ impl<W> Inbox<W> {
     pub(crate) fn take(&self, into: &mut Vec<Batch<W>>) {
         let mut queue = self.queue.lock();
         queue.bytes = 0;
+        queue.messages = 0;
+        self.full.store(false, Ordering::Relaxed);
         self.waiting.store(false, Ordering::Relaxed);
         std::mem::swap(&mut queue.batches, into);
+    }
+
+    /// Whether so many messages wait that other shards should read nothing from their clients.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// Whether something waits: whatever was posted before bytes that were read since is seen.
@@ -251,5 +284,51 @@ impl<W> Inbox<W> {
     /// Says that the shard is awake.
     pub(crate) fn awake(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session::MessageParts;
+
+    use super::*;
+
+    fn message(payload: &[u8]) -> Arc<Message> {
+        Arc::new(Message::new(MessageParts {
+            address: Address {
+                channel: ChannelIndex::new(1),
+                wild: None,
+                subtopic_at: 0,
+            },
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: &["t"],
+            properties: &[],
+            payload,
+            expires_at: None,
+            origin: Origin {
+                shard: ShardId::new(0),
+                slot: None,
+            },
+            publisher: PrincipalIndex::new(1),
+        }))
+    }
+
+    #[test]
+    fn inbox_with_too_many_messages_is_full_until_they_are_taken() {
+        let inbox: Inbox<()> = Inbox::new(Box::new(|| ()));
+        let message = message(&[0; 1024]);
+        for _ in 0..1024 {
+            inbox.post_one(Post::Message(Arc::clone(&message)));
+        }
+        assert!(!inbox.is_full());
+        for _ in 0..1024 {
+            inbox.post_one(Post::Message(Arc::clone(&message)));
+        }
+        assert!(inbox.is_full(), "2 MiB wait");
+        let mut taken = Vec::new();
+        inbox.take(&mut taken);
+        assert_eq!(taken.len(), 2048, "none is dropped");
+        assert!(!inbox.is_full());
     }
 }

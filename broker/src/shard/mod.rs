@@ -126,7 +126,7 @@ impl<W: Wires> Shard<W> {
     /// A turn begins: this is its moment. What was left over from the last one is looked at first.
     pub(crate) fn begin(&mut self, now: Now) {
         self.env.now = now;
-        if !self.may_serve() {
+        if !self.may_serve() || self.holds_back() {
             return;
         }
         let hungry = std::mem::take(&mut self.hungry);
@@ -168,6 +168,11 @@ impl<W: Wires> Shard<W> {
         self.outlets.wires.attach(&wire, token);
         self.outlets.slots.slot_mut(id).wire = Some(wire);
         Some(token)
+    }
+
+    /// A connection was closed as it was accepted: its address has too many.
+    pub(crate) fn turned_away(&self) {
+        self.env.counters.closed(Closed::Refused);
     }
 
     /// The wire of `token`, if its connection is to be read now.
@@ -704,6 +709,7 @@ impl<W: Wires> Shard<W> {
         while let Some((token, due)) = self.outlets.deadlines.pop(now) {
             self.deadline(token, due);
         }
+        self.outlets.forget_stale_deadlines();
     }
 
     fn deadline(&mut self, token: Token, due: Due) {
@@ -737,6 +743,8 @@ impl<W: Wires> Shard<W> {
                     } else {
                         self.outlets.deadlines.insert(at, token, Due::WriteStall);
                     }
+                } else {
+                    slot.marks.clear(Marks::TIMED);
                 }
             }
             Due::Will => {
@@ -762,6 +770,15 @@ impl<W: Wires> Shard<W> {
     /// Whether connections may be read and messages sent: not while the lease is over.
     pub(crate) fn may_serve(&self) -> bool {
         self.env.may_serve()
+    }
+
+    /// Whether another shard has so much to do for this one's clients that they have to wait: what
+    /// was acknowledged to them is in its inbox and is not dropped.
+    pub(crate) fn holds_back(&self) -> bool {
+        let inboxes = self.env.shared.inboxes.iter().enumerate();
+        inboxes
+            .filter(|(at, _)| *at != self.env.id.index())
+            .any(|(_, inbox)| inbox.is_full())
     }
 
     /// Whether the shard has shut down.

@@ -20,6 +20,8 @@ pub(crate) struct Outlets<W: Wires> {
     pub(crate) wires: W,
     pub(crate) deadlines: Deadlines,
     touched: Vec<SlotId>,
+    /// Bytes put into out-buffers since all were sent last.
+    pending: usize,
     /// Peers found gone while something was sent to them; closed at the end of the turn.
     lost: Vec<Token>,
 }
@@ -27,7 +29,13 @@ pub(crate) struct Outlets<W: Wires> {
 /// An out-buffer is sent before the turn ends when it grows to this many bytes.
 const OUT_MAX: usize = 256 << 10;
 
-/// Reading stops while more than this waits for a connection's own peer.
+/// All out-buffers are sent before the turn ends when they hold this many bytes together: a burst
+/// for many subscribers must not be kept once for each of them.
+const PENDING_MAX: usize = 32 << 20;
+
+/// Reading stops while more than this waits of the answers to a connection's own packets. Messages
+/// from others do not stop it: their receiver has to be heard, also to say that it is alive or wants
+/// no more of them.
 const PAUSE_BYTES: usize = 64 << 10;
 
 impl<W: Wires> Outlets<W> {
@@ -38,6 +46,7 @@ impl<W: Wires> Outlets<W> {
             wires,
             deadlines: Deadlines::default(),
             touched: Vec::new(),
+            pending: 0,
             lost: Vec::new(),
         }
     }
@@ -75,6 +84,7 @@ impl<W: Wires> Outlets<W> {
         if full {
             self.flush_slot(env, id);
         }
+        self.added(env, frames.len());
     }
 
     /// Delivers one message by all its rules.
@@ -103,6 +113,7 @@ impl<W: Wires> Outlets<W> {
                 if backlog.bytes() + written > env.shared.limits.outbound_queue_bytes {
                     delivered = Delivered::Dropped(DropReason::SlowQos0);
                 } else {
+                    env.counters.published(&mut out);
                     backlog.push_all(&out);
                 }
             }
@@ -110,17 +121,17 @@ impl<W: Wires> Outlets<W> {
         } else if out.bytes.is_empty() {
             self.pool.give_out(out);
         } else {
+            env.counters.published(&mut out);
             let full = out.bytes.len() >= OUT_MAX;
             slot.out = Some(out);
             self.touch(id);
             if full {
                 self.flush_slot(env, id);
             }
+            self.added(env, written);
         }
-        let qos = how.qos.min(message.qos());
         match delivered {
-            Delivered::Sent => env.counters.message_out(qos, 1, written as u64),
-            Delivered::Queued => {}
+            Delivered::Sent | Delivered::Queued => {}
             Delivered::QueuedDroppingOldest => env.counters.dropped(DropReason::QueueFull, 1),
             Delivered::Dropped(reason) => env.counters.dropped(reason, 1),
         }
@@ -135,15 +146,11 @@ impl<W: Wires> Outlets<W> {
         }
         let rules = env.rules(id, slot.hot.listener);
         let mut out = slot.out.take().unwrap_or_else(|| self.pool.out());
-        let before = out.bytes.len();
         let counters = &env.counters;
         slot.machine().pump(&rules, OUT_MAX, &mut out, |reason| {
             counters.dropped(reason, 1)
         });
-        let written = out.bytes.len() - before;
-        if written > 0 {
-            counters.message_out(QoS::AtLeastOnce, 0, written as u64);
-        }
+        counters.published(&mut out);
         self.put_out(id, out);
     }
 
@@ -169,6 +176,21 @@ impl<W: Wires> Outlets<W> {
 
     /// One send per touched connection; the peers that turned out to be gone.
     pub(crate) fn flush(&mut self, env: &Env<W::Wire>) -> Vec<Token> {
+        self.flush_touched(env);
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Counts bytes put into an out-buffer; sends all of them when they are many.
+    #[inline]
+    fn added(&mut self, env: &Env<W::Wire>, bytes: usize) {
+        self.pending += bytes;
+        if self.pending >= PENDING_MAX && env.may_serve() {
+            self.flush_touched(env);
+        }
+    }
+
+    fn flush_touched(&mut self, env: &Env<W::Wire>) {
+        self.pending = 0;
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             self.slots.slot_mut(id).marks.clear(Marks::TOUCHED);
@@ -178,7 +200,6 @@ impl<W: Wires> Outlets<W> {
         if self.touched.is_empty() {
             self.touched = touched;
         }
-        std::mem::take(&mut self.lost)
     }
 
     /// Whether something is still to be sent.
@@ -220,10 +241,13 @@ impl<W: Wires> Outlets<W> {
             slot.backlog = Some(Box::new(Backlog::behind(&out, taken, env.now.as_millis())));
             let read = !slot.marks.has(Marks::WAITING);
             self.wires.watch(wire, token, Watch { read, write: true });
-            let at = env
-                .now
-                .plus_millis(env.shared.limits.write_stall_timeout_ms);
-            self.deadlines.insert(at, token, Due::WriteStall);
+            if !slot.marks.has(Marks::TIMED) {
+                slot.marks.set(Marks::TIMED);
+                let at = env
+                    .now
+                    .plus_millis(env.shared.limits.write_stall_timeout_ms);
+                self.deadlines.insert(at, token, Due::WriteStall);
+            }
             self.pause(id);
         }
         self.pool.give_out(out);
@@ -236,7 +260,7 @@ impl<W: Wires> Outlets<W> {
         let waits = slot
             .backlog
             .as_ref()
-            .is_some_and(|backlog| backlog.bytes() > PAUSE_BYTES);
+            .is_some_and(|backlog| backlog.answers() > PAUSE_BYTES);
         if waits && !slot.marks.has(Marks::PAUSED) {
             slot.marks.set(Marks::PAUSED);
             if let Some(wire) = &slot.wire {
@@ -305,7 +329,12 @@ impl<W: Wires> Outlets<W> {
             }
             self.pump(env, token.slot);
         } else {
+            let relieved = slot.marks.has(Marks::PAUSED) && backlog.answers() <= PAUSE_BYTES;
             slot.backlog = Some(backlog);
+            if relieved {
+                slot.marks.clear(Marks::PAUSED);
+                self.watch_as_marked(token.slot);
+            }
         }
         true
     }
@@ -335,6 +364,18 @@ impl<W: Wires> Outlets<W> {
                 machine.abandoned(id);
             }
         }
+    }
+
+    /// Deadlines of former occupants go before they are due, once they may outnumber the others: a
+    /// session that is resumed often would leave one for each time it was parked.
+    pub(crate) fn forget_stale_deadlines(&mut self) {
+        let slots = &mut self.slots;
+        self.deadlines.prune(|at, token, due| {
+            slots.current(token).is_some_and(|slot| match due {
+                Due::Credentials => slot.machine().credentials_end() == Some(at),
+                _ => true,
+            })
+        });
     }
 
     /// Reads or does not read, as the slot's marks say.

@@ -267,6 +267,7 @@ impl<W: Wires> Shard<W> {
         slot.marks.clear(Marks::WAITING);
         slot.marks.clear(Marks::PAUSED);
         slot.marks.clear(Marks::HUNGRY);
+        slot.marks.clear(Marks::TIMED);
         if was_live {
             self.env.counters.connections.sub(1);
         }

@@ -44,6 +44,8 @@ impl Marks {
     pub(crate) const USED: Marks = Marks(8);
     /// Not read: its answers fill the backlog.
     pub(crate) const PAUSED: Marks = Marks(16);
+    /// A deadline for the connection's progress is set: one is enough, however often it blocks.
+    pub(crate) const TIMED: Marks = Marks(32);
 
     pub(crate) fn has(self, mark: Marks) -> bool {
         self.0 & mark.0 != 0

@@ -70,9 +70,14 @@ pub(crate) enum Due {
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(Now, Token, Due)>>,
+    /// How many there were after the last look for stale ones.
+    pruned: usize,
 }
 
 impl Deadlines {
+    /// Fewer than this are not worth a look: 24 KiB.
+    const PRUNE_MIN: usize = 1024;
+
     pub(crate) fn insert(&mut self, at: Now, token: Token, due: Due) {
         self.heap.push(Reverse((at, token, due)));
     }
@@ -83,6 +88,18 @@ impl Deadlines {
             return None;
         }
         self.heap.pop().map(|Reverse((_, token, due))| (token, due))
+    }
+
+    /// Keeps what `keep` says, whenever there are twice as many as last time: a constant cost for
+    /// each one that was inserted.
+    pub(crate) fn prune(&mut self, mut keep: impl FnMut(Now, Token, Due) -> bool) {
+        if self.heap.len() < Deadlines::PRUNE_MIN.max(2 * self.pruned) {
+            return;
+        }
+        self.heap
+            .retain(|Reverse((at, token, due))| keep(*at, *token, *due));
+        self.heap.shrink_to(2 * self.heap.len());
+        self.pruned = self.heap.len();
     }
 
     /// When the earliest one is due.
@@ -127,6 +144,20 @@ mod tests {
             [token(3)],
             "what lies beyond the wheel is looked at early"
         );
+    }
+
+    #[test]
+    fn stale_deadlines_do_not_pile_up_until_they_are_due() {
+        let mut deadlines = Deadlines::default();
+        let far = Now::from_millis(7 * 24 * 3600 * 1000);
+        for generation in 0..100_000 {
+            let slot = SlotId::new(1);
+            let parked = Token { slot, generation };
+            deadlines.insert(far, parked, Due::SessionEnd);
+            deadlines.prune(|_, token, _| token == parked);
+            assert!(deadlines.heap.len() <= Deadlines::PRUNE_MIN);
+        }
+        assert_eq!(deadlines.next(), Some(far), "the present one is kept");
     }
 
     #[test]

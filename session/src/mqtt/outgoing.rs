@@ -147,7 +147,9 @@ pub(crate) fn put_publish(
         return None;
     }
     out.mark(Some(message.address().channel));
+    let before = out.bytes.len();
     packet.encode(channel.version, &mut out.bytes);
+    out.count(delivery.qos(), out.bytes.len() - before);
     Some(())
 }
 

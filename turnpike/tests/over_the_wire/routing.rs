@@ -1,6 +1,8 @@
 //! Who gets a message, how often, and in which order; and who does not.
 
-use codec::mqtt::{ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscription};
+use codec::mqtt::{
+    ConnectProperties, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscription,
+};
 
 use crate::broker::Broker;
 use crate::client::{Client, Got, Options, with_options};
@@ -237,4 +239,33 @@ fn metrics_count_what_passed() {
     ] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
+}
+
+#[test]
+fn messages_that_waited_are_counted_as_sent_when_they_leave() {
+    let broker = Broker::start(&[]);
+    let properties = ConnectProperties {
+        receive_maximum: 1,
+        ..ConnectProperties::default()
+    };
+    let options = Options {
+        properties,
+        ..Options::default()
+    };
+    let mut subscriber = Client::connect(broker.address(), &broker.client(0), &options).0;
+    let mut publisher = connect(&broker, 1, ProtocolVersion::V5);
+    let topic = broker.topic("one-by-one");
+    subscriber.subscribe(&topic, QoS::AtLeastOnce);
+    for _ in 0..5 {
+        publisher.publish(&topic, b"x", QoS::AtLeastOnce, false);
+    }
+    for _ in 0..5 {
+        subscriber.message();
+    }
+    subscriber.ping();
+    let metrics = broker.metrics();
+    assert!(
+        metrics.contains("turnpike_messages_sent_total{qos=\"1\"} 5\n"),
+        "{metrics}"
+    );
 }
