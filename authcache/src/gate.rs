@@ -1,5 +1,6 @@
 //! The gate: the one place where a right is judged.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -13,10 +14,11 @@ use crate::permitted::{OnChannel, Permitted};
 use crate::right::{Action, Right};
 use crate::sync::Ordering;
 
-/// A shard's handle on the rights. Cheap to clone.
-#[derive(Clone)]
+/// A shard's handle on the rights: one per thread, which counts its own lookups.
 pub struct Gate {
     cache: Arc<AuthCache>,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 /// Why something was not permitted.
@@ -45,7 +47,11 @@ mod verdict {
 
 impl Gate {
     pub(crate) fn new(cache: Arc<AuthCache>) -> Self {
-        Self { cache }
+        Self {
+            cache,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+        }
     }
 
     /// Judges whether `who` may do `action` on the value's channel. With the channel in `cache`
@@ -63,7 +69,10 @@ impl Gate {
     ) -> Result<Permitted<T>, (Denied, T)> {
         let channel = value.channel();
         let verdict = match cache.find(who, channel) {
-            Some(found) if self.is_fresh(found) => decide(found.verdict, action),
+            Some(found) if self.is_fresh(found) => {
+                self.hits.set(self.hits.get() + 1);
+                decide(found.verdict, action)
+            }
             _ => self.look_up(who, action, cache, channel),
         };
         match verdict {
@@ -110,6 +119,13 @@ impl Gate {
         live.then(|| Permitted::new(value))
     }
 
+    /// How often [`Gate::permit`] found the verdict with the connection, and how often it had to
+    /// look into the shared table.
+    #[must_use]
+    pub fn lookups(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
+    }
+
     /// What the gate judges by.
     #[must_use]
     pub fn cache(&self) -> &Arc<AuthCache> {
@@ -131,6 +147,7 @@ impl Gate {
         cache: &mut RightCache,
         channel: ChannelIndex,
     ) -> Result<(), Denied> {
+        self.misses.set(self.misses.get() + 1);
         if self.cache.lease().is_over() {
             return Err(Denied::LeaseOver);
         }

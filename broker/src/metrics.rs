@@ -28,6 +28,11 @@ impl Counter {
         );
     }
 
+    /// Takes over a count kept elsewhere; as [`Counter::add`].
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -134,7 +139,9 @@ pub(crate) struct Counters {
     pub(crate) health: Counter,
     closed: [Counter; Closed::ALL.len()],
     pub(crate) panics: Counter,
-    pub(crate) right_misses: Counter,
+    pub(crate) rights_asked: Counter,
+    pub(crate) right_cache_hits: Counter,
+    pub(crate) right_cache_misses: Counter,
     pub(crate) identified_from_memory: Counter,
     pub(crate) identify_asked: Counter,
     pub(crate) turns: Durations,
@@ -353,9 +360,19 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
         sum(&|s| s.panics.get()),
     );
     text.counter(
+        "right_cache_hits",
+        "Publishes and subscribes judged by what the connection had cached.",
+        sum(&|s| s.right_cache_hits.get()),
+    );
+    text.counter(
+        "right_cache_misses",
+        "Publishes and subscribes judged by the shared table.",
+        sum(&|s| s.right_cache_misses.get()),
+    );
+    text.counter(
         "right_questions",
         "Rights of users asked of control.",
-        sum(&|s| s.right_misses.get()),
+        sum(&|s| s.rights_asked.get()),
     );
     text.counter(
         "credential_cache_hits",

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,9 @@ pub struct Broker {
     serving: watch::Receiver<bool>,
     link: tokio::task::JoinHandle<io::Result<()>>,
 }
+
+/// Between two looks at the shards that drain.
+const DRAIN_LOOK: Duration = Duration::from_millis(1);
 
 /// How long control may take to tell its state at the start.
 const CONTROL_WAIT: Duration = Duration::from_secs(30);
@@ -128,6 +131,7 @@ pub async fn start(
         connections: AtomicUsize::new(0),
         retained: AtomicU64::new(0),
         retained_bytes: AtomicU64::new(0),
+        drained: AtomicUsize::new(0),
         seed: random(),
     });
 
@@ -237,6 +241,18 @@ impl Broker {
     /// Stops accepting, says goodbye to every client (DISCONNECT 0x8B in MQTT 5), sends what was
     /// accepted, and ends; whatever is not done after `grace` is left.
     pub async fn shutdown(self, grace: Duration) {
+        let ends = tokio::time::Instant::now() + grace;
+        // Two rounds, as for a fence: in the first every shard posts what it has accepted, in the
+        // second every shard has drained and sent it.
+        for round in 1..=2 {
+            self.shared.post_all(|| Post::Drain);
+            let passed = round * self.shared.shards();
+            while self.shared.drained.load(Ordering::Acquire) < passed
+                && tokio::time::Instant::now() < ends
+            {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        }
         self.shared.post_all(|| Post::Shutdown);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || {
@@ -248,7 +264,7 @@ impl Broker {
                 }
             }
         });
-        if tokio::time::timeout(grace, joined).await.is_err() {
+        if tokio::time::timeout_at(ends, joined).await.is_err() {
             tracing::warn!("shards were still busy when the grace period ended");
         }
         self.link.abort();

@@ -159,9 +159,11 @@ impl Identifier {
         }
         if let (Some(domain), true) = (credentials.open, credentials.anonymous) {
             let mut connection = self.0.store.read().await?;
+            // Who has a name there has to show its secret: it does not fall back to nobody's.
+            let named = clients::is_named(&mut connection, domain, login).await?;
             let client = clients::anonymous_client(&mut connection, domain).await?;
             drop(connection);
-            if let Some(client) = client {
+            if let Some(client) = client.filter(|_| !named) {
                 return self.admit(Found::Client(client)).await;
             }
         }

@@ -3,7 +3,8 @@
 //! A [`Machine`] is a view on the state of one connection. It is fed bytes and answers with one
 //! [`Step`] at a time; what it has to tell its own peer it appends to an out-buffer. It never
 //! opens a socket, reads a clock, spawns or waits: time is an argument ([`Now`]), rights are
-//! asked of the gate in [`Rules`], and whatever has to be fetched is a step.
+//! asked of the gate in [`Rules`], and whatever has to be fetched is a step. Nothing is asked of a
+//! client that MQTT does not ask of it. [MQTT-7.0.0-2] [MQTT3-7.0.0-2]
 //!
 //! Three types to know: [`Machine`] (`step`, and the answers to its steps), [`Session`] (what
 //! survives a connection) and [`Message`] (what outlives a turn).

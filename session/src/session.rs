@@ -1,4 +1,5 @@
-//! Session State (MQTT 5, 4.1): what survives a Network Connection.
+//! Session State (MQTT 5, 4.1): what survives a Network Connection. Retained messages are no part
+//! of it. [MQTT3-3.1.2-7]
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -151,11 +152,6 @@ impl Session {
         self.will.take().map(|will| *will)
     }
 
-    /// Whether a will is still to be sent.
-    pub fn has_will(&self) -> bool {
-        self.will.is_some()
-    }
-
     /// Messages in flight and waiting.
     pub fn queued(&self) -> usize {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.len())
@@ -184,6 +180,10 @@ impl Session {
                 true
             }
             None => {
+                // Most devices have one, and room for four would be half of their memory.
+                if self.subscriptions.is_empty() {
+                    self.subscriptions.reserve_exact(1);
+                }
                 self.subscriptions.push(subscription);
                 false
             }

@@ -175,6 +175,31 @@ fn modules_are_named_for_what_they_are() {
 }
 
 #[test]
+fn every_source_file_is_part_of_its_crate() {
+    let all = sources();
+    for (path, _) in &all {
+        let text = path.to_string_lossy();
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
+        let inside = text
+            .split_once("/src/")
+            .is_some_and(|(krate, _)| !krate.contains('/'));
+        if !inside || matches!(stem, "lib" | "main" | "mod") {
+            continue;
+        }
+        let declared = all.iter().any(|(other, text)| {
+            let near = other.parent() == path.parent()
+                || other.with_extension("") == path.parent().expect("a folder");
+            near && (text.contains(&format!("mod {stem};"))
+                || text.contains(&format!("\"{stem}.rs\"")))
+        });
+        assert!(declared, "{} is declared nowhere", path.display());
+    }
+}
+
+#[test]
 fn files_are_short() {
     for (path, text) in sources() {
         let lines = text.lines().count();

@@ -49,6 +49,8 @@ pub(crate) enum Post<W> {
     Fence(u64),
     /// Control's state is known: accept clients by these rules.
     Serve(Vec<session::ListenerRules>),
+    /// Read and accept nothing more; acknowledge at the end of the turn.
+    Drain,
     /// Say goodbye to every client and close.
     Shutdown,
 }
@@ -158,6 +160,8 @@ impl<W> Batch<W> {
 /// was posted first by anybody is looked at first.
 pub(crate) struct Inbox<W> {
     queue: Mutex<Queue<W>>,
+    /// Whether a batch waits; read without the lock.
+    waiting: AtomicBool,
     sleeping: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -178,6 +182,7 @@ impl<W> Inbox<W> {
                 batches: Vec::new(),
                 bytes: 0,
             }),
+            waiting: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             wake,
         }
@@ -201,6 +206,7 @@ impl<W> Inbox<W> {
             queue.bytes += batch.bytes.len();
             if !batch.posts.is_empty() {
                 queue.batches.push(batch);
+                self.waiting.store(true, Ordering::Release);
             }
         }
         if self.sleeping.swap(false, Ordering::SeqCst) {
@@ -221,7 +227,14 @@ impl<W> Inbox<W> {
     pub(crate) fn take(&self, into: &mut Vec<Batch<W>>) {
         let mut queue = self.queue.lock();
         queue.bytes = 0;
+        self.waiting.store(false, Ordering::Relaxed);
         std::mem::swap(&mut queue.batches, into);
+    }
+
+    /// Whether something waits: whatever was posted before bytes that were read since is seen.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
     }
 
     /// Says that the shard is about to sleep; `false` if something came meanwhile.

@@ -56,6 +56,8 @@ pub(crate) struct Shard<W: Wires> {
     hungry: Vec<Token>,
     /// Rounds to acknowledge when this turn's bytes are out.
     fences: Vec<u64>,
+    /// As `fences`, for the rounds before a shutdown.
+    drains: usize,
     /// Subscribers of the run at hand that cannot take its frames as they are.
     slow: Vec<(SlotId, usize)>,
     inbox: Vec<Batch<W::Wire>>,
@@ -72,6 +74,8 @@ enum Stage {
     Waiting,
     /// Clients are served.
     Serving,
+    /// Nothing new is read or accepted; what was accepted goes out.
+    Draining,
     /// Everybody was told goodbye.
     Over,
 }
@@ -101,6 +105,7 @@ impl<W: Wires> Shard<W> {
             wheel,
             hungry: Vec::new(),
             fences: Vec::new(),
+            drains: 0,
             slow: Vec::new(),
             inbox: Vec::new(),
             due: Vec::new(),
@@ -162,7 +167,10 @@ impl<W: Wires> Shard<W> {
         let Some(slot) = self.outlets.slots.current(token) else {
             return Readable::Gone;
         };
-        if slot.marks.has(Marks::WAITING) || slot.marks.has(Marks::PAUSED) {
+        if self.stage == Stage::Draining
+            || slot.marks.has(Marks::WAITING)
+            || slot.marks.has(Marks::PAUSED)
+        {
             return Readable::WhenWatched;
         }
         if slot.marks.has(Marks::HUNGRY) {
@@ -173,6 +181,11 @@ impl<W: Wires> Shard<W> {
 
     /// Bytes came for the present occupant of a slot.
     pub(crate) fn input(&mut self, token: Token, bytes: &[u8]) {
+        // What others posted before the peer sent these bytes comes first: a message that was
+        // acknowledged earlier is not matched by a subscription made later.
+        if self.env.shared.inboxes[self.env.id.index()].is_waiting() {
+            self.drain();
+        }
         self.env.counters.wire_bytes_in.add(bytes.len() as u64);
         let Some(slot) = self.outlets.slots.current(token) else {
             return;
@@ -257,7 +270,8 @@ impl<W: Wires> Shard<W> {
                 Step::Publish(publication, receipt) => {
                     let message = &publication.0;
                     self.env.counters.message_in(message.qos(), 1, used as u64);
-                    let code = self.route_publication(&publication);
+                    let told = self.outlets.slots.slot(id).hot.is_version5();
+                    let code = self.route_publication(&publication, told);
                     if receipt != Receipt::None {
                         self.answer(id, |machine, out| machine.published(receipt, code, out));
                     }
@@ -426,7 +440,7 @@ impl<W: Wires> Shard<W> {
 
     /// [`Step::Wait`]: this connection alone is not read until control has answered.
     fn ask_rights(&mut self, token: Token, question: RightsQuestion) {
-        self.env.counters.right_misses.add(1);
+        self.env.counters.rights_asked.add(1);
         let shard = self.env.id;
         if self.env.shared.control.ask(ToControl::Rights {
             shard,
@@ -507,6 +521,11 @@ impl<W: Wires> Shard<W> {
         for round in std::mem::take(&mut self.fences) {
             self.env.shared.control.fenced(round);
         }
+        let (hits, misses) = self.env.gate.lookups();
+        self.env.counters.right_cache_hits.set(hits);
+        self.env.counters.right_cache_misses.set(misses);
+        let drains = std::mem::take(&mut self.drains);
+        self.env.shared.drained.fetch_add(drains, Ordering::Release);
     }
 
     /// Asks for the rights of users that routing found unknown; their subscriptions sleep until
@@ -618,6 +637,10 @@ impl<W: Wires> Shard<W> {
             Post::Serve(listeners) => {
                 self.env.listeners = listeners;
                 self.stage = Stage::Serving;
+            }
+            Post::Drain => {
+                self.stage = Stage::Draining;
+                self.drains += 1;
             }
             Post::Shutdown => self.shut_down(),
         }

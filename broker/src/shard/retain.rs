@@ -66,12 +66,10 @@ impl<W: Wires> Shard<W> {
             vec![self.env.shared.home_of_channel(ask.channel)]
         };
         for home in homes {
-            if home == self.env.id {
-                self.answer_retained(ask.clone());
-            } else {
-                let post = Post::RetainedAsk(Box::new(ask.clone()));
-                self.outboxes[home.index()].posts.push(post);
-            }
+            // By the queue to its own shard too: a RETAIN that was acknowledged before may still
+            // wait there, and has to be seen first.
+            let post = Post::RetainedAsk(Box::new(ask.clone()));
+            self.outboxes[home.index()].posts.push(post);
         }
     }
 

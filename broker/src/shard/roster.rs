@@ -21,11 +21,18 @@ use crate::shard::wires::{Token, Wires};
 #[derive(Debug)]
 pub(crate) struct Roster {
     sessions: HashTable<SlotId>,
-    principals: HashMap<PrincipalIndex, u32, foldhash::quality::RandomState>,
+    principals: HashMap<PrincipalIndex, Held, foldhash::quality::RandomState>,
     hash: foldhash::quality::RandomState,
     /// Number of the last claim; the highest owns. A counter of the shard, not of the key, so that
     /// no key's number can start again.
     epoch: u64,
+}
+
+/// The sessions of one principal on this shard: a list through their slots.
+#[derive(Debug)]
+struct Held {
+    first: u32,
+    count: usize,
 }
 
 impl Roster {
@@ -100,7 +107,7 @@ impl<W: Wires> Shard<W> {
         } = arrival;
         let key = pending.key();
         let clean_start = pending.clean_start();
-        if let Some(refusal) = self.refuses(&key, pending.is_persistent()) {
+        if let Some(refusal) = self.refuses(&key, pending.is_persistent(), listener) {
             return self.refuse_arrival(wire, pending, listener, refusal);
         }
         if let Some(owner) = self.find(&key)
@@ -167,14 +174,21 @@ impl<W: Wires> Shard<W> {
     }
 
     /// Why a claim is not granted, if it is not.
-    fn refuses(&self, key: &SessionKey, persistent: bool) -> Option<Refusal> {
+    fn refuses(&self, key: &SessionKey, persistent: bool, listener: u8) -> Option<Refusal> {
         let directory = self.env.shared.cache.directory();
         // It may have been disabled while it was on its way.
         if !directory.principal_facts(key.principal).live {
             return Some(Refusal::NotAuthorized);
         }
         let limit = self.env.shared.limits.max_sessions_per_principal;
-        if persistent && limit > 0 && self.find(key).is_none() {
+        // In an open namespace all who are nobody in particular are one principal.
+        let one = self.env.listeners[usize::from(listener)].open.is_none();
+        let many = self
+            .roster
+            .principals
+            .get(&key.principal)
+            .is_some_and(|held| held.count >= limit);
+        if persistent && one && many && self.find(key).is_none() {
             let held = self
                 .slots_of(key.principal)
                 .into_iter()
@@ -332,11 +346,21 @@ impl<W: Wires> Shard<W> {
                 state.hash_one((session.principal(), session.client_id()))
             })
         });
-        let next = roster
-            .principals
-            .insert(key.principal, id.get())
-            .unwrap_or(NONE);
-        outlets.slots.slot_mut(id).next_of_principal = next;
+        let held = roster.principals.entry(key.principal).or_insert(Held {
+            first: NONE,
+            count: 0,
+        });
+        let next = std::mem::replace(&mut held.first, id.get());
+        held.count += 1;
+        if next != NONE {
+            outlets
+                .slots
+                .slot_mut(SlotId::new(next))
+                .previous_of_principal = id.get();
+        }
+        let slot = outlets.slots.slot_mut(id);
+        slot.next_of_principal = next;
+        slot.previous_of_principal = NONE;
     }
 
     /// Takes a slot, whose session was taken out of it, off the lists.
@@ -345,27 +369,28 @@ impl<W: Wires> Shard<W> {
         if let Ok(entry) = self.roster.sessions.find_entry(hash, |known| *known == id) {
             entry.remove();
         }
-        let next = self.outlets.slots.slot(id).next_of_principal;
-        match self.roster.principals.get_mut(&session.principal()) {
-            Some(first) if *first == id.get() => {
-                if next == NONE {
-                    self.roster.principals.remove(&session.principal());
-                } else {
-                    *first = next;
-                }
+        let slot = self.outlets.slots.slot(id);
+        let (next, previous) = (slot.next_of_principal, slot.previous_of_principal);
+        if next != NONE {
+            self.outlets
+                .slots
+                .slot_mut(SlotId::new(next))
+                .previous_of_principal = previous;
+        }
+        if previous != NONE {
+            self.outlets
+                .slots
+                .slot_mut(SlotId::new(previous))
+                .next_of_principal = next;
+        }
+        if let Some(held) = self.roster.principals.get_mut(&session.principal()) {
+            held.count -= 1;
+            if held.first == id.get() {
+                held.first = next;
             }
-            Some(first) => {
-                let mut at = *first;
-                while at != NONE {
-                    let slot = self.outlets.slots.slot_mut(SlotId::new(at));
-                    if slot.next_of_principal == id.get() {
-                        slot.next_of_principal = next;
-                        break;
-                    }
-                    at = slot.next_of_principal;
-                }
+            if held.count == 0 {
+                self.roster.principals.remove(&session.principal());
             }
-            None => {}
         }
     }
 
@@ -376,8 +401,7 @@ impl<W: Wires> Shard<W> {
             .roster
             .principals
             .get(&principal)
-            .copied()
-            .unwrap_or(NONE);
+            .map_or(NONE, |held| held.first);
         while at != NONE {
             let id = SlotId::new(at);
             found.push(id);

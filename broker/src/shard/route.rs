@@ -79,8 +79,13 @@ impl<W: Wires> Shard<W> {
                     }
                     let slot = outlets.slots.slot(id);
                     let hot = &slot.hot;
+                    if !hot.is_live() {
+                        env.counters
+                            .dropped(DropReason::Offline, u64::from(run.count));
+                        continue;
+                    }
                     // Two bytes are the most that a frame grows by in the other version.
-                    if !hot.is_live() || !hot.takes_frames(run.longest + 2) {
+                    if !hot.takes_frames(run.longest + 2) {
                         slow.push((id, 0));
                     } else if hot.is_version5() == run.version5 {
                         let channel = address.channel;
@@ -100,13 +105,14 @@ impl<W: Wires> Shard<W> {
                     }
                     let slot = outlets.slots.slot(id);
                     let hot = &slot.hot;
+                    if !hot.is_live() {
+                        env.counters
+                            .dropped(DropReason::Offline, u64::from(run.count));
+                        continue;
+                    }
                     let plain =
                         merged.identifiers(found).is_empty() && merged.prefix(found).is_none();
-                    if plain
-                        && hot.is_live()
-                        && hot.is_version5() == run.version5
-                        && hot.takes_frames(run.longest)
-                    {
+                    if plain && hot.is_version5() == run.version5 && hot.takes_frames(run.longest) {
                         let channel = address.channel;
                         outlets.append(env, id, channel, run.frames, run.count, &mut shared);
                     } else {
@@ -140,12 +146,17 @@ impl<W: Wires> Shard<W> {
         }
     }
 
-    /// Routes one message; the Reason Code for its publisher.
-    pub(crate) fn route_publication(&mut self, publication: &Permitted<Publication>) -> ReasonCode {
+    /// Routes one message; the Reason Code for its publisher, who is `told` or has no way to be.
+    pub(crate) fn route_publication(
+        &mut self,
+        publication: &Permitted<Publication>,
+        told: bool,
+    ) -> ReasonCode {
         let message = &publication.0;
         if message.retain() && !self.has_room_to_retain(message) {
             self.env.counters.retained_refused.add(1);
-            if message.qos() != QoS::AtMostOnce {
+            // Who cannot be told has its message delivered, and not kept.
+            if message.qos() != QoS::AtMostOnce && told {
                 return ReasonCode::QUOTA_EXCEEDED;
             }
         } else if message.retain() {
@@ -391,7 +402,7 @@ impl<W: Wires> Shard<W> {
             .permit(publisher, Action::Publish, &mut rights, publication);
         match judged {
             Ok(permitted) => {
-                self.route_publication(&permitted);
+                self.route_publication(&permitted, false);
             }
             Err(_) => self.env.counters.wills_dropped.add(1),
         }
@@ -420,7 +431,7 @@ impl<W: Wires> Shard<W> {
         });
         let publication = Publication(Arc::new(message));
         if let Some(permitted) = self.env.gate.broker_made(publication) {
-            self.route_publication(&permitted);
+            self.route_publication(&permitted, false);
         }
     }
 

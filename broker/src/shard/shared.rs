@@ -26,6 +26,8 @@ pub(crate) struct Shared<W> {
     /// Retained messages of the process, and their bytes.
     pub(crate) retained: AtomicU64,
     pub(crate) retained_bytes: AtomicU64,
+    /// Rounds before a shutdown that shards have passed, added up.
+    pub(crate) drained: AtomicUsize,
     /// Keys the choice of home shards; random at each start.
     pub(crate) seed: u64,
 }

@@ -24,6 +24,8 @@ pub(crate) struct Slot<W> {
     pub(crate) generation: u32,
     /// Next slot of the same principal, `NONE` at the end.
     pub(crate) next_of_principal: u32,
+    /// The one before it, `NONE` at the start.
+    pub(crate) previous_of_principal: u32,
     pub(crate) marks: Marks,
 }
 
@@ -145,6 +147,7 @@ impl<W> Slab<W> {
                     wire: None,
                     generation: 0,
                     next_of_principal: NONE,
+                    previous_of_principal: NONE,
                     marks: Marks::default(),
                 });
                 self.slots.len() as u32 - 1
@@ -156,6 +159,7 @@ impl<W> Slab<W> {
         slot.cold = Cold::AwaitConnect;
         slot.marks = Marks::USED;
         slot.next_of_principal = NONE;
+        slot.previous_of_principal = NONE;
         Some(SlotId::new(at))
     }
 

@@ -182,6 +182,22 @@ pub(crate) async fn client_auth_by_secret(
     found.map(auth).transpose()
 }
 
+/// Whether a client of this domain has this name and a secret.
+pub(crate) async fn is_named(
+    connection: &mut SqliteConnection,
+    domain: EntityId,
+    name: &str,
+) -> Result<bool, StoreError> {
+    let found: Option<(i64,)> = sqlx::query_as(
+        "SELECT 1 FROM clients WHERE domain_id = $1 AND name = $2 AND anonymous = 0 LIMIT 1",
+    )
+    .bind(blob(domain))
+    .bind(name)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// The client of this domain that stands for peers without credentials.
 pub(crate) async fn anonymous_client(
     connection: &mut SqliteConnection,

@@ -121,6 +121,7 @@ impl Offer {
 
     /// CONNACK 0x00 with all that the client has to know. What is at its default is left out: every
     /// QoS, retained messages and all kinds of subscriptions are there. [MQTT-3.2.2-9]
+    /// [MQTT-3.2.2-10] [MQTT-3.2.2-12] [MQTT-3.2.2-13]
     fn connack<'p>(&self, pending: &'p Pending, present: bool, limits: &Limits) -> ConnAck<'p> {
         ConnAck {
             session_present: present,

@@ -45,7 +45,7 @@ impl Machine<'_> {
     /// Delivers one message to the session.
     ///
     /// `ready` says that the connection is there and takes bytes; otherwise QoS 1 and 2 wait in
-    /// the session. [MQTT-4.5.0-1] [MQTT-3.8.4-8] [MQTT3-3.8.4-6] [MQTT3-3.1.2-5]
+    /// the session. [MQTT-4.5.0-1] [MQTT-3.8.4-8] [MQTT3-3.8.4-6] [MQTT3-3.1.2-5] [MQTT3-4.5.0-1]
     pub fn deliver(
         &mut self,
         message: &Arc<Message>,
@@ -80,7 +80,7 @@ impl Machine<'_> {
                 identifiers: how.identifiers,
                 prefix: how.prefix,
             };
-            // [MQTT-4.3.1-1] [MQTT-2.2.1-2] [MQTT3-2.3.1-5]
+            // [MQTT-4.3.1-1] [MQTT-2.2.1-2] [MQTT3-2.3.1-5] [MQTT3-4.3.1-1]
             return match put_publish(&view, Delivery::AtMostOnce, false, &mut channel, out) {
                 Some(()) => Delivered::Sent,
                 None => Delivered::Dropped(DropReason::TooLarge),

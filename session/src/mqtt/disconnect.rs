@@ -66,6 +66,7 @@ impl Machine<'_> {
 
     /// Ends the connection for a fault or by the broker's will: DISCONNECT says why in MQTT 5.
     /// [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.4-1] [MQTT-3.14.4-2] [MQTT3-4.8.0-1]
+    /// [MQTT3-4.8.0-2]
     pub fn fail(&mut self, code: ReasonCode, out: &mut Vec<u8>) -> Step<'static> {
         match &mut *self.cold {
             Cold::Live(live) => {
@@ -96,7 +97,7 @@ impl Machine<'_> {
     /// The connection is gone, however that came: what is left of it.
     ///
     /// [MQTT-3.1.2-8] [MQTT-3.1.2-25] [MQTT-4.1.0-1] [MQTT-4.1.0-2] [MQTT3-3.1.2-8]
-    /// [MQTT3-3.1.2-4] [MQTT3-3.1.2-6] [MQTT3-4.1.0-1]
+    /// [MQTT3-3.1.2-4] [MQTT3-3.1.2-6] [MQTT3-4.1.0-1] [MQTT3-4.1.0-2]
     pub fn disconnected(&mut self, now: Now) -> Departure {
         self.hot.end();
         match std::mem::replace(self.cold, Cold::Closed) {

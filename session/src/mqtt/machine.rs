@@ -85,6 +85,9 @@ impl<'s> Machine<'s> {
 
     /// Takes one packet or one run of packets from `input`; how many bytes were consumed, and
     /// what has to be done for it.
+    ///
+    /// An ordered stream of bytes is all that is asked of a transport.
+    /// [MQTT-7.1.1-1] [MQTT3-4.2.0-1] [MQTT3-7.1.1-1]
     #[inline]
     pub fn step<'b>(
         &mut self,
@@ -140,7 +143,7 @@ impl<'s> Machine<'s> {
             Err(error) => return (0, self.fail(error.reason_code(), out)),
         };
         let used = frame.bytes.len();
-        // [MQTT-4.13.1-1]
+        // Flags, lengths and fields are the codec's. [MQTT-4.13.1-1] [MQTT3-3.14.1-1]
         let packet = match codec::mqtt::decode(&frame, version) {
             Ok(packet) => packet,
             Err(error) => return (used, self.fail(error.reason_code(), out)),
@@ -161,7 +164,7 @@ impl<'s> Machine<'s> {
             },
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe, rules, out),
             Packet::PingReq => {
-                // [MQTT-3.12.4-1]
+                // [MQTT-3.12.4-1] [MQTT3-3.12.4-1]
                 codec::mqtt::put_pingresp(out);
                 Step::Done
             }

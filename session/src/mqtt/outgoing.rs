@@ -87,6 +87,7 @@ pub(crate) fn put_publish(
     out: &mut OutBuffer,
 ) -> Option<()> {
     let message = outbound.message;
+    // In the client's own spelling it matches the client's filter. [MQTT-3.3.2-3] [MQTT3-3.3.2-3]
     let canonical;
     let spelled;
     let topic: &[&str] = match outbound.prefix {
@@ -129,6 +130,7 @@ pub(crate) fn put_publish(
         message_expiry: message
             .expires_at()
             .map(|at| (at.millis_since(channel.now).div_ceil(1000)).max(1) as u32),
+        // Those of the subscriptions that this copy is for. [MQTT-3.3.4-3] [MQTT-3.3.4-5]
         subscription_identifiers: outbound.identifiers,
         // [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
         // [MQTT-3.3.2-20]

@@ -279,8 +279,8 @@ fn content_fault(publish: &Publish<'_>, version5: bool, limits: &Limits) -> Opti
         .then_some(ReasonCode::QUOTA_EXCEEDED)
 }
 
-/// What is routed of a PUBLISH: not its DUP, Packet Identifier and alias.
-/// [MQTT-3.3.1-3] [MQTT3-3.3.1-3]
+/// What is routed of a PUBLISH: not its DUP, Packet Identifier and alias. Only with RETAIN is
+/// anything stored or removed. [MQTT-3.3.1-3] [MQTT-3.3.1-8] [MQTT3-3.3.1-3] [MQTT3-3.3.1-12]
 fn message(
     publish: &Publish<'_>,
     address: Address,

@@ -16,7 +16,7 @@ use crate::session::SubscriptionRecord;
 use crate::step::{FilterRequest, Granted, Removed, Step, SubscribeRequest, UnsubscribeRequest};
 
 impl Machine<'_> {
-    /// Each filter is judged for itself, in order.
+    /// Each filter is judged for itself, in order; wildcards are supported. [MQTT3-3.8.3-2]
     /// [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT3-3.8.4-4] [MQTT3-3.8.4-5]
     pub(crate) fn subscribe(
         &mut self,
@@ -136,7 +136,9 @@ impl Machine<'_> {
         reply::list(ListKind::SubAck, packet_id, codes, how, out);
     }
 
-    /// [MQTT-3.10.4-1] [MQTT-3.10.4-6] [MQTT3-3.10.4-1] [MQTT3-3.10.4-6]
+    /// Takes filters out of the session; what is in flight or waits is completed.
+    /// [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT-3.10.4-6]
+    /// [MQTT3-3.10.4-1] [MQTT3-3.10.4-2] [MQTT3-3.10.4-3] [MQTT3-3.10.4-6]
     pub(crate) fn unsubscribe(
         &mut self,
         unsubscribe: &Unsubscribe<'_>,

@@ -41,7 +41,8 @@ struct InFlight {
     outbound: Option<Outbound>,
 }
 
-/// The in-flight window and the queue of one session.
+/// The in-flight window and the queue of one session: messages leave in the order in which they
+/// came. [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT3-4.6.0-5] [MQTT3-4.6.0-6]
 ///
 /// `used <= in_flight.len()`, and `used` counts the entries whose PUBLISH or PUBREL was sent on
 /// this connection: the part of the client's Receive Maximum that is taken. PUBRELs may take more
@@ -189,7 +190,7 @@ impl Outgoing {
     ) -> Option<()> {
         let id = self.unused_id();
         let delivery = Delivery::new(outbound.qos, id);
-        // [MQTT-4.3.2-2] [MQTT-4.3.3-2]: first sent with DUP 0.
+        // First sent with DUP 0. [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT3-4.3.2-1]
         put_publish(&outbound.view(), delivery, false, channel, out)?;
         let qos = outbound.qos;
         self.in_flight.push_back(InFlight {
@@ -268,7 +269,8 @@ impl Outgoing {
         }
     }
 
-    /// PUBACK. [MQTT-4.3.2-3] [MQTT-4.3.2-5] [MQTT-4.4.0-2]
+    /// PUBACK; with any code the message is over, for a shared group too.
+    /// [MQTT-4.3.2-3] [MQTT-4.3.2-5] [MQTT-4.4.0-2] [MQTT-4.8.2-6]
     pub(crate) fn puback(&mut self, id: PacketId) -> Acknowledged {
         match self.position(id) {
             Some(at) if self.in_flight[at].qos == QoS::AtLeastOnce => {
@@ -336,7 +338,8 @@ impl Outgoing {
     }
 
     /// Takes out what was picked for shared groups and may go to another member: everything that
-    /// waits, and QoS 1 in flight. A QoS 2 exchange stays with its member. [MQTT-4.8.2-4]
+    /// waits, and QoS 1 in flight. A QoS 2 exchange stays with its member, and ends
+    /// with it. [MQTT-4.8.2-4] [MQTT-4.8.2-5]
     pub(crate) fn take_shared(
         &mut self,
         may_go: impl Fn(SharedOrigin) -> bool,

@@ -1,0 +1,163 @@
+//! A broker process of its own: ephemeral ports, a temporary folder, ended with the test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::Credentials;
+
+pub(crate) struct Broker {
+    process: Child,
+    ready: Value,
+    folder: TempDir,
+}
+
+impl Broker {
+    /// Two shards, the demo domain, and `flags`.
+    pub(crate) fn start(flags: &[&str]) -> Broker {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = command(&folder)
+            .args([
+                "--json",
+                "--mqtt-address",
+                "127.0.0.1:0",
+                "--api-address",
+                "127.0.0.1:0",
+            ])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let ready = serde_json::from_str(&line).unwrap();
+        Broker {
+            process,
+            ready,
+            folder,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.ready["listeners"]["mqtt"].as_str().unwrap()
+    }
+
+    /// What Prometheus would read.
+    pub(crate) fn metrics(&self) -> String {
+        self.http("GET", "/metrics", "")
+    }
+
+    /// A fresh access token of the administrator.
+    pub(crate) fn token(&self) -> String {
+        self.issue("access_token")
+    }
+
+    /// A fresh refresh token of the administrator.
+    pub(crate) fn refresh_token(&self) -> String {
+        self.issue("refresh_token")
+    }
+
+    fn issue(&self, kind: &str) -> String {
+        let admin = self.admin();
+        let login = serde_json::json!({"username": admin.username, "password": admin.password});
+        let answer = self.http("POST", "/users/tokens/issue", &login.to_string());
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let tokens: Value = serde_json::from_str(body).unwrap();
+        tokens[kind].as_str().unwrap().to_owned()
+    }
+
+    fn http(&self, method: &str, path: &str, body: &str) -> String {
+        let address = self.ready["listeners"]["api"].as_str().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Asks the process to end in an orderly way.
+    pub(crate) fn terminate(&self) {
+        let told = Command::new("kill")
+            .arg(self.process.id().to_string())
+            .status()
+            .unwrap();
+        assert!(told.success());
+    }
+
+    pub(crate) fn admin(&self) -> Credentials {
+        let admin = &self.ready["admin"];
+        Credentials {
+            username: Some(admin["username"].as_str().unwrap().to_owned()),
+            password: Some(admin["password"].as_str().unwrap().to_owned()),
+        }
+    }
+
+    /// One of the two demo clients.
+    pub(crate) fn client(&self, number: usize) -> Credentials {
+        let client = &self.ready["demo"]["clients"][number];
+        Credentials {
+            username: Some(client["id"].as_str().unwrap().to_owned()),
+            password: Some(client["secret"].as_str().unwrap().to_owned()),
+        }
+    }
+
+    /// The demo channel's topic, with `subtopic` below it.
+    pub(crate) fn topic(&self, subtopic: &str) -> String {
+        let demo = &self.ready["demo"];
+        let (domain, channel) = (&demo["domain"], &demo["channel"]);
+        format!(
+            "m/{}/c/{}/{subtopic}",
+            domain.as_str().unwrap(),
+            channel.as_str().unwrap()
+        )
+    }
+
+    pub(crate) fn channel(&self) -> &str {
+        self.ready["demo"]["channel"].as_str().unwrap()
+    }
+
+    /// `turnpike provision` against this broker.
+    pub(crate) fn provision(&self, arguments: &[&str]) -> Value {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command(&self.folder)
+            .args(["provision", "--json"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&stderr).into_owned();
+        assert!(status.success(), "provision {arguments:?}: {told}");
+        serde_json::from_slice(&stdout).unwrap_or(Value::Null)
+    }
+}
+
+fn command(folder: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
+    command
+        .current_dir(folder.path())
+        .env_clear()
+        .env("TURNPIKE_SHARDS", "2")
+        .env("TURNPIKE_SYS_INTERVAL", "1s");
+    command
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

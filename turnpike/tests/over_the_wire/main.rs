@@ -1,0 +1,21 @@
+//! The binary over real sockets, with two shards: what no test inside one crate can show.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test ends at the first surprise"
+)]
+
+mod authentication;
+mod broker;
+mod client;
+mod load;
+mod open;
+mod retained;
+mod routing;
+mod rumqttc_client;
+mod sessions;
+mod shared;
+mod storm;
