@@ -25,12 +25,13 @@ use crate::wire::{READ_BYTES, Wire};
 pub fn run(plan: &Plan) -> Result<Report, Error> {
     plan.check()?;
     let mut load = Load::connect(plan)?;
+    let mut before = load.sample()?;
     load.begin()?;
     if plan.messages.is_none() {
         let warm = Instant::now() + plan.warm_up;
         load.drive(|_, now| now >= warm)?;
+        before = load.sample()?;
     }
-    let before = load.sample()?;
     load.recording = true;
     let (end, most) = (Instant::now() + plan.duration, plan.messages);
     load.drive(|load, now| match most {

@@ -11,6 +11,7 @@
 mod authentication;
 mod broker;
 mod client;
+mod load;
 mod open;
 mod retained;
 mod routing;
