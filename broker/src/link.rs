@@ -15,8 +15,8 @@ use router::ShardId;
 use session::{Identify, IdentifyOutcome, ListenerRules, Now, RightsQuestion};
 
 use crate::metrics::ControlCounters;
+use crate::shard::identity::open_username;
 use crate::shard::inbox::Post;
-use crate::shard::open_username;
 use crate::shard::shared::{Shared, ToControl};
 use crate::shard::wires::Token;
 

@@ -1,0 +1,326 @@
+//! A turn from begin to end: what was left over, what others posted, what became due, and the flush.
+
+use std::sync::atomic::Ordering;
+
+use codec::mqtt::ReasonCode;
+use router::SlotId;
+use session::{IdentifyOutcome, Now, Refusal};
+
+use crate::metrics::Closed;
+use crate::shard::inbox::{Batch, Post};
+use crate::shard::slot::Marks;
+use crate::shard::timers::Due;
+use crate::shard::wires::{Token, Wires};
+use crate::shard::{Shard, Stage};
+
+impl<W: Wires> Shard<W> {
+    /// A turn begins: this is its moment. What was left over from the last one is looked at first.
+    pub(crate) fn begin(&mut self, now: Now) {
+        self.env.now = now;
+        if !self.may_serve() || self.holds_back() {
+            return;
+        }
+        let hungry = std::mem::take(&mut self.hungry);
+        for token in hungry {
+            let Some(slot) = self.outlets.slots.current(token) else {
+                continue;
+            };
+            slot.marks.clear(Marks::HUNGRY);
+            if slot.marks.has(Marks::WAITING) {
+                continue;
+            }
+            if let Some(partial) = slot.partial.take() {
+                self.consume(token, partial);
+            }
+        }
+    }
+
+    /// What others posted before a peer sent its bytes comes first: a message that was acknowledged
+    /// earlier is not matched by a subscription made later.
+    pub(crate) fn catch_up(&mut self) {
+        if self.env.shared.inboxes[self.env.id.index()].is_waiting() {
+            self.drain();
+        }
+    }
+
+    /// The end of a turn: outboxes posted, inbox drained, everything sent, fences acknowledged.
+    pub(crate) fn end(&mut self) {
+        self.run_timers();
+        self.publish_sys();
+        self.post();
+        self.drain();
+        self.post();
+        // Before a fence is acknowledged nothing judged earlier is left in an out-buffer: it is sent,
+        // or, without a lease, in a backlog.
+        loop {
+            let lost = self.outlets.flush(&self.env);
+            for token in lost {
+                self.lost(token);
+            }
+            if !self.outlets.has_touched() {
+                break;
+            }
+        }
+        self.post();
+        self.ask_unknown();
+        for round in std::mem::take(&mut self.fences) {
+            self.env.shared.control.fenced(round);
+        }
+        let (hits, misses) = self.env.gate.lookups();
+        self.env.counters.right_cache_hits.set(hits);
+        self.env.counters.right_cache_misses.set(misses);
+        let drains = std::mem::take(&mut self.drains);
+        self.env.shared.drained.fetch_add(drains, Ordering::Release);
+    }
+
+    pub(super) fn post(&mut self) {
+        // Own posts too: they are looked at behind those of others, in the next drain.
+        for at in 0..self.outboxes.len() {
+            self.post_to(at);
+        }
+    }
+
+    /// Posts what there is for one shard.
+    pub(crate) fn post_to(&mut self, at: usize) {
+        if self.outboxes[at].is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.outboxes[at]);
+        let dropped = self.env.shared.inboxes[at].post(batch);
+        self.env.counters.dropped_handover.add(dropped);
+    }
+
+    pub(super) fn drain(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.env.shared.inboxes[self.env.id.index()].take(&mut inbox);
+        for batch in inbox.drain(..) {
+            let Batch { posts, bytes } = batch;
+            for post in posts {
+                self.receive(post, &bytes);
+            }
+        }
+        self.inbox = inbox;
+    }
+
+    pub(super) fn receive(&mut self, post: Post<W::Wire>, bytes: &[u8]) {
+        match post {
+            Post::Run(run) => {
+                if let Some(run) = self.env.gate.handed_over(run.run(bytes)) {
+                    self.deliver_run(&run);
+                }
+            }
+            Post::Message(message) => {
+                let publication = session::Publication(message);
+                if let Some(publication) = self.env.gate.handed_over(publication) {
+                    self.deliver_message(&publication);
+                }
+            }
+            Post::Shared {
+                group,
+                message,
+                passed,
+            } => {
+                self.shared_arrived(&group, &message, passed);
+            }
+            Post::Retain(message) => {
+                // Its channel may be gone since; the next one may get the same index.
+                let publication = session::Publication(message);
+                if let Some(publication) = self.env.gate.handed_over(publication) {
+                    self.retain_here(&publication.0);
+                }
+            }
+            Post::RetainedAsk(ask) => self.answer_retained(*ask),
+            Post::RetainedGive(give) => self.give_retained(*give),
+            Post::Arrival(arrival) => self.arrive(*arrival),
+            Post::Identified { token, outcome } => {
+                let unread = self
+                    .outlets
+                    .slots
+                    .current(token)
+                    .and_then(|slot| slot.partial.take())
+                    .map_or_else(Vec::new, |partial| *partial);
+                if !self.identified(token, outcome, &unread)
+                    && let Some(slot) = self.outlets.slots.current(token)
+                {
+                    slot.partial = Some(Box::new(unread));
+                }
+            }
+            Post::RightsAnswered {
+                token: Some(token),
+                answered,
+                ..
+            } => {
+                self.rights_answered(token, answered);
+            }
+            Post::RightsAnswered {
+                token: None,
+                question,
+                ..
+            } => {
+                self.rights_changed(question.principal);
+            }
+            Post::Notice { revision, notice } => self.notice(revision, notice),
+            Post::Fence { round, covers } => {
+                if let Some(revision) = covers {
+                    self.close_late_arrivals(revision);
+                }
+                self.fences.push(round);
+            }
+            Post::Serve(listeners) => {
+                self.env.listeners = listeners;
+                self.stage = Stage::Serving;
+            }
+            Post::Drain => {
+                self.stage = Stage::Draining;
+                self.drains += 1;
+            }
+            Post::Shutdown => self.shut_down(),
+        }
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        let now = self.env.now;
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.due(now, &mut due);
+        for token in due.drain(..) {
+            let Some(slot) = self.outlets.slots.current(token) else {
+                continue;
+            };
+            match slot.hot.silence_ends_s() {
+                // What is read in this turn was looked at before the timers.
+                Some(at) if at <= now.as_secs() => {
+                    self.fail(
+                        token.slot,
+                        ReasonCode::KEEP_ALIVE_TIMEOUT,
+                        Closed::KeepAlive,
+                    );
+                }
+                Some(at) => self.wheel.insert(token, at),
+                None => {}
+            }
+        }
+        self.due = due;
+        while let Some((token, due)) = self.outlets.deadlines.pop(now) {
+            self.deadline(token, due);
+        }
+        self.outlets.forget_stale_deadlines();
+    }
+
+    pub(super) fn deadline(&mut self, token: Token, due: Due) {
+        let now = self.env.now;
+        let stall_ms = self.env.shared.limits.write_stall_timeout_ms;
+        let Some(slot) = self.outlets.slots.current(token) else {
+            return;
+        };
+        let waiting = slot.marks.has(Marks::WAITING);
+        match due {
+            Due::Connect if slot.machine().is_before_connack() && !waiting => {
+                self.close(token.slot, Closed::ConnectTimeout);
+            }
+            Due::Identify if waiting && slot.machine().awaits_identity() => {
+                let outcome = IdentifyOutcome::Refused(Refusal::Unavailable);
+                self.identified(token, outcome, &[]);
+            }
+            Due::Rights if waiting => self.rights_answered(token, false),
+            Due::Credentials => {
+                if slot.machine().credentials_end().is_some_and(|at| at <= now) {
+                    let code = ReasonCode::MAXIMUM_CONNECT_TIME;
+                    self.fail(token.slot, code, Closed::CredentialsExpired);
+                }
+            }
+            Due::WriteStall => {
+                let progress = slot.backlog.as_ref().map(|backlog| backlog.progress_ms);
+                if let Some(progress_ms) = progress {
+                    let at = Now::from_millis(progress_ms).plus_millis(stall_ms);
+                    if at <= now {
+                        self.close(token.slot, Closed::WriteStall);
+                    } else {
+                        self.outlets.deadlines.insert(at, token, Due::WriteStall);
+                    }
+                } else {
+                    slot.marks.clear(Marks::TIMED);
+                }
+            }
+            Due::Will => {
+                let principal = slot.hot.principal;
+                let will = slot
+                    .machine()
+                    .session()
+                    .and_then(|session| session.take_will());
+                if let Some(will) = will {
+                    self.publish_will(will, principal, token.slot);
+                }
+            }
+            Due::SessionEnd => self.end_parked(token.slot),
+            Due::Connect | Due::Identify | Due::Rights => {}
+        }
+    }
+
+    /// Whether new connections are accepted.
+    pub(crate) fn accepts(&self) -> bool {
+        self.stage == Stage::Serving
+    }
+
+    /// Whether connections may be read and messages sent: not while the lease is over.
+    pub(crate) fn may_serve(&self) -> bool {
+        self.env.may_serve()
+    }
+
+    /// Whether another shard has so much to do for this one's clients that they have to wait: what
+    /// was acknowledged to them is in its inbox and is not dropped.
+    pub(crate) fn holds_back(&self) -> bool {
+        let inboxes = self.env.shared.inboxes.iter().enumerate();
+        inboxes
+            .filter(|(at, _)| *at != self.env.id.index())
+            .any(|(_, inbox)| inbox.is_full())
+    }
+
+    /// Whether the shard has shut down.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Says that the shard is about to sleep; `false` if something came meanwhile.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.env.shared.inboxes[self.env.id.index()].may_sleep()
+    }
+
+    /// Says that the shard is awake.
+    pub(crate) fn awake(&self) {
+        self.env.shared.inboxes[self.env.id.index()].awake();
+    }
+
+    /// Notes how long a turn took.
+    pub(crate) fn record_turn(&self, us: u64) {
+        self.env.counters.turns.record(us);
+    }
+
+    /// Whether the next turn has to follow at once.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.hungry.is_empty() && self.may_serve()
+    }
+
+    /// When the shard has to be driven again at the latest.
+    pub(crate) fn next_timeout(&self) -> Option<Now> {
+        let wheel = self
+            .outlets
+            .slots
+            .any_used()
+            .then(|| Now::from_millis(u64::from(self.env.now.as_secs() + 1) * 1000));
+        match (wheel, self.outlets.deadlines.next()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        let used: Vec<SlotId> = self.outlets.slots.used().collect();
+        for id in used {
+            let slot = self.outlets.slots.slot(id);
+            if slot.wire.is_some() && slot.marks.has(Marks::USED) {
+                self.fail(id, ReasonCode::SERVER_SHUTTING_DOWN, Closed::Shutdown);
+            }
+        }
+        self.stage = Stage::Over;
+    }
+}
