@@ -111,7 +111,9 @@ impl<W: 'static> Link<W> {
             self.shared.cache.lease().end();
         }
         // One that was told and waits for its fence is over as well.
-        self.lease = self.lease.filter(|(until_ms, _)| *until_ms != LEASE_UNLIMITED);
+        self.lease = self
+            .lease
+            .filter(|(until_ms, _)| *until_ms != LEASE_UNLIMITED);
     }
 
     /// Bytes from control.

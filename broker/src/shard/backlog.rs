@@ -86,11 +86,7 @@ impl Backlog {
     }
 
     /// Takes out what waits for a channel; a frame that was begun stays.
-    pub(crate) fn remove_channel(
-        &mut self,
-        channel: ChannelIndex,
-        mut dropped: impl FnMut(&[u8]),
-    ) {
+    pub(crate) fn remove_channel(&mut self, channel: ChannelIndex, mut dropped: impl FnMut(&[u8])) {
         let bytes = &mut self.bytes;
         self.spans.retain(|waiting| {
             let goes = waiting.channel == Some(channel);

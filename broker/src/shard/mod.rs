@@ -555,14 +555,19 @@ impl<W: Wires> Shard<W> {
 
     fn post(&mut self) {
         // Own posts too: they are looked at behind those of others, in the next drain.
-        for (at, outbox) in self.outboxes.iter_mut().enumerate() {
-            if outbox.is_empty() {
-                continue;
-            }
-            let batch = std::mem::take(outbox);
-            let dropped = self.env.shared.inboxes[at].post(batch);
-            self.env.counters.dropped_handover.add(dropped);
+        for at in 0..self.outboxes.len() {
+            self.post_to(at);
         }
+    }
+
+    /// Posts what there is for one shard.
+    pub(crate) fn post_to(&mut self, at: usize) {
+        if self.outboxes[at].is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.outboxes[at]);
+        let dropped = self.env.shared.inboxes[at].post(batch);
+        self.env.counters.dropped_handover.add(dropped);
     }
 
     fn drain(&mut self) {

@@ -15,7 +15,9 @@ use crate::shard::wires::Wires;
 const SLICE: usize = 100;
 
 impl<W: Wires> Shard<W> {
-    /// Hands a RETAIN message to the shard that keeps it.
+    /// Hands a RETAIN message to the shard that keeps it, at once: whoever subscribes while the
+    /// message is routed either is found by its interest, which is read after this, or asks for
+    /// what is retained behind it.
     pub(crate) fn retain(&mut self, message: &Arc<Message>) {
         let home = self.env.shared.home_of_channel(message.address().channel);
         if home == self.env.id {
@@ -24,6 +26,7 @@ impl<W: Wires> Shard<W> {
             self.outboxes[home.index()]
                 .posts
                 .push(Post::Retain(Arc::clone(message)));
+            self.post_to(home.index());
         }
     }
 
@@ -66,12 +69,9 @@ impl<W: Wires> Shard<W> {
             vec![self.env.shared.home_of_channel(ask.channel)]
         };
         for home in homes {
-            if home == self.env.id {
-                self.answer_retained(ask.clone());
-            } else {
-                let post = Post::RetainedAsk(Box::new(ask.clone()));
-                self.outboxes[home.index()].posts.push(post);
-            }
+            // By a queue, to this shard too: what was acknowledged before waits there.
+            let post = Post::RetainedAsk(Box::new(ask.clone()));
+            self.outboxes[home.index()].posts.push(post);
         }
     }
 

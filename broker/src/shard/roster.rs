@@ -201,7 +201,9 @@ impl<W: Wires> Shard<W> {
         let Some(id) = self.outlets.slots.insert(listener, self.env.now) else {
             return self.turn_away(wire);
         };
-        self.outlets.wires.attach(&wire, self.outlets.slots.token(id));
+        self.outlets
+            .wires
+            .attach(&wire, self.outlets.slots.token(id));
         let slot = self.outlets.slots.slot_mut(id);
         slot.wire = Some(wire);
         slot.cold = Cold::Authenticating(pending);

@@ -57,12 +57,7 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn new(
-        shards: usize,
-        limits: Limits,
-        terms: LeaseTerms,
-        dice: &mut Dice,
-    ) -> Broker {
+    pub(super) fn new(shards: usize, limits: Limits, terms: LeaseTerms, dice: &mut Dice) -> Broker {
         let (cache, writer) = AuthCache::new(Capacity {
             domains: 4,
             channels: 16,
@@ -103,7 +98,10 @@ impl Broker {
             };
             let (interest, groups) = (Arc::clone(&shared.interest), Arc::clone(&shared.groups));
             let subs = Subs::new(id, shards, interest, groups, dice.number());
-            let wires = SimWires { shard: at, net: Rc::clone(&net) };
+            let wires = SimWires {
+                shard: at,
+                net: Rc::clone(&net),
+            };
             Driven {
                 shard: Shard::new(env, wires, subs, 1, 0),
                 woken,
@@ -114,10 +112,20 @@ impl Broker {
             }
         });
         let shards = driven.collect();
-        let listener = LinkListener { open: None, anonymous: false };
+        let listener = LinkListener {
+            open: None,
+            anonymous: false,
+        };
         let node = EntityId::from_u128(1 << 100);
         let counters = Arc::new(ControlCounters::default());
-        let link = Link::new(Arc::clone(&shared), counters, writer, node, 1, vec![listener]);
+        let link = Link::new(
+            Arc::clone(&shared),
+            counters,
+            writer,
+            node,
+            1,
+            vec![listener],
+        );
         Broker {
             shared,
             shards,
@@ -168,7 +176,10 @@ impl Broker {
         driven.turn.is_some()
             || !driven.asleep
             || driven.woken.load(Ordering::Relaxed)
-            || driven.shard.next_timeout().is_some_and(|due| due <= self.now)
+            || driven
+                .shard
+                .next_timeout()
+                .is_some_and(|due| due <= self.now)
             || !self.net.borrow().ready(at).is_empty()
             || self.waits_at_listener(at)
     }
@@ -190,14 +201,6 @@ impl Broker {
                 }
                 None => self.end(at),
             },
-        }
-    }
-
-    /// A whole turn of a shard.
-    pub(super) fn whole_turn(&mut self, at: usize, dice: &mut Dice) {
-        self.run(at, dice);
-        while self.in_turn(at) {
-            self.run(at, dice);
         }
     }
 
@@ -249,7 +252,9 @@ impl Broker {
             let net = self.net.borrow();
             (net.conns[conn].place, net.readiness(conn))
         };
-        let Some((_, token)) = place.filter(|(shard, _)| *shard == at) else { return };
+        let Some((_, token)) = place.filter(|(shard, _)| *shard == at) else {
+            return;
+        };
         if write {
             shard.writable(token);
         }
@@ -262,7 +267,11 @@ impl Broker {
             }
             return;
         }
-        let most = if dice.percent(20) { 1 + dice.roll(20) } else { 64 << 10 };
+        let most = if dice.percent(20) {
+            1 + dice.roll(20)
+        } else {
+            64 << 10
+        };
         let bytes = self.net.borrow_mut().receive(conn, most);
         match bytes {
             Some(bytes) if bytes.is_empty() => shard.lost(token),
@@ -278,15 +287,11 @@ impl Broker {
             driven.shard.may_serve() && !driven.shard.is_busy() && driven.shard.may_sleep();
     }
 
-    /// Whether the link has something to hear from the shards.
-    pub(super) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
-    }
-
     /// The link's task wakes for the shards.
     pub(super) fn link_requests(&mut self) {
         if self.asked.swap(false, Ordering::Relaxed) {
-            self.link.take_requests(self.now, self.now.as_millis() * 1000);
+            self.link
+                .take_requests(self.now, self.now.as_millis() * 1000);
             self.link_output();
         }
     }
@@ -309,7 +314,9 @@ impl Broker {
     /// Bytes of the feed travel; whether there were any.
     pub(super) fn carry_feed(&mut self, most: usize) -> bool {
         self.link_output();
-        let Some(link) = self.leader_link else { return false };
+        let Some(link) = self.leader_link else {
+            return false;
+        };
         let count = most.min(self.to_leader.len());
         let bytes: Vec<u8> = self.to_leader.drain(..count).collect();
         let fed = self.leader.input(link, &bytes, self.now.as_millis());
@@ -321,7 +328,9 @@ impl Broker {
         let told: Vec<u8> = self.to_link.drain(..count).collect();
         if !told.is_empty() {
             let now_us = self.now.as_millis() * 1000;
-            self.link.input(&told, self.now, now_us).expect("the leader speaks the feed");
+            self.link
+                .input(&told, self.now, now_us)
+                .expect("the leader speaks the feed");
             self.link_output();
         }
         !bytes.is_empty() || !told.is_empty()
@@ -358,11 +367,17 @@ impl Broker {
                 LeaderEvent::Joined { link, held, .. } => {
                     let identities = database.identities(&held);
                     let changes = database.directory();
-                    self.reads.push(Read::Snapshot(link, database.revision, changes, identities));
+                    self.reads
+                        .push(Read::Snapshot(link, database.revision, changes, identities));
                 }
-                LeaderEvent::Asked { link, number, question } => {
+                LeaderEvent::Asked {
+                    link,
+                    number,
+                    question,
+                } => {
                     let answer = database.answer(&question);
-                    self.reads.push(Read::Answer(link, number, database.revision, answer));
+                    self.reads
+                        .push(Read::Answer(link, number, database.revision, answer));
                 }
                 LeaderEvent::Settled { revision } => settled = Some(revision),
                 LeaderEvent::Overrun { .. } => panic!("nothing here is that long"),
@@ -373,6 +388,10 @@ impl Broker {
 
     /// Sums a figure over all shards.
     pub(super) fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {
-        self.shared.counters.iter().map(|counters| of(counters)).sum()
+        self.shared
+            .counters
+            .iter()
+            .map(|counters| of(counters))
+            .sum()
     }
 }

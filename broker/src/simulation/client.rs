@@ -53,8 +53,10 @@ pub(super) struct Device {
     pub(super) version: ProtocolVersion,
     pub(super) expiry: u32,
     pub(super) keep_alive: u16,
-    receive_maximum: u16,
-    aliases: u16,
+    pub(super) receive_maximum: u16,
+    pub(super) aliases: u16,
+    /// Whether it leaves wills, takes back what it had retained, and shows old secrets.
+    pub(super) moody: bool,
     pub(super) room: usize,
     pub(super) conn: Option<usize>,
     pub(super) live: bool,
@@ -96,11 +98,20 @@ impl Device {
             number,
             principal,
             role,
-            version: if role == Role::Observer { ProtocolVersion::V5 } else { version },
-            expiry: if role == Role::Observer { u32::MAX } else { expiry },
+            version: if role == Role::Observer {
+                ProtocolVersion::V5
+            } else {
+                version
+            },
+            expiry: if role == Role::Observer {
+                u32::MAX
+            } else {
+                expiry
+            },
             keep_alive: *dice.pick(&[0, 10, 60]),
             receive_maximum: *dice.pick(&[1, 3, 20, u16::MAX]),
             aliases: *dice.pick(&[0, 0, 2]),
+            moody: true,
             room: 64 << 10,
             conn: None,
             live: false,
@@ -128,32 +139,40 @@ impl Device {
     pub(super) fn connect(&mut self, clean_start: bool, around: &mut Around<'_>) {
         // 3.1 is not told whether its session is there.
         let clean_start = clean_start || self.version == ProtocolVersion::V31;
-        let old_secret = around.dice.percent(2);
+        let old_secret = self.moody && around.dice.percent(2);
         let principal = &around.database.principals[self.principal];
         let credential = principal.credential - u64::from(old_secret);
         let shard = around.dice.roll(around.shards);
         let conn = around.net.connect(self.number, shard, self.room);
         let v5 = self.version.is_v5();
         let expiry = if v5 { self.expiry } else { 0 };
-        let delay = if v5 { *around.dice.pick(&[0, 0, 3, 30]) } else { 0 };
+        let delay = if v5 {
+            *around.dice.pick(&[0, 0, 3, 30])
+        } else {
+            0
+        };
         let will = self.will(delay, around);
         let client_id = self.client_id();
         let (name, secret) = (self.principal.to_string(), credential.to_string());
-        let content = will.map(|(number, ..)| payload(number, 0)).unwrap_or_default();
+        let content = will
+            .map(|(number, ..)| payload(number, 0))
+            .unwrap_or_default();
         let topic = will.map(|(_, channel, sub, ..)| topic(around.database, channel, sub, false));
         let packet = Connect {
             version: self.version,
             clean_start,
             keep_alive: self.keep_alive,
             client_id: &client_id,
-            will: will.zip(topic.as_deref()).map(|((_, _, _, qos, retain), topic)| Will {
-                topic,
-                payload: &content,
-                qos,
-                retain,
-                delay,
-                properties: PublishProperties::default(),
-            }),
+            will: will
+                .zip(topic.as_deref())
+                .map(|((_, _, _, qos, retain), topic)| Will {
+                    topic,
+                    payload: &content,
+                    qos,
+                    retain,
+                    delay,
+                    properties: PublishProperties::default(),
+                }),
             username: Some(&name),
             password: Some(secret.as_bytes()),
             properties: ConnectProperties {
@@ -203,7 +222,7 @@ impl Device {
         _delay: u32,
         around: &mut Around<'_>,
     ) -> Option<(u64, usize, &'static str, QoS, bool)> {
-        if self.role != Role::Mixed || !around.dice.percent(40) {
+        if !self.moody || self.role != Role::Mixed || !around.dice.percent(40) {
             return None;
         }
         let channel = around.dice.roll(around.database.channels.len());
@@ -218,7 +237,9 @@ impl Device {
         let retain = around.dice.percent(20);
         let place = (channel, subtopic);
         let number =
-            around.ledger.register(self.number, self.principal, place, (qos, retain, true));
+            around
+                .ledger
+                .register(self.number, self.principal, place, (qos, retain, true));
         Some((number, channel, subtopic, qos, retain))
     }
 
@@ -247,7 +268,10 @@ impl Device {
         } else {
             ReasonCode::SUCCESS
         };
-        let packet = Disconnect { reason, ..Disconnect::default() };
+        let packet = Disconnect {
+            reason,
+            ..Disconnect::default()
+        };
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes);
         around.net.write(conn, &bytes);
@@ -264,7 +288,9 @@ impl Device {
 
     /// Sends one answer that is owed; whether there was one.
     pub(super) fn answer(&mut self, around: &mut Around<'_>) -> bool {
-        let Some(bytes) = self.answers.pop_front() else { return false };
+        let Some(bytes) = self.answers.pop_front() else {
+            return false;
+        };
         self.write(&bytes, around);
         true
     }
@@ -299,7 +325,11 @@ impl Device {
         let subtopic = *around.dice.pick(&SUBTOPICS);
         let qos = qos_of(around.dice.roll(3));
         let retain = around.dice.percent(15);
-        let padding = if around.dice.percent(10) { around.dice.roll(4000) } else { 0 };
+        let padding = if around.dice.percent(10) {
+            around.dice.roll(4000)
+        } else {
+            0
+        };
         self.publish_to((channel, subtopic), qos, retain, padding, around);
     }
 
@@ -318,23 +348,35 @@ impl Device {
             return None;
         }
         let flags = (qos, retain, false);
-        let message = around.ledger.register(self.number, self.principal, place, flags);
+        let message = around
+            .ledger
+            .register(self.number, self.principal, place, flags);
         // Without identifier only one conversation can be told apart.
-        let clear = retain && qos != QoS::AtMostOnce && around.dice.percent(20);
+        let clear = self.moody && retain && qos != QoS::AtMostOnce && around.dice.percent(20);
         if clear {
             let sent = around.ledger.messages.get_mut(&message);
             sent.expect("registered").clear = true;
         }
         let id = self.fresh_id();
         if qos != QoS::AtMostOnce {
-            self.flights.push_back(Flight { id, message, qos, retain, released: false });
+            self.flights.push_back(Flight {
+                id,
+                message,
+                qos,
+                retain,
+                released: false,
+            });
         }
         let spelled = around.dice.percent(30);
         let topic = topic(around.database, place.0, place.1, spelled);
         if let Some(conn) = self.conn.filter(|_| qos != QoS::AtMostOnce) {
             around.ledger.conns[conn].published.insert(id, message);
         }
-        let content = if clear { Vec::new() } else { payload(message, padding) };
+        let content = if clear {
+            Vec::new()
+        } else {
+            payload(message, padding)
+        };
         let bytes = self.publish_bytes(&topic, &content, (id, qos, retain, false));
         self.write(&bytes, around);
         Some(message)
@@ -386,7 +428,11 @@ impl Device {
             return;
         }
         let id = self.fresh_id();
-        let identifier = around.dice.percent(20).then_some(7).filter(|_| self.version.is_v5());
+        let identifier = around
+            .dice
+            .percent(20)
+            .then_some(7)
+            .filter(|_| self.version.is_v5());
         let mut payload = Vec::new();
         for (channel, filter, qos, share, no_local) in &filters {
             let spelled = around.dice.percent(20);
@@ -417,7 +463,9 @@ impl Device {
 
     /// Takes one subscription back.
     pub(super) fn unsubscribe(&mut self, around: &mut Around<'_>) {
-        let Some(session) = around.ledger.sessions.get(&self.number) else { return };
+        let Some(session) = around.ledger.sessions.get(&self.number) else {
+            return;
+        };
         let known: Vec<(usize, &'static str, bool)> = session
             .subscriptions
             .iter()
@@ -453,7 +501,11 @@ impl Device {
         subscribe: bool,
         around: &mut Around<'_>,
     ) {
-        let request = Request { filters, subscribe, input: super::ledger::NEVER };
+        let request = Request {
+            filters,
+            subscribe,
+            input: super::ledger::NEVER,
+        };
         self.requests.insert(id, request.clone());
         if let Some(conn) = self.conn {
             around.ledger.conns[conn].requests.insert(id, request);
@@ -502,7 +554,9 @@ impl Device {
                 self.forget_connection();
             }
             Packet::Publish(publish) => self.published(publish, around),
-            Packet::PubAck(ack) => self.flights.retain(|flight| flight.id != ack.packet_id.get()),
+            Packet::PubAck(ack) => self
+                .flights
+                .retain(|flight| flight.id != ack.packet_id.get()),
             Packet::PubRec(ack) => {
                 let id = ack.packet_id.get();
                 if ack.reason.is_error() {
@@ -518,7 +572,9 @@ impl Device {
                 self.received.remove(&ack.packet_id.get());
                 self.answers.push_back(ack_bytes(7, ack.packet_id.get()));
             }
-            Packet::PubComp(ack) => self.flights.retain(|flight| flight.id != ack.packet_id.get()),
+            Packet::PubComp(ack) => self
+                .flights
+                .retain(|flight| flight.id != ack.packet_id.get()),
             Packet::SubAck(ack) | Packet::UnsubAck(ack) => {
                 self.requests.remove(&ack.packet_id.get());
             }
@@ -543,14 +599,24 @@ impl Device {
                 self.write(&ack_bytes(6, flight.id), around);
                 continue;
             }
-            let message = around.ledger.messages.get_mut(&flight.message).expect("registered");
+            let message = around
+                .ledger
+                .messages
+                .get_mut(&flight.message)
+                .expect("registered");
             message.repeated = true;
             let place = (message.channel, message.subtopic);
-            let content = if message.clear { Vec::new() } else { payload(flight.message, 0) };
+            let content = if message.clear {
+                Vec::new()
+            } else {
+                payload(flight.message, 0)
+            };
             let topic = topic(around.database, place.0, place.1, false);
             let how = (flight.id, flight.qos, flight.retain, true);
             if let Some(conn) = self.conn {
-                around.ledger.conns[conn].published.insert(flight.id, flight.message);
+                around.ledger.conns[conn]
+                    .published
+                    .insert(flight.id, flight.message);
             }
             let bytes = self.publish_bytes(&topic, &content, how);
             self.write(&bytes, around);
@@ -583,7 +649,8 @@ impl Device {
                 self.complaint = Some(format!("message {number} came as {topic}"));
             }
             if publish.retain {
-                self.retained.insert((known.channel, known.subtopic.to_owned()), number);
+                self.retained
+                    .insert((known.channel, known.subtopic.to_owned()), number);
             }
         }
         match publish.delivery {

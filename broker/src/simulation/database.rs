@@ -37,7 +37,9 @@ pub(super) struct Standing {
 impl Standing {
     /// Whether nobody might have had the right at any moment from `from` to `to`.
     pub(super) fn is_forbidden(&self, from: u64, to: u64) -> bool {
-        self.forbidden.iter().any(|(begin, end)| *begin < from && to <= *end)
+        self.forbidden
+            .iter()
+            .any(|(begin, end)| *begin < from && to <= *end)
     }
 
     /// Whether it was granted for certain from before `from` until now.
@@ -92,7 +94,11 @@ pub(super) struct Database {
 }
 
 fn status(enabled: bool) -> Status {
-    if enabled { Status::Enabled } else { Status::Disabled }
+    if enabled {
+        Status::Enabled
+    } else {
+        Status::Disabled
+    }
 }
 
 impl Database {
@@ -102,7 +108,9 @@ impl Database {
             database.domains.push(row(1 + at, at, &format!("d{at}")));
         }
         for at in 0..channels {
-            database.channels.push(row(100 + at, at % domains, &format!("c{at}")));
+            database
+                .channels
+                .push(row(100 + at, at % domains, &format!("c{at}")));
         }
         database
     }
@@ -110,12 +118,19 @@ impl Database {
     pub(super) fn add_principal(&mut self, domain: usize, user: bool) -> usize {
         let at = self.principals.len();
         let row = row(1000 + at, domain, "");
-        self.principals.push(Principal { row, user, credential: 1 });
+        self.principals.push(Principal {
+            row,
+            user,
+            credential: 1,
+        });
         at
     }
 
     pub(super) fn right(&self, who: usize, channel: usize) -> Right {
-        self.rights.get(&(who, channel)).copied().unwrap_or_default()
+        self.rights
+            .get(&(who, channel))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Sets a right without a revision: before the broker's start.
@@ -170,11 +185,20 @@ impl Database {
                 let key = (who, channel);
                 let publish = self.effective(who, channel, Action::Publish);
                 let subscribe = self.effective(who, channel, Action::Subscribe);
-                self.publish.entry(key).or_default().set(publish, revision, moment);
-                self.subscribe.entry(key).or_default().set(subscribe, revision, moment);
+                self.publish
+                    .entry(key)
+                    .or_default()
+                    .set(publish, revision, moment);
+                self.subscribe
+                    .entry(key)
+                    .or_default()
+                    .set(subscribe, revision, moment);
             }
             let may = self.may_log_in(who);
-            self.login.entry(who).or_default().set(may, revision, moment);
+            self.login
+                .entry(who)
+                .or_default()
+                .set(may, revision, moment);
         }
     }
 
@@ -199,9 +223,15 @@ impl Database {
         let row = &self.channels[channel];
         let change = if self.principals[who].user && self.voids {
             self.voided = true;
-            Change::UserRightsStale { domain: self.domains[row.domain].id }
+            Change::UserRightsStale {
+                domain: self.domains[row.domain].id,
+            }
         } else {
-            Change::RightSet { principal, channel: row.id, right }
+            Change::RightSet {
+                principal,
+                channel: row.id,
+                right,
+            }
         };
         self.commit(vec![change], moment);
     }
@@ -233,7 +263,9 @@ impl Database {
         if principal.user {
             PrincipalRecord::User
         } else {
-            PrincipalRecord::Client { domain: self.domains[principal.row.domain].id }
+            PrincipalRecord::Client {
+                domain: self.domains[principal.row.domain].id,
+            }
         }
     }
 
@@ -263,7 +295,11 @@ impl Database {
     fn domain_set(&self, domain: usize) -> Change {
         let row = &self.domains[domain];
         let (id, route) = (row.id, row.route.clone());
-        Change::DomainSet { id, route, status: status(row.enabled) }
+        Change::DomainSet {
+            id,
+            route,
+            status: status(row.enabled),
+        }
     }
 
     /// Deletes a channel and puts another with fresh id into the same domain.
@@ -284,7 +320,11 @@ impl Database {
                 let principal = self.principals[who].row.id;
                 let right = self.right(who, at);
                 let channel = self.channels[at].id;
-                changes.push(Change::RightSet { principal, channel, right });
+                changes.push(Change::RightSet {
+                    principal,
+                    channel,
+                    right,
+                });
             }
         }
         self.commit(changes, moment);
@@ -324,7 +364,9 @@ impl Database {
     }
 
     pub(super) fn by_id(&self, id: EntityId) -> Option<usize> {
-        self.principals.iter().position(|principal| principal.row.id == id)
+        self.principals
+            .iter()
+            .position(|principal| principal.row.id == id)
     }
 
     /// Identities of those that still exist.

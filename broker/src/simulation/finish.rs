@@ -23,7 +23,11 @@ impl World {
         self.check_connections();
         let net = self.broker.net.borrow();
         for (id, conn) in net.conns.iter().enumerate() {
-            assert!(conn.sends <= 3, "{id} was sent to {} times in a turn", conn.sends);
+            assert!(
+                conn.sends <= 3,
+                "{id} was sent to {} times in a turn",
+                conn.sends
+            );
         }
     }
 
@@ -37,7 +41,10 @@ impl World {
             if view.connected.is_some() && view.closed.is_none() {
                 let login = self.database.login(view.principal);
                 let shut_out = login.is_forbidden(self.moment, self.moment);
-                assert!(!shut_out, "connection {id} outlives the answer that shuts it out");
+                assert!(
+                    !shut_out,
+                    "connection {id} outlives the answer that shuts it out"
+                );
                 self.check_secret(id, self.moment);
             }
         }
@@ -53,7 +60,11 @@ impl World {
         {
             let mut net = self.broker.net.borrow_mut();
             net.partial = 0;
-            let current: Vec<_> = self.devices.iter().filter_map(|device| device.conn).collect();
+            let current: Vec<_> = self
+                .devices
+                .iter()
+                .filter_map(|device| device.conn)
+                .collect();
             for id in 0..net.conns.len() {
                 net.conns[id].room = 1 << 20;
                 if !current.contains(&id) && net.conns[id].gone.is_none() {
@@ -66,13 +77,13 @@ impl World {
         for _ in 0..2_000 {
             let mut busy = self.round();
             self.broker.now = self.broker.now.plus_millis(5);
-            for number in 0..self.devices.len() {
+            for (number, tried) in tries.iter_mut().enumerate() {
                 self.devices[number].room = 1 << 20;
                 if self.devices[number].conn.is_none()
-                    && tries[number] < 8
+                    && *tried < 8
                     && self.database.may_log_in(self.devices[number].principal)
                 {
-                    tries[number] += 1;
+                    *tried += 1;
                     busy = true;
                     self.with(number, |device, around| device.connect(false, around));
                 }
@@ -128,17 +139,42 @@ impl World {
             }
         }
         let broker = &self.broker;
-        assert_eq!(broker.sum(|c| c.connections.get()), live, "connections gauge");
+        assert_eq!(
+            broker.sum(|c| c.connections.get()),
+            live,
+            "connections gauge"
+        );
         assert_eq!(broker.sum(|c| c.sessions.get()), sessions, "sessions gauge");
-        assert_eq!(broker.sum(|c| c.subscriptions.get()), subscriptions, "subscriptions gauge");
-        assert_eq!(broker.shared.connections.load(Ordering::Relaxed), wires, "connections");
+        assert_eq!(
+            broker.sum(|c| c.subscriptions.get()),
+            subscriptions,
+            "subscriptions gauge"
+        );
+        assert_eq!(
+            broker.shared.connections.load(Ordering::Relaxed),
+            wires,
+            "connections"
+        );
         let retained: usize = broker.shards.iter().map(|d| d.shard.retained.len()).sum();
-        assert_eq!(broker.sum(|c| c.retained.get()), retained as u64, "retained gauge");
-        assert_eq!(broker.shared.retained.load(Ordering::Relaxed), retained as u64);
-        let open = self.ledger.conns.iter().filter(|view| {
-            view.connected.is_some() && view.closed.is_none()
-        });
-        assert_eq!(live, open.count() as u64, "connections as the wires show them");
+        assert_eq!(
+            broker.sum(|c| c.retained.get()),
+            retained as u64,
+            "retained gauge"
+        );
+        assert_eq!(
+            broker.shared.retained.load(Ordering::Relaxed),
+            retained as u64
+        );
+        let open = self
+            .ledger
+            .conns
+            .iter()
+            .filter(|view| view.connected.is_some() && view.closed.is_none());
+        assert_eq!(
+            live,
+            open.count() as u64,
+            "connections as the wires show them"
+        );
     }
 
     /// Whether a message was accepted for certain.
@@ -155,10 +191,21 @@ impl World {
             if sent.will || sent.clear || sent.input == NEVER || !self.accepted(sent) {
                 continue;
             }
-            for device in self.devices.iter().filter(|device| device.role != Role::Worker) {
+            for device in self
+                .devices
+                .iter()
+                .filter(|device| device.role != Role::Worker)
+            {
                 if self.owes(sent, device.number) {
-                    let heard = sent.deliveries.iter().any(|one| one.device == device.number);
-                    assert!(heard, "device {} never heard message {number}: {sent:?}", device.number);
+                    let heard = sent
+                        .deliveries
+                        .iter()
+                        .any(|one| one.device == device.number);
+                    assert!(
+                        heard,
+                        "device {} never heard message {number}: {sent:?}",
+                        device.number
+                    );
                 }
             }
         }
@@ -166,8 +213,12 @@ impl World {
 
     /// Whether a device has to have heard a message.
     fn owes(&self, sent: &Sent, number: usize) -> bool {
-        let Some(session) = self.ledger.sessions.get(&number) else { return false };
-        let Some(conn) = session.owner.filter(|_| session.exists) else { return false };
+        let Some(session) = self.ledger.sessions.get(&number) else {
+            return false;
+        };
+        let Some(conn) = session.owner.filter(|_| session.exists) else {
+            return false;
+        };
         let reader = self.devices[number].principal;
         // Without a lease of this kind nothing is judged: what comes over from other shards is lost.
         if self.lease_was_over && self.shape.terms == LeaseTerms::Pipe {
@@ -176,12 +227,16 @@ impl World {
         if self.database.voided && self.database.principals[reader].user {
             return false;
         }
-        let standing = self.database.standing(reader, sent.channel, Action::Subscribe);
+        let standing = self
+            .database
+            .standing(reader, sent.channel, Action::Subscribe);
         if !standing.is_solid(sent.input) || self.database.channels[sent.channel].removed {
             return false;
         }
-        let of_channel =
-            session.subscriptions.iter().filter(|(key, _)| key.0 == sent.channel);
+        let of_channel = session
+            .subscriptions
+            .iter()
+            .filter(|(key, _)| key.0 == sent.channel);
         let mut owed = false;
         for ((_, filter), subscribed) in of_channel {
             if !matches(filter, sent.subtopic) || subscribed.share {
@@ -201,8 +256,11 @@ impl World {
 
     /// One member of a shared group hears each message.
     fn check_groups(&self) {
-        let workers: Vec<_> =
-            self.devices.iter().filter(|device| device.role == Role::Worker).collect();
+        let workers: Vec<_> = self
+            .devices
+            .iter()
+            .filter(|device| device.role == Role::Worker)
+            .collect();
         for (number, sent) in &self.ledger.messages {
             if sent.will || sent.clear || sent.input == NEVER || !self.accepted(sent) {
                 continue;
@@ -217,7 +275,11 @@ impl World {
                 is_worker(view.device) && view.closed.is_some_and(|at| at >= sent.input)
             });
             if !sent.repeated && !left {
-                assert!(heard.len() <= 1, "members heard message {number} {} times", heard.len());
+                assert!(
+                    heard.len() <= 1,
+                    "members heard message {number} {} times",
+                    heard.len()
+                );
             }
             let judged = !self.lease_was_over || self.shape.terms != LeaseTerms::Pipe;
             let owed = sent.qos != QoS::AtMostOnce
@@ -227,16 +289,23 @@ impl World {
                     let Some(session) = self.ledger.sessions.get(&worker.number) else {
                         return false;
                     };
-                    let member = session.subscriptions.iter().any(|((channel, filter), one)| {
-                        *channel == sent.channel
-                            && matches(filter, sent.subtopic)
-                            && one.since < sent.input
-                    });
+                    let member = session
+                        .subscriptions
+                        .iter()
+                        .any(|((channel, filter), one)| {
+                            *channel == sent.channel
+                                && matches(filter, sent.subtopic)
+                                && one.since < sent.input
+                        });
                     let standing =
-                        self.database.standing(worker.principal, sent.channel, Action::Subscribe);
+                        self.database
+                            .standing(worker.principal, sent.channel, Action::Subscribe);
                     session.owner.is_some() && member && standing.is_solid(sent.input)
                 });
-            assert!(!owed || !heard.is_empty(), "no member heard message {number}: {sent:?}");
+            assert!(
+                !owed || !heard.is_empty(),
+                "no member heard message {number}: {sent:?}"
+            );
         }
     }
 
@@ -246,7 +315,10 @@ impl World {
             let Some(will) = &view.will else { continue };
             let sent = &self.ledger.messages[&will.message];
             let number = will.message;
-            let heard = sent.deliveries.iter().filter(|one| one.device == 0 && !one.retained);
+            let heard = sent
+                .deliveries
+                .iter()
+                .filter(|one| one.device == 0 && !one.retained);
             let heard = heard.filter(|one| !one.dup).count();
             let now_ms = self.broker.now.as_millis();
             let fate = match will.fate {
@@ -262,7 +334,8 @@ impl World {
                 Fate::Must => {
                     let certain = sent.surely_permitted && observer && !self.lease_was_over;
                     let standing =
-                        self.database.standing(sent.principal, sent.channel, Action::Publish);
+                        self.database
+                            .standing(sent.principal, sent.channel, Action::Publish);
                     if certain && standing.is_solid(sent.input) {
                         assert_eq!(heard, 1, "will {number} of {conn} was lost");
                     }
@@ -274,7 +347,9 @@ impl World {
     }
 
     fn observes(&self, sent: &Sent) -> bool {
-        self.devices.first().is_some_and(|first| first.role == Role::Observer)
+        self.devices
+            .first()
+            .is_some_and(|first| first.role == Role::Observer)
             && sent.qos != QoS::AtMostOnce
             && self.owes(sent, 0)
     }

@@ -85,7 +85,10 @@ pub(super) struct Net {
     dice: Dice,
 }
 
-const IDLE: Watch = Watch { read: true, write: false };
+const IDLE: Watch = Watch {
+    read: true,
+    write: false,
+};
 
 impl Net {
     pub(super) fn new(dice: Dice) -> Net {
@@ -120,7 +123,10 @@ impl Net {
     }
 
     pub(super) fn wire(&self, id: usize) -> SimWire {
-        SimWire { id, leaked: Some(Arc::clone(&self.leaked)) }
+        SimWire {
+            id,
+            leaked: Some(Arc::clone(&self.leaked)),
+        }
     }
 
     /// The client writes.
@@ -206,7 +212,8 @@ impl Net {
             // Nobody hears that the session is there; it is all the same.
             let connack = split_frame(bytes, u32::MAX).ok().flatten();
             if let Some(frame) = connack.filter(|frame| frame.first == 0x20) {
-                self.happenings.push(Happening::Begun(id, frame.bytes.to_vec()));
+                self.happenings
+                    .push(Happening::Begun(id, frame.bytes.to_vec()));
             }
             return Sent::Gone;
         }
@@ -224,9 +231,12 @@ impl Net {
         conn.unsent_of_frame -= at;
         while at < taken {
             let frame = split_frame(&bytes[at..], u32::MAX);
-            let frame = frame.expect("the broker sends frames").expect("and offers them whole");
+            let frame = frame
+                .expect("the broker sends frames")
+                .expect("and offers them whole");
             let len = frame.bytes.len();
-            self.happenings.push(Happening::Begun(id, frame.bytes.to_vec()));
+            self.happenings
+                .push(Happening::Begun(id, frame.bytes.to_vec()));
             conn.unsent_of_frame = (at + len).saturating_sub(taken);
             at += len;
         }
@@ -263,7 +273,11 @@ impl Wires for SimWires {
 
     fn watch(&mut self, wire: &SimWire, token: Token, watch: Watch) {
         let conn = &mut self.net.borrow_mut().conns[wire.id];
-        assert_eq!(conn.place, Some((self.shard, token)), "only what is attached is watched");
+        assert_eq!(
+            conn.place,
+            Some((self.shard, token)),
+            "only what is attached is watched"
+        );
         conn.watch = watch;
     }
 

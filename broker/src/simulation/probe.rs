@@ -11,7 +11,11 @@ use super::world::World;
 impl World {
     /// The observer subscribes again and gets what is retained.
     pub(super) fn probe(&mut self) {
-        let Some(first) = self.devices.first().filter(|first| first.role == Role::Observer) else {
+        let Some(first) = self
+            .devices
+            .first()
+            .filter(|first| first.role == Role::Observer)
+        else {
             return;
         };
         if !first.live || self.lease_was_over || self.database.voided {
@@ -25,7 +29,10 @@ impl World {
         let mut places: BTreeMap<(usize, &'static str), Vec<u64>> = BTreeMap::new();
         for (number, sent) in &self.ledger.messages {
             if sent.retain && sent.input != NEVER && !sent.refused {
-                places.entry((sent.channel, sent.subtopic)).or_default().push(*number);
+                places
+                    .entry((sent.channel, sent.subtopic))
+                    .or_default()
+                    .push(*number);
             }
         }
         for ((channel, subtopic), writes) in places {
@@ -44,10 +51,14 @@ impl World {
             !sent.will && !sent.refused && (sent.acked != NEVER || sent.surely_permitted)
         };
         let author = |sent: &Sent| {
-            self.database.standing(sent.principal, sent.channel, Action::Publish)
+            self.database
+                .standing(sent.principal, sent.channel, Action::Publish)
         };
         if let Some(number) = got {
-            assert!(writes.contains(&number), "message {number} was never retained");
+            assert!(
+                writes.contains(&number),
+                "message {number} was never retained"
+            );
             let sent = message(&number);
             assert!(
                 !author(sent).is_forbidden(self.moment, self.moment),
@@ -59,7 +70,10 @@ impl World {
                 let acked = sent.acked < after.input && !sent.repeated && !after.repeated;
                 !sent.will && !sent.repeated && certain(after) && (same || acked)
             });
-            assert!(later.is_none(), "message {number} is retained, and not {later:?}");
+            assert!(
+                later.is_none(),
+                "message {number} is retained, and not {later:?}"
+            );
         } else {
             let kept = writes.iter().all(|number| {
                 let sent = message(number);

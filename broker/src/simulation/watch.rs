@@ -27,7 +27,9 @@ impl World {
     }
 
     fn version(&self, conn: usize) -> ProtocolVersion {
-        self.devices[self.ledger.conns[conn].device].version
+        let view = &self.ledger.conns[conn];
+        view.raw
+            .unwrap_or_else(|| self.devices[view.device].version)
     }
 
     /// Milliseconds by the clock of the shard that acts.
@@ -38,12 +40,18 @@ impl World {
     /// A frame was given to a shard.
     fn input(&mut self, conn: usize, bytes: &[u8]) {
         let moment = self.moment;
-        let frame = split_frame(bytes, u32::MAX).ok().flatten().expect("whole frames only");
+        let frame = split_frame(bytes, u32::MAX)
+            .ok()
+            .flatten()
+            .expect("whole frames only");
         self.ledger.conns[conn].heard_ms = self.shard_ms();
         if decode_connect(&frame).is_ok() {
             return;
         }
         let packet = decode(&frame, self.version(conn)).expect("clients send legal packets");
+        if self.ledger.conns[conn].raw.is_some() {
+            return;
+        }
         self.note(|| format!("  {conn} -> {}", brief(&packet)));
         match packet {
             Packet::Publish(publish) => {
@@ -60,8 +68,9 @@ impl World {
                     sent.conn = conn;
                     sent.on_live = live;
                     let user = self.database.principals[principal].user;
-                    let standing =
-                        self.database.standing(principal, sent.channel, Action::Publish);
+                    let standing = self
+                        .database
+                        .standing(principal, sent.channel, Action::Publish);
                     sent.surely_permitted = live && !user && standing.solid.is_some();
                 }
             }
@@ -117,14 +126,26 @@ impl World {
             let doubtful = self.lease_was_over;
             if let Some(will) = &mut view.will {
                 will.fate = if doubtful { Fate::May } else { Fate::MustNot };
-                let sent = self.ledger.messages.get_mut(&will.message).expect("registered");
+                let sent = self
+                    .ledger
+                    .messages
+                    .get_mut(&will.message)
+                    .expect("registered");
                 sent.input = moment;
             }
-            self.ledger.sessions.entry(view.device).or_default().doubtful |= doubtful;
+            self.ledger
+                .sessions
+                .entry(view.device)
+                .or_default()
+                .doubtful |= doubtful;
             return;
         }
         let session = self.ledger.sessions.entry(view.device).or_default();
-        assert_eq!(session.owner, Some(conn), "a connection that owned nothing was closed");
+        assert_eq!(
+            session.owner,
+            Some(conn),
+            "a connection that owned nothing was closed"
+        );
         session.owner = None;
         session.parked_ms = Some(now_ms);
         session.expiry = view.expiry;
@@ -133,24 +154,31 @@ impl World {
             session.subscriptions.clear();
         }
         if let Some(will) = &mut view.will {
-            let sent = self.ledger.messages.get_mut(&will.message).expect("registered");
+            let sent = self
+                .ledger
+                .messages
+                .get_mut(&will.message)
+                .expect("registered");
             sent.input = moment;
-            let standing = self.database.standing(sent.principal, sent.channel, Action::Publish);
+            let standing = self
+                .database
+                .standing(sent.principal, sent.channel, Action::Publish);
             sent.surely_permitted = standing.solid.is_some();
             will.fate = match (will.taken_back, view.told || view.hasty) {
                 (true, false) => Fate::MustNot,
                 (true, true) => Fate::May,
                 (false, _) if view.expiry == 0 || will.delay == 0 => Fate::Must,
-                (false, _) => {
-                    Fate::Due(now_ms + 1000 * u64::from(will.delay.min(view.expiry)))
-                }
+                (false, _) => Fate::Due(now_ms + 1000 * u64::from(will.delay.min(view.expiry))),
             };
         }
     }
 
     /// The first byte of a frame was taken from the broker.
     fn begun(&mut self, conn: usize, bytes: &[u8]) {
-        let frame = split_frame(bytes, u32::MAX).ok().flatten().expect("whole frames only");
+        let frame = split_frame(bytes, u32::MAX)
+            .ok()
+            .flatten()
+            .expect("whole frames only");
         let packet = decode(&frame, self.version(conn)).expect("the broker sends legal packets");
         self.note(|| format!("  {conn} <- {}", brief(&packet)));
         match packet {
@@ -158,6 +186,7 @@ impl World {
                 self.connected(conn, connack.session_present);
             }
             Packet::ConnAck(connack) => self.refused(conn, connack.reason),
+            _ if self.ledger.conns[conn].raw.is_some() => {}
             Packet::Publish(publish) => self.delivered(conn, &publish),
             Packet::PubAck(ack) | Packet::PubRec(ack) => {
                 self.acknowledged(conn, ack.packet_id.get(), ack.reason);
@@ -170,7 +199,10 @@ impl World {
                 if disconnect.reason == ReasonCode::KEEP_ALIVE_TIMEOUT {
                     let silent = now_ms + 999 - view.heard_ms;
                     let allowed = u64::from(view.keep_alive) * 1500;
-                    assert!(view.keep_alive > 0 && silent >= allowed, "closed after {silent} ms");
+                    assert!(
+                        view.keep_alive > 0 && silent >= allowed,
+                        "closed after {silent} ms"
+                    );
                 }
             }
             _ => {}
@@ -192,23 +224,38 @@ impl World {
             );
         }
         let login = self.database.login(principal);
-        assert!(!login.is_forbidden(moment, moment), "connected after it was shut out");
+        assert!(
+            !login.is_forbidden(moment, moment),
+            "connected after it was shut out"
+        );
         self.check_secret(conn, moment);
         let last_turn = self.broker.shards[self.acting].last_turn.as_millis();
         let view = &mut self.ledger.conns[conn];
         view.connected = Some(moment);
         let session = self.ledger.sessions.entry(device).or_default();
-        let ends = session.parked_ms.unwrap_or(NEVER).saturating_add(
-            if session.expiry == u32::MAX { NEVER } else { u64::from(session.expiry) * 1000 },
-        );
+        let ends =
+            session
+                .parked_ms
+                .unwrap_or(NEVER)
+                .saturating_add(if session.expiry == u32::MAX {
+                    NEVER
+                } else {
+                    u64::from(session.expiry) * 1000
+                });
         if present {
             assert!(!view.clean_start, "a clean start found a session");
-            assert!(session.exists || session.doubtful, "a session that never was is present");
+            assert!(
+                session.exists || session.doubtful,
+                "a session that never was is present"
+            );
             let ended = session.parked_ms.is_some() && ends <= last_turn;
             assert!(!ended || session.doubtful, "the session had ended");
         } else {
             let kept = session.exists && !view.clean_start && now_ms < ends && !session.doubtful;
-            assert!(!kept, "{conn}: the session of device {device} was lost: {session:?}");
+            assert!(
+                !kept,
+                "{conn}: the session of device {device} was lost: {session:?}"
+            );
         }
         if !present || session.doubtful {
             session.number += 1;
@@ -253,7 +300,10 @@ impl World {
             ReasonCode::new(4),
             ReasonCode::new(5),
         ];
-        let rotated = self.rotations.iter().any(|rotation| rotation.0 == view.principal);
+        let rotated = self
+            .rotations
+            .iter()
+            .any(|rotation| rotation.0 == view.principal);
         let current = self.database.principals[view.principal].credential == view.credential;
         let solid = self.database.login(view.principal).solid == Some(0);
         if view.will.is_none() && solid && current && !rotated {
@@ -265,9 +315,14 @@ impl World {
         let moment = self.moment;
         let view = &self.ledger.conns[conn];
         let principal = view.principal;
-        let number = *view.published.get(&id).expect("only what was sent is acknowledged");
+        let number = *view
+            .published
+            .get(&id)
+            .expect("only what was sent is acknowledged");
         let sent = self.ledger.messages.get_mut(&number).expect("registered");
-        let standing = self.database.standing(principal, sent.channel, Action::Publish);
+        let standing = self
+            .database
+            .standing(principal, sent.channel, Action::Publish);
         let version5 = self.devices[view.device].version.is_v5();
         if reason.is_error() {
             assert!(
@@ -292,7 +347,11 @@ impl World {
     fn subscribed(&mut self, conn: usize, id: u16, codes: &[u8]) {
         let moment = self.moment;
         let view = &self.ledger.conns[conn];
-        let request = view.requests.get(&id).expect("only what was sent is answered").clone();
+        let request = view
+            .requests
+            .get(&id)
+            .expect("only what was sent is answered")
+            .clone();
         assert!(request.subscribe && request.filters.len() == codes.len());
         let principal = view.principal;
         let later = |channel: usize, filter: &str| {
@@ -300,12 +359,17 @@ impl World {
                 !other.subscribe
                     && other.input != NEVER
                     && other.input >= request.input
-                    && other.filters.iter().any(|one| one.0 == channel && one.1 == filter)
+                    && other
+                        .filters
+                        .iter()
+                        .any(|one| one.0 == channel && one.1 == filter)
             })
         };
         let session = self.ledger.sessions.entry(view.device).or_default();
         for ((channel, filter, qos, share, no_local), code) in request.filters.iter().zip(codes) {
-            let standing = self.database.standing(principal, *channel, Action::Subscribe);
+            let standing = self
+                .database
+                .standing(principal, *channel, Action::Subscribe);
             if *code >= 0x80 {
                 let owed = standing.is_solid(request.input) && !self.lease_was_over;
                 assert!(!owed, "a filter was refused after its grant");
@@ -332,12 +396,18 @@ impl World {
 
     fn delivered(&mut self, conn: usize, publish: &codec::mqtt::Publish<'_>) {
         let moment = self.moment;
-        let Some(number) = number_of(publish.payload) else { return };
+        let Some(number) = number_of(publish.payload) else {
+            return;
+        };
         let view = &self.ledger.conns[conn];
         let (device, reader) = (view.device, view.principal);
         assert!(view.connected.is_some(), "a delivery before CONNACK");
         let session = self.ledger.sessions[&device].number;
-        let sent = self.ledger.messages.get_mut(&number).expect("only what was sent is delivered");
+        let sent = self
+            .ledger
+            .messages
+            .get_mut(&number)
+            .expect("only what was sent is delivered");
         let asked = self
             .asked
             .range((device, sent.channel, "")..)
@@ -346,34 +416,48 @@ impl World {
             asked.into_iter().any(|key| matches(key.2, sent.subtopic)),
             "device {device} never asked for message {number}"
         );
-        assert_ne!(sent.input, NEVER, "message {number} is delivered before it was due");
+        assert_ne!(
+            sent.input, NEVER,
+            "message {number} is delivered before it was due"
+        );
         // R-1 for readers, then for publishers.
-        let standing = self.database.standing(reader, sent.channel, Action::Subscribe);
+        let standing = self
+            .database
+            .standing(reader, sent.channel, Action::Subscribe);
         assert!(
             !standing.is_forbidden(moment, moment),
             "device {device} hears message {number} after the revocation was answered"
         );
-        let standing = self.database.standing(sent.principal, sent.channel, Action::Publish);
+        let standing = self
+            .database
+            .standing(sent.principal, sent.channel, Action::Publish);
         assert!(
             !standing.is_forbidden(sent.input, moment),
             "message {number} was accepted after the revocation was answered"
         );
         let qos = publish.delivery.qos();
-        assert!(qos <= sent.qos, "message {number} is delivered at a higher QoS");
-        let first = !sent.deliveries.iter().any(|one| {
-            one.device == device && one.session == session && !one.retained
-        });
-        assert!(first || publish.dup || sent.repeated || publish.retain || qos == QoS::ExactlyOnce
-            || self.devices[device].role == Role::Worker,
-            "device {device} hears message {number} twice");
+        assert!(
+            qos <= sent.qos,
+            "message {number} is delivered at a higher QoS"
+        );
+        let first = !sent
+            .deliveries
+            .iter()
+            .any(|one| one.device == device && one.session == session && !one.retained);
+        assert!(
+            first
+                || publish.dup
+                || sent.repeated
+                || publish.retain
+                || qos == QoS::ExactlyOnce
+                || self.devices[device].role == Role::Worker,
+            "device {device} hears message {number} twice"
+        );
         sent.deliveries.push(Delivery {
             device,
-            conn,
             session,
-            qos,
             dup: publish.dup,
             retained: publish.retain,
-            moment,
         });
         let in_order = first
             && !publish.retain
@@ -381,9 +465,20 @@ impl World {
             && !sent.will
             && self.devices[device].role != Role::Worker;
         if in_order {
-            let row = (device, session, sent.conn, sent.channel, sent.subtopic, sent.qos, qos);
+            let row = (
+                device,
+                session,
+                sent.conn,
+                sent.channel,
+                sent.subtopic,
+                sent.qos,
+                qos,
+            );
             let last = self.order.insert(row, number).unwrap_or(0);
-            assert!(last < number, "device {device} hears message {number} behind {last}");
+            assert!(
+                last < number,
+                "device {device} hears message {number} behind {last}"
+            );
         }
     }
 }
@@ -393,25 +488,33 @@ fn brief(packet: &Packet<'_>) -> String {
     match packet {
         Packet::Publish(publish) => format!(
             "PUBLISH {:?} message {:?} {:?} dup {} retain {}",
-            publish.topic.split_at(publish.topic.len().saturating_sub(14)).1,
+            publish
+                .topic
+                .split_at(publish.topic.len().saturating_sub(14))
+                .1,
             number_of(publish.payload),
             publish.delivery,
             publish.dup,
             publish.retain
         ),
         Packet::ConnAck(connack) => {
-            format!("CONNACK {:?} present {}", connack.reason, connack.session_present)
+            format!(
+                "CONNACK {:?} present {}",
+                connack.reason, connack.session_present
+            )
         }
         Packet::Subscribe(subscribe) => {
             let filters: Vec<_> = subscribe.filters.iter().map(|one| one.filter).collect();
             format!("SUBSCRIBE {:?} {filters:?}", subscribe.packet_id)
         }
         Packet::SubAck(ack) => format!("SUBACK {:?} {:?}", ack.packet_id, ack.codes),
-        Packet::PubAck(ack)
-        | Packet::PubRec(ack)
-        | Packet::PubRel(ack)
-        | Packet::PubComp(ack) => {
-            format!("{} {:?} {:?}", packet.packet_type().name(), ack.packet_id, ack.reason)
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            format!(
+                "{} {:?} {:?}",
+                packet.packet_type().name(),
+                ack.packet_id,
+                ack.reason
+            )
         }
         other => format!("{other:?}"),
     }

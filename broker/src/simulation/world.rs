@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use authcache::Right;
 use authcache::feed::LeaseTerms;
+use codec::mqtt::ProtocolVersion;
 use session::Limits;
 
 use super::broker::Broker;
@@ -26,13 +27,19 @@ pub(super) struct Shape {
     /// Whether the pipe to control is cut at times.
     pub(super) pipe_cuts: bool,
     pub(super) terms: LeaseTerms,
+    /// Everybody is a client of one domain and may do everything on its two channels.
+    pub(super) plain: bool,
     pub(super) limits: Limits,
 }
 
 impl Shape {
     /// The shape that a seed stands for.
     pub(super) fn of(dice: &mut Dice) -> Shape {
-        let terms = if dice.percent(70) { LeaseTerms::Pipe } else { LeaseTerms::Timed };
+        let terms = if dice.percent(70) {
+            LeaseTerms::Pipe
+        } else {
+            LeaseTerms::Timed
+        };
         let limits = Limits {
             receive_maximum: *dice.pick(&[2, 8, 64]),
             max_inflight_out: *dice.pick(&[1, 4, 64]),
@@ -47,7 +54,24 @@ impl Shape {
             slow: *dice.pick(&[0, 0, 20]),
             pipe_cuts: dice.percent(10),
             terms,
+            plain: false,
             limits,
+        }
+    }
+
+    /// No accidents: for scenes that make their own.
+    pub(super) fn plain(shards: usize, devices: usize) -> Shape {
+        Shape {
+            shards,
+            devices,
+            steps: 0,
+            control: 0,
+            cuts: 0,
+            slow: 0,
+            pipe_cuts: false,
+            terms: LeaseTerms::Pipe,
+            plain: true,
+            limits: Limits::default(),
         }
     }
 }
@@ -83,24 +107,28 @@ impl World {
     }
 
     pub(super) fn shaped(shape: Shape, mut dice: Dice, trace: bool) -> World {
-        let domains = 1 + dice.roll(2);
-        let mut database = Database::new(domains, domains + 1 + dice.roll(2));
+        let plain = shape.plain;
+        let domains = if plain { 1 } else { 1 + dice.roll(2) };
+        let more = if plain { 1 } else { 1 + dice.roll(2) };
+        let mut database = Database::new(domains, domains + more);
         let broker = Broker::new(shape.shards, shape.limits.clone(), shape.terms, &mut dice);
         broker.net.borrow_mut().partial = shape.slow;
         let mut devices = Vec::new();
         for number in 0..shape.devices {
             let role = match number {
                 0 => Role::Observer,
+                _ if plain => Role::Mixed,
                 1..4 => Role::Mixed,
                 _ => *dice.pick(&[Role::Mixed, Role::Worker]),
             };
             let user = match role {
                 Role::Observer => domains > 1,
-                Role::Mixed => dice.percent(15),
+                Role::Mixed => !plain && dice.percent(15),
                 Role::Worker => false,
             };
             // Some share a principal, as several processes of one client do.
-            let principal = if role == Role::Mixed && number > 2 && dice.percent(20) {
+            let shared = !plain && role == Role::Mixed && number > 2 && dice.percent(20);
+            let principal = if shared {
                 devices.last().map_or(0, |last: &Device| last.principal)
             } else {
                 database.add_principal(0, user)
@@ -109,14 +137,14 @@ impl World {
             for channel in 0..database.channels.len() {
                 let right = match role {
                     Role::Observer => Right::SUBSCRIBE,
-                    Role::Mixed | Role::Worker if dice.percent(75) => Right::BOTH,
+                    Role::Mixed | Role::Worker if plain || dice.percent(75) => Right::BOTH,
                     Role::Mixed | Role::Worker => Right::from_bits(dice.roll(4) as u8),
                 };
                 let kept = database.right(principal, channel);
                 database.begin_with(principal, channel, right | kept);
             }
         }
-        database.voids = dice.percent(20);
+        database.voids = !plain && dice.percent(20);
         database.begin();
         let mut world = World {
             shape,
@@ -142,12 +170,27 @@ impl World {
         self.broker.join();
         for _ in 0..100 {
             self.round();
-            if self.broker.shards.iter().all(|driven| driven.shard.accepts()) {
+            if self
+                .broker
+                .shards
+                .iter()
+                .all(|driven| driven.shard.accepts())
+            {
                 break;
             }
         }
-        assert!(self.broker.shards.iter().all(|driven| driven.shard.accepts()), "no start");
-        if self.devices.first().is_some_and(|first| first.role == Role::Observer) {
+        assert!(
+            self.broker
+                .shards
+                .iter()
+                .all(|driven| driven.shard.accepts()),
+            "no start"
+        );
+        if self
+            .devices
+            .first()
+            .is_some_and(|first| first.role == Role::Observer)
+        {
             self.with(0, |device, around| device.connect(true, around));
             self.rounds(20);
             let channels = self.database.channels.len();
@@ -178,6 +221,20 @@ impl World {
     pub(super) fn story(&self) -> String {
         let trace = self.trace.as_deref().unwrap_or_default();
         trace[trace.len().saturating_sub(400)..].join("\n")
+    }
+
+    /// A device that speaks `version`, keeps its session and takes everything.
+    pub(super) fn settle_device(&mut self, number: usize, version: ProtocolVersion) {
+        let device = &mut self.devices[number];
+        device.version = version;
+        device.expiry = 3600;
+        device.keep_alive = 0;
+        device.receive_maximum = u16::MAX;
+        device.aliases = 0;
+        device.moody = false;
+        self.with(number, |device, around| device.connect(true, around));
+        self.rounds(10);
+        assert!(self.devices[number].live);
     }
 
     /// Lets a device act.
@@ -274,7 +331,9 @@ impl World {
             (Role::Mixed | Role::Worker, 96..98) => {
                 let with_will = self.dice.percent(30);
                 self.note(|| format!("device {number} disconnects, will {with_will}"));
-                self.with(number, |device, around| device.disconnect(with_will, around));
+                self.with(number, |device, around| {
+                    device.disconnect(with_will, around)
+                });
             }
             (Role::Mixed, 82..94) | (Role::Worker, 60..90) => {
                 self.note(|| format!("device {number} subscribes"));
@@ -309,7 +368,11 @@ impl World {
             return;
         }
         let conn = *self.dice.pick(&busy);
-        let most = if self.dice.percent(25) { 1 + self.dice.roll(10) } else { usize::MAX };
+        let most = if self.dice.percent(25) {
+            1 + self.dice.roll(10)
+        } else {
+            usize::MAX
+        };
         self.carry_one(conn, most);
     }
 
@@ -321,7 +384,11 @@ impl World {
             let over = net.conns[conn].closed && net.conns[conn].down.is_empty();
             (net.conns[conn].device, bytes, over)
         };
-        if self.devices[device].conn != Some(conn) {
+        if self
+            .devices
+            .get(device)
+            .is_none_or(|device| device.conn != Some(conn))
+        {
             return;
         }
         if !bytes.is_empty() {
@@ -335,7 +402,11 @@ impl World {
     }
 
     fn feed_step(&mut self) {
-        let most = if self.dice.percent(20) { 1 + self.dice.roll(30) } else { usize::MAX };
+        let most = if self.dice.percent(20) {
+            1 + self.dice.roll(30)
+        } else {
+            usize::MAX
+        };
         match self.dice.roll(3) {
             0 => {
                 self.broker.carry_feed(most);
@@ -368,7 +439,11 @@ impl World {
     fn pass(&mut self, seconds: usize) {
         let ms = 1 + self.dice.roll(50 * seconds) as u64;
         let mut to = self.broker.now.plus_millis(ms);
-        let due = self.broker.shards.iter().filter_map(|driven| driven.shard.next_timeout());
+        let due = self
+            .broker
+            .shards
+            .iter()
+            .filter_map(|driven| driven.shard.next_timeout());
         if let Some(due) = due.min() {
             to = to.min(due.max(self.broker.now).plus_millis(1));
         }
@@ -421,7 +496,11 @@ impl World {
             return;
         }
         if let Some(conn) = self.devices[number].conn {
-            let how = if self.dice.percent(50) { Gone::Fin } else { Gone::Reset };
+            let how = if self.dice.percent(50) {
+                Gone::Fin
+            } else {
+                Gone::Reset
+            };
             // A part of what was written may still arrive.
             let most = self.dice.roll(60);
             self.broker.net.borrow_mut().carry_up(conn, most);
@@ -435,7 +514,7 @@ impl World {
         }
     }
 
-    fn control_operation(&mut self) {
+    pub(super) fn control_operation(&mut self) {
         let moment = self.moment;
         let who = self.dice.roll(self.devices.len());
         let principal = self.devices[who].principal;
@@ -449,7 +528,11 @@ impl World {
         match die {
             0..55 if who != 0 && !database.channels[channel].removed => {
                 let right = Right::from_bits(self.dice.roll(4) as u8);
-                let right = if self.dice.percent(60) { Right::BOTH } else { right };
+                let right = if self.dice.percent(60) {
+                    Right::BOTH
+                } else {
+                    right
+                };
                 database.set_right(principal, channel, right, moment);
             }
             55..70 => match off {
@@ -470,7 +553,8 @@ impl World {
             85..92 if who != 0 => {
                 database.rotate_secret(principal, moment);
                 let old = database.principals[principal].credential - 1;
-                self.rotations.push((principal, old, database.revision, NEVER));
+                self.rotations
+                    .push((principal, old, database.revision, NEVER));
             }
             92..96 if database.channels.len() < 6 && !database.channels[channel].removed => {
                 for session in self.ledger.sessions.values_mut() {
