@@ -205,14 +205,6 @@ impl Broker {
         }
     }
 
-    /// A whole turn of a shard.
-    pub(super) fn whole_turn(&mut self, at: usize, dice: &mut Dice) {
-        self.run(at, dice);
-        while self.in_turn(at) {
-            self.run(at, dice);
-        }
-    }
-
     fn begin(&mut self, at: usize, dice: &mut Dice) {
         let now = self.now;
         let driven = &mut self.shards[at];
@@ -296,11 +288,6 @@ impl Broker {
         driven.shard.end();
         driven.asleep =
             driven.shard.may_serve() && !driven.shard.is_busy() && driven.shard.may_sleep();
-    }
-
-    /// Whether the link has something to hear from the shards.
-    pub(super) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
     }
 
     /// The link's task wakes for the shards.

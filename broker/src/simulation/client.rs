@@ -53,8 +53,10 @@ pub(super) struct Device {
     pub(super) version: ProtocolVersion,
     pub(super) expiry: u32,
     pub(super) keep_alive: u16,
-    receive_maximum: u16,
-    aliases: u16,
+    pub(super) receive_maximum: u16,
+    pub(super) aliases: u16,
+    /// Whether it leaves wills, takes back what it had retained, and shows old secrets.
+    pub(super) moody: bool,
     pub(super) room: usize,
     pub(super) conn: Option<usize>,
     pub(super) live: bool,
@@ -109,6 +111,7 @@ impl Device {
             keep_alive: *dice.pick(&[0, 10, 60]),
             receive_maximum: *dice.pick(&[1, 3, 20, u16::MAX]),
             aliases: *dice.pick(&[0, 0, 2]),
+            moody: true,
             room: 64 << 10,
             conn: None,
             live: false,
@@ -136,7 +139,7 @@ impl Device {
     pub(super) fn connect(&mut self, clean_start: bool, around: &mut Around<'_>) {
         // 3.1 is not told whether its session is there.
         let clean_start = clean_start || self.version == ProtocolVersion::V31;
-        let old_secret = around.dice.percent(2);
+        let old_secret = self.moody && around.dice.percent(2);
         let principal = &around.database.principals[self.principal];
         let credential = principal.credential - u64::from(old_secret);
         let shard = around.dice.roll(around.shards);
@@ -219,7 +222,7 @@ impl Device {
         _delay: u32,
         around: &mut Around<'_>,
     ) -> Option<(u64, usize, &'static str, QoS, bool)> {
-        if self.role != Role::Mixed || !around.dice.percent(40) {
+        if !self.moody || self.role != Role::Mixed || !around.dice.percent(40) {
             return None;
         }
         let channel = around.dice.roll(around.database.channels.len());
@@ -349,7 +352,7 @@ impl Device {
             .ledger
             .register(self.number, self.principal, place, flags);
         // Without identifier only one conversation can be told apart.
-        let clear = retain && qos != QoS::AtMostOnce && around.dice.percent(20);
+        let clear = self.moody && retain && qos != QoS::AtMostOnce && around.dice.percent(20);
         if clear {
             let sent = around.ledger.messages.get_mut(&message);
             sent.expect("registered").clear = true;

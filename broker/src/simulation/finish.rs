@@ -77,13 +77,13 @@ impl World {
         for _ in 0..2_000 {
             let mut busy = self.round();
             self.broker.now = self.broker.now.plus_millis(5);
-            for number in 0..self.devices.len() {
+            for (number, tried) in tries.iter_mut().enumerate() {
                 self.devices[number].room = 1 << 20;
                 if self.devices[number].conn.is_none()
-                    && tries[number] < 8
+                    && *tried < 8
                     && self.database.may_log_in(self.devices[number].principal)
                 {
-                    tries[number] += 1;
+                    *tried += 1;
                     busy = true;
                     self.with(number, |device, around| device.connect(false, around));
                 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use codec::mqtt::QoS;
+use codec::mqtt::{ProtocolVersion, QoS};
 
 /// Longer than any simulation.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -41,13 +41,10 @@ pub(super) struct Sent {
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     pub(super) device: usize,
-    pub(super) conn: usize,
     /// Which of the device's sessions.
     pub(super) session: u64,
-    pub(super) qos: QoS,
     pub(super) dup: bool,
     pub(super) retained: bool,
-    pub(super) moment: u64,
 }
 
 /// A subscription as its device may rely on it.
@@ -115,6 +112,8 @@ pub(super) struct ConnView {
     pub(super) closed: Option<u64>,
     /// The broker said DISCONNECT.
     pub(super) told: bool,
+    /// It is driven by hand, in this version; its messages are not followed.
+    pub(super) raw: Option<ProtocolVersion>,
     /// DISCONNECT came before CONNACK.
     pub(super) hasty: bool,
     pub(super) will: Option<WillView>,

@@ -9,9 +9,13 @@ mod client;
 mod database;
 mod dice;
 mod finish;
+mod invariants;
+mod leases;
 mod ledger;
 mod net;
 mod probe;
+mod scenes;
+mod stage;
 mod watch;
 mod world;
 

@@ -27,7 +27,9 @@ impl World {
     }
 
     fn version(&self, conn: usize) -> ProtocolVersion {
-        self.devices[self.ledger.conns[conn].device].version
+        let view = &self.ledger.conns[conn];
+        view.raw
+            .unwrap_or_else(|| self.devices[view.device].version)
     }
 
     /// Milliseconds by the clock of the shard that acts.
@@ -47,6 +49,9 @@ impl World {
             return;
         }
         let packet = decode(&frame, self.version(conn)).expect("clients send legal packets");
+        if self.ledger.conns[conn].raw.is_some() {
+            return;
+        }
         self.note(|| format!("  {conn} -> {}", brief(&packet)));
         match packet {
             Packet::Publish(publish) => {
@@ -181,6 +186,7 @@ impl World {
                 self.connected(conn, connack.session_present);
             }
             Packet::ConnAck(connack) => self.refused(conn, connack.reason),
+            _ if self.ledger.conns[conn].raw.is_some() => {}
             Packet::Publish(publish) => self.delivered(conn, &publish),
             Packet::PubAck(ack) | Packet::PubRec(ack) => {
                 self.acknowledged(conn, ack.packet_id.get(), ack.reason);
@@ -449,12 +455,9 @@ impl World {
         );
         sent.deliveries.push(Delivery {
             device,
-            conn,
             session,
-            qos,
             dup: publish.dup,
             retained: publish.retain,
-            moment,
         });
         let in_order = first
             && !publish.retain

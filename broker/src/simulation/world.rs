@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use authcache::Right;
 use authcache::feed::LeaseTerms;
+use codec::mqtt::ProtocolVersion;
 use session::Limits;
 
 use super::broker::Broker;
@@ -26,6 +27,8 @@ pub(super) struct Shape {
     /// Whether the pipe to control is cut at times.
     pub(super) pipe_cuts: bool,
     pub(super) terms: LeaseTerms,
+    /// Everybody is a client of one domain and may do everything on its two channels.
+    pub(super) plain: bool,
     pub(super) limits: Limits,
 }
 
@@ -51,7 +54,24 @@ impl Shape {
             slow: *dice.pick(&[0, 0, 20]),
             pipe_cuts: dice.percent(10),
             terms,
+            plain: false,
             limits,
+        }
+    }
+
+    /// No accidents: for scenes that make their own.
+    pub(super) fn plain(shards: usize, devices: usize) -> Shape {
+        Shape {
+            shards,
+            devices,
+            steps: 0,
+            control: 0,
+            cuts: 0,
+            slow: 0,
+            pipe_cuts: false,
+            terms: LeaseTerms::Pipe,
+            plain: true,
+            limits: Limits::default(),
         }
     }
 }
@@ -87,24 +107,28 @@ impl World {
     }
 
     pub(super) fn shaped(shape: Shape, mut dice: Dice, trace: bool) -> World {
-        let domains = 1 + dice.roll(2);
-        let mut database = Database::new(domains, domains + 1 + dice.roll(2));
+        let plain = shape.plain;
+        let domains = if plain { 1 } else { 1 + dice.roll(2) };
+        let more = if plain { 1 } else { 1 + dice.roll(2) };
+        let mut database = Database::new(domains, domains + more);
         let broker = Broker::new(shape.shards, shape.limits.clone(), shape.terms, &mut dice);
         broker.net.borrow_mut().partial = shape.slow;
         let mut devices = Vec::new();
         for number in 0..shape.devices {
             let role = match number {
                 0 => Role::Observer,
+                _ if plain => Role::Mixed,
                 1..4 => Role::Mixed,
                 _ => *dice.pick(&[Role::Mixed, Role::Worker]),
             };
             let user = match role {
                 Role::Observer => domains > 1,
-                Role::Mixed => dice.percent(15),
+                Role::Mixed => !plain && dice.percent(15),
                 Role::Worker => false,
             };
             // Some share a principal, as several processes of one client do.
-            let principal = if role == Role::Mixed && number > 2 && dice.percent(20) {
+            let shared = !plain && role == Role::Mixed && number > 2 && dice.percent(20);
+            let principal = if shared {
                 devices.last().map_or(0, |last: &Device| last.principal)
             } else {
                 database.add_principal(0, user)
@@ -113,14 +137,14 @@ impl World {
             for channel in 0..database.channels.len() {
                 let right = match role {
                     Role::Observer => Right::SUBSCRIBE,
-                    Role::Mixed | Role::Worker if dice.percent(75) => Right::BOTH,
+                    Role::Mixed | Role::Worker if plain || dice.percent(75) => Right::BOTH,
                     Role::Mixed | Role::Worker => Right::from_bits(dice.roll(4) as u8),
                 };
                 let kept = database.right(principal, channel);
                 database.begin_with(principal, channel, right | kept);
             }
         }
-        database.voids = dice.percent(20);
+        database.voids = !plain && dice.percent(20);
         database.begin();
         let mut world = World {
             shape,
@@ -197,6 +221,20 @@ impl World {
     pub(super) fn story(&self) -> String {
         let trace = self.trace.as_deref().unwrap_or_default();
         trace[trace.len().saturating_sub(400)..].join("\n")
+    }
+
+    /// A device that speaks `version`, keeps its session and takes everything.
+    pub(super) fn settle_device(&mut self, number: usize, version: ProtocolVersion) {
+        let device = &mut self.devices[number];
+        device.version = version;
+        device.expiry = 3600;
+        device.keep_alive = 0;
+        device.receive_maximum = u16::MAX;
+        device.aliases = 0;
+        device.moody = false;
+        self.with(number, |device, around| device.connect(true, around));
+        self.rounds(10);
+        assert!(self.devices[number].live);
     }
 
     /// Lets a device act.
@@ -346,7 +384,11 @@ impl World {
             let over = net.conns[conn].closed && net.conns[conn].down.is_empty();
             (net.conns[conn].device, bytes, over)
         };
-        if self.devices[device].conn != Some(conn) {
+        if self
+            .devices
+            .get(device)
+            .is_none_or(|device| device.conn != Some(conn))
+        {
             return;
         }
         if !bytes.is_empty() {
@@ -472,7 +514,7 @@ impl World {
         }
     }
 
-    fn control_operation(&mut self) {
+    pub(super) fn control_operation(&mut self) {
         let moment = self.moment;
         let who = self.dice.roll(self.devices.len());
         let principal = self.devices[who].principal;
