@@ -271,6 +271,12 @@ impl<W> Inbox<W> {
         self.waiting.load(Ordering::Acquire)
     }
 
+    /// Shows what waits, to those who check.
+    #[cfg(test)]
+    pub(crate) fn look(&self, mut at: impl FnMut(&Batch<W>)) {
+        self.queue.lock().batches.iter().for_each(&mut at);
+    }
+
     /// Says that the shard is about to sleep; `false` if something came meanwhile.
     pub(crate) fn may_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);

@@ -14,6 +14,7 @@ mod leases;
 mod ledger;
 mod net;
 mod probe;
+mod queues;
 mod scenes;
 mod stage;
 mod watch;

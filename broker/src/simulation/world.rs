@@ -431,6 +431,7 @@ impl World {
                 }
             }
             self.moment += 1;
+            self.check_queues();
             self.watch();
         }
     }
