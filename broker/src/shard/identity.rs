@@ -63,6 +63,7 @@ impl<W: Wires> Shard<W> {
         }
         let at = self.env.now.plus_millis(limits.auth_timeout_ms);
         self.outlets.deadlines.insert(at, token, Due::Identify);
+        self.outlets.slots.slot_mut(token.slot).awaited_until_ms = at.as_millis() as u32;
         self.wait(token.slot);
         false
     }
@@ -139,6 +140,7 @@ impl<W: Wires> Shard<W> {
         }) {
             let at = self.env.now.plus_millis(RIGHTS_TIMEOUT_MS);
             self.outlets.deadlines.insert(at, token, Due::Rights);
+            self.outlets.slots.slot_mut(token.slot).awaited_until_ms = at.as_millis() as u32;
             if self.is_claiming(token) {
                 let mut claiming = std::mem::take(&mut self.claiming);
                 claiming.retain(|other| self.is_claiming(*other));

@@ -95,10 +95,12 @@ pub(crate) struct RetainedAsk {
     pub(crate) prefix: Option<Arc<str>>,
 }
 
-/// Part of the answer.
+/// The answer: everything that matches, given to the subscriber as it has room.
 pub(crate) struct RetainedGive {
     pub(crate) ask: RetainedAsk,
     pub(crate) messages: Vec<Arc<Message>>,
+    /// How many of them it has been given.
+    pub(crate) given: usize,
 }
 
 /// A connection on its way to its session.

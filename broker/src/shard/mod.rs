@@ -26,6 +26,7 @@ pub(crate) mod timers;
 mod turn;
 pub(crate) mod wires;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +38,7 @@ use session::{Message, Receipt, Step};
 
 use crate::metrics::Closed;
 use crate::shard::env::Env;
-use crate::shard::inbox::Batch;
+use crate::shard::inbox::{Batch, RetainedGive};
 use crate::shard::outlets::Outlets;
 use crate::shard::roster::Roster;
 use crate::shard::slot::Marks;
@@ -69,6 +70,10 @@ pub(crate) struct Shard<W: Wires> {
     slow: Vec<(SlotId, usize)>,
     inbox: Vec<Batch<W::Wire>>,
     due: Vec<Token>,
+    /// What new subscribers have not been given yet of what is retained.
+    replays: VecDeque<RetainedGive>,
+    /// Whether some of them have room now.
+    replaying: bool,
     /// How far the shard's life has come.
     stage: Stage,
     pub(crate) sys: Sys,
@@ -115,6 +120,8 @@ impl<W: Wires> Shard<W> {
             slow: Vec::new(),
             inbox: Vec::new(),
             due: Vec::new(),
+            replays: VecDeque::new(),
+            replaying: false,
             stage: Stage::Waiting,
             sys: Sys::new(sys_interval_s),
             env,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authcache::{Action, Denied};
+use authcache::{Action, Denied, Gate};
 use router::{Retained, ShardId};
 use session::{Message, Receiving};
 
@@ -102,44 +102,77 @@ impl<W: Wires> Shard<W> {
         } else {
             self.retained.matching(ask.channel, &ask.filter, &mut found);
         }
-        // The author's right is asked again: what a client that lost it left behind stays unread.
+        // What a client that lost its right left behind stays unread. (Threats T-TOP-8.) Asked
+        // again when a message is given, which may be much later.
         let gate = &self.env.gate;
-        found.retain(|message: &Arc<Message>| {
-            let channel = message.address().channel;
-            message.origin().slot.is_none()
-                || matches!(
-                    gate.allows(message.publisher(), Action::Publish, channel),
-                    Ok(()) | Err(Denied::Unknown)
-                )
-        });
+        found.retain(|message: &Arc<Message>| author_may(gate, message));
+        if found.is_empty() {
+            return;
+        }
         let home = ask.shard;
-        for slice in found.chunks(SLICE) {
-            let give = RetainedGive {
-                ask: ask.clone(),
-                messages: slice.to_vec(),
+        let give = RetainedGive {
+            ask,
+            messages: found,
+            given: 0,
+        };
+        // Always by a queue, the own one too: live traffic goes first.
+        self.outboxes[home.index()]
+            .posts
+            .push(Post::RetainedGive(Box::new(give)));
+    }
+
+    /// Retained messages are there for a subscriber; it gets them as it has room.
+    pub(crate) fn give_retained(&mut self, give: RetainedGive) {
+        self.replays.push_back(give);
+    }
+
+    /// Gives each new subscriber a slice of what is retained for it, if it took the last one: its
+    /// wire is not blocked and fewer messages than a slice wait in its session. What it is owed
+    /// stays here, as references, so that a large store neither overflows its queue nor holds up
+    /// the turn. Every event of the subscriber is a turn, so this goes on when it has room.
+    pub(crate) fn replay(&mut self) {
+        self.replaying = false;
+        if self.replays.is_empty() {
+            return;
+        }
+        let mut held = Vec::new();
+        for _ in 0..self.replays.len() {
+            let Some(mut give) = self.replays.pop_front() else {
+                break;
             };
-            // Always by a queue, the own one too: live traffic goes first.
-            self.outboxes[home.index()]
-                .posts
-                .push(Post::RetainedGive(Box::new(give)));
+            let token = give.ask.token;
+            let Some(slot) = self.outlets.slots.current(token) else {
+                continue;
+            };
+            let blocked = slot.backlog.is_some();
+            let queued = slot
+                .machine()
+                .session()
+                .map_or(0, |session| session.queued());
+            // One subscriber's answers keep their order.
+            if !blocked && queued < SLICE && !held.contains(&token) {
+                self.give_slice(&mut give);
+            }
+            if give.given < give.messages.len() {
+                self.replaying |= !blocked && queued < SLICE;
+                held.push(token);
+                self.replays.push_back(give);
+            }
         }
     }
 
-    /// Delivers a slice to the subscriber, if it is still there and still may read.
+    /// Delivers a slice, if the subscriber still may read and the authors still may publish.
     /// [MQTT-3.3.1-9] [MQTT3-3.3.1-6] [MQTT3-3.3.1-8]
-    pub(crate) fn give_retained(&mut self, give: RetainedGive) {
+    fn give_slice(&mut self, give: &mut RetainedGive) {
         let ask = &give.ask;
-        let Some(slot) = self.outlets.slots.current(ask.token) else {
-            return;
-        };
-        let principal = slot.hot.principal;
-        for message in &give.messages {
+        let id = ask.token.slot;
+        let principal = self.outlets.slots.principal(id);
+        let end = give.messages.len().min(give.given + SLICE);
+        for message in &give.messages[give.given..end] {
             let channel = message.address().channel;
-            if self
-                .env
-                .gate
-                .allows(principal, Action::Subscribe, channel)
-                .is_err()
+            let gate = &self.env.gate;
+            if !author_may(gate, message)
+                || gate.allows(principal, Action::Subscribe, channel).is_err()
             {
                 continue;
             }
@@ -150,8 +183,18 @@ impl<W: Wires> Shard<W> {
                 prefix: ask.prefix.as_ref(),
                 shared: None,
             };
-            self.outlets
-                .deliver(&self.env, ask.token.slot, message, &how);
+            self.outlets.deliver(&self.env, id, message, &how);
         }
+        give.given = end;
     }
+}
+
+/// Whether the author of a retained message still has the right to publish it, as far as is known.
+fn author_may(gate: &Gate, message: &Message) -> bool {
+    let channel = message.address().channel;
+    message.origin().slot.is_none()
+        || matches!(
+            gate.allows(message.publisher(), Action::Publish, channel),
+            Ok(()) | Err(Denied::Unknown)
+        )
 }

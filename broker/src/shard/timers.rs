@@ -82,12 +82,12 @@ impl Deadlines {
         self.heap.push(Reverse((at, token, due)));
     }
 
-    /// The next one that is due.
-    pub(crate) fn pop(&mut self, now: Now) -> Option<(Token, Due)> {
+    /// The next one that is due, and when it was.
+    pub(crate) fn pop(&mut self, now: Now) -> Option<(Now, Token, Due)> {
         if self.heap.peek()?.0.0 > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, token, due))| (token, due))
+        self.heap.pop().map(|Reverse(deadline)| deadline)
     }
 
     /// Keeps what `keep` says, whenever there are twice as many as last time: a constant cost for
@@ -165,14 +165,23 @@ mod tests {
         let mut deadlines = Deadlines::default();
         deadlines.insert(Now::from_millis(20), token(1), Due::Will);
         deadlines.insert(Now::from_millis(10), token(2), Due::Connect);
-        assert_eq!(deadlines.pop(Now::from_millis(5)), None);
+        assert_eq!(
+            deadlines
+                .pop(Now::from_millis(5))
+                .map(|(_, token, due)| (token, due)),
+            None
+        );
         assert_eq!(deadlines.next(), Some(Now::from_millis(10)));
         assert_eq!(
-            deadlines.pop(Now::from_millis(30)),
+            deadlines
+                .pop(Now::from_millis(30))
+                .map(|(_, token, due)| (token, due)),
             Some((token(2), Due::Connect))
         );
         assert_eq!(
-            deadlines.pop(Now::from_millis(30)),
+            deadlines
+                .pop(Now::from_millis(30))
+                .map(|(_, token, due)| (token, due)),
             Some((token(1), Due::Will))
         );
     }

@@ -49,6 +49,7 @@ impl<W: Wires> Shard<W> {
         self.publish_sys();
         self.post();
         self.drain();
+        self.replay();
         self.post();
         // Before a fence is acknowledged nothing judged earlier is left in an out-buffer: it is sent,
         // or, without a lease, in a backlog.
@@ -200,28 +201,30 @@ impl<W: Wires> Shard<W> {
             }
         }
         self.due = due;
-        while let Some((token, due)) = self.outlets.deadlines.pop(now) {
-            self.deadline(token, due);
+        while let Some((at, token, due)) = self.outlets.deadlines.pop(now) {
+            self.deadline(at, token, due);
         }
         self.outlets.forget_stale_deadlines();
     }
 
-    pub(super) fn deadline(&mut self, token: Token, due: Due) {
+    pub(super) fn deadline(&mut self, at: Now, token: Token, due: Due) {
         let now = self.env.now;
         let stall_ms = self.env.shared.limits.write_stall_timeout_ms;
         let Some(slot) = self.outlets.slots.current(token) else {
             return;
         };
         let waiting = slot.marks.has(Marks::WAITING);
+        // A deadline of an earlier question says nothing of the one that is open now.
+        let awaited = waiting && slot.awaited_until_ms == at.as_millis() as u32;
         match due {
             Due::Connect if slot.machine().is_before_connack() && !waiting => {
                 self.close(token.slot, Closed::ConnectTimeout);
             }
-            Due::Identify if waiting && slot.machine().awaits_identity() => {
+            Due::Identify if awaited && slot.machine().awaits_identity() => {
                 let outcome = IdentifyOutcome::Refused(Refusal::Unavailable);
                 self.identified(token, outcome, &[]);
             }
-            Due::Rights if waiting => self.rights_answered(token, false),
+            Due::Rights if awaited => self.rights_answered(token, false),
             Due::Credentials => {
                 if slot.machine().credentials_end().is_some_and(|at| at <= now) {
                     let code = ReasonCode::MAXIMUM_CONNECT_TIME;
@@ -297,7 +300,7 @@ impl<W: Wires> Shard<W> {
 
     /// Whether the next turn has to follow at once.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.hungry.is_empty() && self.may_serve()
+        (!self.hungry.is_empty() || self.replaying) && self.may_serve()
     }
 
     /// When the shard has to be driven again at the latest.

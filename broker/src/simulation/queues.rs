@@ -44,6 +44,7 @@ fn messages(batch: &Batch<SimWire>, into: &mut Vec<u64>) {
             | Post::Notice { .. }
             | Post::Fence { .. }
             | Post::Serve(_)
+            | Post::Drain
             | Post::Shutdown => {}
         }
     }

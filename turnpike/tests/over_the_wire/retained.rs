@@ -3,7 +3,7 @@
 use codec::mqtt::{ProtocolVersion, QoS, ReasonCode, RetainHandling};
 
 use crate::broker::Broker;
-use crate::client::{Client, Options, with_options};
+use crate::client::{Client, Credentials, Options, with_options};
 
 fn pair(broker: &Broker) -> (Client, Client) {
     let (publisher, _) = Client::connect(broker.address(), &broker.client(0), &Options::default());
@@ -138,4 +138,32 @@ fn reader_without_right_gets_nothing_that_is_kept() {
         ReasonCode::NOT_AUTHORIZED.get()
     );
     assert_eq!(late.ping(), []);
+}
+
+#[test]
+fn large_store_is_given_as_the_subscriber_takes_it() {
+    let broker = Broker::start(&["--open"]);
+    let (mut publisher, _) = Client::connect(
+        broker.address(),
+        &Credentials::default(),
+        &Options::default(),
+    );
+    // More than a session's queue takes (10 000 messages).
+    for number in 0..12_000 {
+        let topic = format!("store/{number}");
+        publisher.publish(&topic, b"kept", QoS::AtMostOnce, true);
+    }
+    publisher.ping();
+    for qos in [QoS::AtLeastOnce, QoS::AtMostOnce] {
+        let (mut late, _) = Client::connect(
+            broker.address(),
+            &Credentials::default(),
+            &Options::default(),
+        );
+        late.subscribe("store/#", qos);
+        let mut topics: Vec<String> = (0..12_000).map(|_| late.message().topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        assert_eq!(topics.len(), 12_000);
+    }
 }
