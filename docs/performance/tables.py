@@ -124,6 +124,13 @@ def bars():
             for one in rounds_of(load).values()
         ]
         median = statistics.median(ratios)
+        floor = "–"
+        if other != "relay":
+            relays = [
+                figure(one["relay"], what) / figure(one[other], what)
+                for one in rounds_of(load).values()
+            ]
+            floor = f"{statistics.median(relays):.2f}x"
         holds = median <= bar if sign == "<=" else median >= bar
         rows.append(
             [
@@ -133,10 +140,11 @@ def bars():
                 f"{'≤' if sign == '<=' else '≥'} {bar:g}x",
                 f"**{median:.2f}x**",
                 f"{min(ratios):.2f}–{max(ratios):.2f}",
+                floor,
                 "holds" if holds else "**missed**",
             ]
         )
-    return table(["", "load", "what", "bar", "median", "rounds", ""], rows)
+    return table(["", "load", "what", "bar", "median", "rounds", "a bare relay", ""], rows)
 
 
 def absolutes():
