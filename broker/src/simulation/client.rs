@@ -69,6 +69,8 @@ pub(super) struct Device {
     session: u64,
     /// QoS 2 messages that were given to the application in this session.
     taken: BTreeSet<u64>,
+    /// Messages that reached it, whatever became of them on the way back.
+    pub(super) heard: BTreeSet<u64>,
     answers: VecDeque<Vec<u8>>,
     requests: BTreeMap<u16, Request>,
     topics: BTreeMap<u16, String>,
@@ -122,6 +124,7 @@ impl Device {
             received: BTreeSet::new(),
             session: 0,
             taken: BTreeSet::new(),
+            heard: BTreeSet::new(),
             answers: VecDeque::new(),
             requests: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -648,6 +651,7 @@ impl Device {
             if topic != canonical && topic != spelled {
                 self.complaint = Some(format!("message {number} came as {topic}"));
             }
+            self.heard.insert(number);
             if publish.retain {
                 self.retained
                     .insert((known.channel, known.subtopic.to_owned()), number);

@@ -3,7 +3,7 @@
 use authcache::Right;
 use codec::mqtt::{ProtocolVersion, QoS, ReasonCode};
 
-use super::client::topic;
+use super::client::{Role, topic};
 use super::dice::Dice;
 use super::ledger::NEVER;
 use super::net::Gone;
@@ -243,6 +243,53 @@ fn what_waits_for_a_slow_reader_is_dropped_with_its_right() {
 }
 
 #[test]
+fn member_that_leaves_passes_on_what_it_did_not_acknowledge() {
+    for seed in 0..20 {
+        let mut world = plain(1 + seed as usize % 3, 4, seed);
+        let ends = seed % 2 == 0;
+        for number in 1..4 {
+            world.settle_device(number, ProtocolVersion::V5);
+        }
+        for number in 2..4 {
+            world.devices[number].role = Role::Worker;
+            world.devices[number].expiry = if ends && number == 2 { 0 } else { 3600 };
+            world.with(number, |device, around| device.connect(true, around));
+            world.rounds(10);
+            world.with(number, |device, around| device.subscribe(around));
+        }
+        world.rounds(10);
+        let mut sent = Vec::new();
+        for _ in 0..10 {
+            sent.extend(world.with(1, |device, around| {
+                device.publish_to((0, "a"), QoS::AtLeastOnce, false, 0, around)
+            }));
+        }
+        for _ in 0..40 {
+            world.shards_only();
+        }
+        assert!(world.devices[2].heard.is_empty() && world.devices[3].heard.is_empty());
+        let of_leaver = |world: &World| {
+            let sent = world
+                .ledger
+                .messages
+                .values()
+                .flat_map(|sent| &sent.deliveries);
+            sent.filter(|one| one.device == 2).count()
+        };
+        let held = of_leaver(&world);
+        world.with(2, |device, around| device.cut(Gone::Reset, around));
+        world.rounds(20);
+        let heard = &world.devices[3].heard;
+        assert_eq!(
+            heard.len(),
+            sent.len(),
+            "seed {seed}: {held} were in flight to who left"
+        );
+        world.quiesce();
+    }
+}
+
+#[test]
 fn secret_that_is_changed_shuts_out_who_is_on_the_way() {
     for seed in 0..60 {
         let mut world = plain(3, 4, seed);
@@ -258,6 +305,44 @@ fn secret_that_is_changed_shuts_out_who_is_on_the_way() {
         play(&mut world, 200);
         world.quiesce();
     }
+}
+
+#[test]
+fn connection_on_its_way_when_its_secret_is_changed_ends_before_the_answer() {
+    let mut late = 0;
+    for seed in 0..40 {
+        let mut world = plain(2, 2, seed);
+        world.settle_device(1, ProtocolVersion::V5);
+        // Known credentials: the second connection is identified without a question.
+        world.with(1, |device, around| device.connect(false, around));
+        let conn = world.devices[1].conn.expect("it was opened");
+        world.carry_all();
+        let at = world.broker.net.borrow().conns[conn].listener_shard;
+        let other = 1 - at;
+        // Accepted in one turn, identified in the next, which does not end.
+        world.whole_turn_of(at);
+        world.run_shard(at);
+        while world.broker.net.borrow().conns[conn].place.is_some() && world.broker.in_turn(at) {
+            world.run_shard(at);
+        }
+        let principal = world.devices[1].principal;
+        world.rotate(principal);
+        for _ in 0..20 {
+            world.broker.control(&mut world.database, &mut world.dice);
+            world.settle();
+            world.broker.carry_feed(usize::MAX);
+        }
+        world.whole_turn_of(other);
+        late += usize::from(world.ledger.conns[conn].connected.is_none());
+        world.settle_all();
+        let view = &world.ledger.conns[conn];
+        assert!(
+            view.connected.is_none() || view.closed.is_some(),
+            "seed {seed}: it lives by the old secret"
+        );
+        world.quiesce();
+    }
+    assert!(late > 0, "no connection was on its way");
 }
 
 #[test]

@@ -140,6 +140,14 @@ impl World {
                 .doubtful |= doubtful;
             return;
         }
+        // Whoever is there and can hear it is told why.
+        let wire = &self.broker.net.borrow().conns[conn];
+        let hears = wire.gone.is_none() && !wire.was_blocked && !self.lease_was_over;
+        let version5 = view.raw.is_none() && self.devices[view.device].version.is_v5();
+        assert!(
+            !version5 || !hears || view.told,
+            "{conn} was closed without a word"
+        );
         let session = self.ledger.sessions.entry(view.device).or_default();
         assert_eq!(
             session.owner,

@@ -179,6 +179,7 @@ impl World {
                 break;
             }
         }
+        self.lease_was_over = false;
         assert!(
             self.broker
                 .shards
