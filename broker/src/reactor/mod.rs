@@ -269,7 +269,12 @@ impl Reactor {
                     self.pause();
                     return false;
                 }
-                Err(_) => return false,
+                Err(error) => {
+                    // The listener stays ready, so asking again at once would only spin.
+                    tracing::warn!(%error, "a connection cannot be accepted now");
+                    self.pause();
+                    return false;
+                }
             }
         }
         true

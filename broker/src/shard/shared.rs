@@ -80,7 +80,8 @@ pub(crate) struct ControlMailbox {
 }
 
 impl ControlMailbox {
-    /// Questions that may wait: beyond it a CONNECT gets 0x88. ~10 MiB with full-size passwords.
+    /// Questions that may wait: beyond it a CONNECT gets 0x88. ~10 MiB with usual secrets, 576 MiB
+    /// with user names and passwords of full size.
     const QUESTIONS_MAX: usize = 65_536;
 
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> ControlMailbox {
