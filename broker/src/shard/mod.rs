@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering;
 use authcache::{Cause, PrincipalIndex};
 use codec::mqtt::{QoS, ReasonCode};
 use router::{Retained, SlotId, Subs};
-use session::{Message, Receipt, Step};
+use session::{Message, Receipt, RightsQuestion, Step};
 
 use crate::metrics::Closed;
 use crate::shard::env::Env;
@@ -74,6 +74,8 @@ pub(crate) struct Shard<W: Wires> {
     replays: VecDeque<RetainedGive>,
     /// Whether some of them have room now.
     replaying: bool,
+    /// Wills that wait for a right to be told.
+    pub(crate) wills: Vec<(RightsQuestion, Arc<Message>)>,
     /// How far the shard's life has come.
     stage: Stage,
     pub(crate) sys: Sys,
@@ -122,6 +124,7 @@ impl<W: Wires> Shard<W> {
             due: Vec::new(),
             replays: VecDeque::new(),
             replaying: false,
+            wills: Vec::new(),
             stage: Stage::Waiting,
             sys: Sys::new(sys_interval_s),
             env,

@@ -85,6 +85,11 @@ impl<W: Wires> Shard<W> {
             for id in self.slots_of(principal) {
                 self.end_parked(id);
             }
+            let waiting = self.wills.len();
+            self.wills
+                .retain(|(question, _)| question.principal != principal);
+            let dropped = waiting - self.wills.len();
+            self.env.counters.wills_dropped.add(dropped as u64);
             // What it left behind is nobody's any more. (Threats T-TOP-8.)
             self.change_retained(|retained| {
                 retained.remove_if(|message| message.publisher() == principal);

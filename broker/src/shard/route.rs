@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authcache::{Action, ChannelIndex, Permitted, PrincipalIndex};
+use authcache::{Action, ChannelIndex, Denied, Permitted, PrincipalIndex};
 use codec::mqtt::{
     Delivery, Packet, ProtocolVersion, PublishOut, QoS, ReasonCode, decode, split_frame,
 };
 use router::{Group, GroupId, MemberState, Routed, ShardId, SlotId};
 use session::{
-    Delivered, DropReason, Message, MessageParts, Origin, Publication, Receiving, Run,
-    SharedOrigin, Will,
+    Delivered, DropReason, Message, MessageParts, Origin, Publication, Receiving, RightsQuestion,
+    Run, SharedOrigin, Will,
 };
 
 use crate::shard::Shard;
 use crate::shard::inbox::Post;
 use crate::shard::roster::session_of;
+use crate::shard::shared::ToControl;
 use crate::shard::wires::Wires;
+
+/// Wills that may wait for a right; further ones are dropped. 64 MiB at their largest.
+const WILLS_MAX: usize = 1024;
 
 impl<W: Wires> Shard<W> {
     /// Routes frames that leave as they came.
@@ -394,7 +398,13 @@ impl<W: Wires> Shard<W> {
             slot: Some(slot),
         };
         let message = will.into_message(publisher, origin, self.env.now);
-        let publication = Publication(Arc::new(message));
+        self.judge_will(Arc::new(message));
+    }
+
+    /// A will of a user whose right is not known waits until control has told it.
+    fn judge_will(&mut self, message: Arc<Message>) {
+        let publisher = message.publisher();
+        let publication = Publication(message);
         let mut rights = authcache::RightCache::default();
         let judged = self
             .env
@@ -404,7 +414,39 @@ impl<W: Wires> Shard<W> {
             Ok(permitted) => {
                 self.route_publication(&permitted, false);
             }
+            Err((Denied::Unknown, publication)) if self.wills.len() < WILLS_MAX => {
+                let question = RightsQuestion {
+                    principal: publisher,
+                    channel: publication.0.address().channel,
+                };
+                let shard = self.env.id;
+                let asked = self.env.shared.control.ask(ToControl::Rights {
+                    shard,
+                    token: None,
+                    question,
+                });
+                if asked {
+                    self.wills.push((question, publication.0));
+                } else {
+                    self.env.counters.wills_dropped.add(1);
+                }
+            }
             Err(_) => self.env.counters.wills_dropped.add(1),
+        }
+    }
+
+    /// Control has told a right, or that it cannot.
+    pub(crate) fn wills_answered(&mut self, question: RightsQuestion, answered: bool) {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wills)
+            .into_iter()
+            .partition(|(asked, _)| *asked == question);
+        self.wills = later;
+        for (_, message) in due {
+            if answered {
+                self.judge_will(message);
+            } else {
+                self.env.counters.wills_dropped.add(1);
+            }
         }
     }
 

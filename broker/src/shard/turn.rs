@@ -156,9 +156,10 @@ impl<W: Wires> Shard<W> {
             Post::RightsAnswered {
                 token: None,
                 question,
-                ..
+                answered,
             } => {
                 self.rights_changed(question.principal);
+                self.wills_answered(question, answered);
             }
             Post::Notice { revision, notice } => self.notice(revision, notice),
             Post::Fence { round, covers } => {

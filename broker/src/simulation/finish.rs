@@ -347,7 +347,10 @@ impl World {
                             .standing(sent.principal, sent.channel, Action::Publish);
                     if certain && standing.is_solid(sent.input) {
                         let reached = self.devices[0].heard.contains(&number);
-                        assert!(reached, "will {number} of {conn} was lost");
+                        assert!(
+                            reached,
+                            "will {number} of {conn} was lost: {will:?} {sent:?}"
+                        );
                     }
                     assert!(heard <= 1, "will {number} of {conn} was sent {heard} times");
                 }

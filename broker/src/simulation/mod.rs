@@ -34,7 +34,9 @@ fn run(seed: u64, trace: bool) {
     }));
     if let Err(fault) = played {
         if trace {
-            eprintln!("{}\n{:?}", world.story(), world.shape);
+            // Alone it is told whole.
+            let lines = number("TURNPIKE_SEED").map_or(400, |_| usize::MAX);
+            eprintln!("{}\n{:?}", world.story(lines), world.shape);
             eprintln!("seed {seed} fails; run it alone with TURNPIKE_SEED={seed}");
         }
         resume_unwind(fault);

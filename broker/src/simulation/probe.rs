@@ -25,6 +25,12 @@ impl World {
         self.devices[0].retained.clear();
         let channels = self.database.channels.len();
         self.observe(0..channels);
+        let mut quiet = 0;
+        while quiet < 5 {
+            let busy = self.round();
+            let answered = self.with(0, |device, around| device.answer(around));
+            quiet = if busy || answered { 0 } else { quiet + 1 };
+        }
         let got = std::mem::take(&mut self.devices[0].retained);
         let mut places: BTreeMap<(usize, &'static str), Vec<u64>> = BTreeMap::new();
         for (number, sent) in &self.ledger.messages {

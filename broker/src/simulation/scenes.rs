@@ -370,7 +370,7 @@ fn retained_message_reaches_who_subscribes_behind_its_acknowledgement() {
         world.whole_turn_of(subscriber);
         world.rounds(20);
         let got = world.devices[2].retained.get(&(0, "a".to_owned()));
-        assert_eq!(got, Some(&sent), "seed {seed}\n{}", world.story());
+        assert_eq!(got, Some(&sent), "seed {seed}\n{}", world.story(400));
     }
 }
 
@@ -406,7 +406,7 @@ fn retained_message_reaches_who_subscribes_while_it_is_routed() {
         assert!(
             heard.clone().any(|one| one.device == 2),
             "seed {seed}: lost between two ways\n{}",
-            world.story()
+            world.story(400)
         );
     }
 }

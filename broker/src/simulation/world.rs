@@ -219,9 +219,9 @@ impl World {
     }
 
     /// The last actions, for people.
-    pub(super) fn story(&self) -> String {
+    pub(super) fn story(&self, lines: usize) -> String {
         let trace = self.trace.as_deref().unwrap_or_default();
-        trace[trace.len().saturating_sub(400)..].join("\n")
+        trace[trace.len().saturating_sub(lines)..].join("\n")
     }
 
     /// A device that speaks `version`, keeps its session and takes everything.
