@@ -20,14 +20,11 @@ impl<W: Wires> Shard<W> {
     /// what is retained behind it.
     pub(crate) fn retain(&mut self, message: &Arc<Message>) {
         let home = self.env.shared.home_of_channel(message.address().channel);
-        if home == self.env.id {
-            self.retain_here(message);
-        } else {
-            self.outboxes[home.index()]
-                .posts
-                .push(Post::Retain(Arc::clone(message)));
-            self.post_to(home.index());
-        }
+        // By a queue to this shard too: an older message that was acknowledged may wait there.
+        self.outboxes[home.index()]
+            .posts
+            .push(Post::Retain(Arc::clone(message)));
+        self.post_to(home.index());
     }
 
     /// Stores, replaces or removes. [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]

@@ -375,6 +375,34 @@ fn retained_message_reaches_who_subscribes_behind_its_acknowledgement() {
 }
 
 #[test]
+fn retained_message_takes_the_place_of_one_that_was_acknowledged_before() {
+    for seed in 0..40 {
+        let mut world = plain(2, 3, seed);
+        world.settle_device(1, ProtocolVersion::V5);
+        world.settle_device(2, ProtocolVersion::V5);
+        let mut last = 0;
+        for publisher in [1, 2] {
+            let sent = world.with(publisher, |device, around| {
+                device.publish_to((0, "a"), QoS::AtLeastOnce, true, 0, around)
+            });
+            last = sent.expect("it is connected");
+            world.carry_all();
+            // The home of what is retained may not have had a turn since the first.
+            let at = world.shard_of(publisher);
+            while world.ledger.messages[&last].acked == NEVER {
+                world.whole_turn_of(at);
+            }
+        }
+        world.rounds(10);
+        world.devices[0].retained.clear();
+        world.observe(0..1);
+        world.rounds(40);
+        let got = world.devices[0].retained.get(&(0, "a".to_owned()));
+        assert_eq!(got, Some(&last), "seed {seed}");
+    }
+}
+
+#[test]
 fn retained_message_reaches_who_subscribes_while_it_is_routed() {
     for seed in 0..40 {
         let mut world = plain(3, 3, seed);

@@ -347,6 +347,10 @@ impl World {
                 "message {number} was accepted after the revocation was answered"
             );
         }
+        if version5 && !reason.is_error() {
+            // What was refused once may be taken when it is repeated.
+            sent.refused = false;
+        }
         if sent.acked == NEVER && (version5 || sent.surely_permitted) {
             sent.acked = moment;
         }
