@@ -41,6 +41,8 @@ enum Asked {
         shard: ShardId,
         token: Option<Token>,
         question: RightsQuestion,
+        principal: EntityId,
+        channel: EntityId,
     },
 }
 
@@ -370,6 +372,8 @@ impl<W: 'static> Link<W> {
                 shard,
                 token,
                 question,
+                principal,
+                channel,
             },
         );
     }
@@ -394,13 +398,19 @@ impl<W: 'static> Link<W> {
                 shard,
                 token,
                 question,
+                principal,
+                channel,
             }) => {
                 let right = match answer {
                     Answer::Rights(right) => Some(right),
                     Answer::Refused(Refusal::Unavailable | Refusal::Throttled) => None,
                     Answer::Refused(_) | Answer::Identity(..) => Some(Right::NONE),
                 };
-                if let Some(right) = right {
+                // The indexes may be somebody else's by now: the right is theirs no more.
+                let directory = self.shared.cache.directory();
+                let same = directory.principal(principal) == Some(question.principal)
+                    && directory.channel_id(question.channel) == Some(channel);
+                if let Some(right) = right.filter(|_| same) {
                     self.writer
                         .set_right(question.principal, question.channel, right);
                 }

@@ -403,6 +403,16 @@ impl<W: Wires> Shard<W> {
 
     /// A will of a user whose right is not known waits until control has told it.
     fn judge_will(&mut self, message: Arc<Message>) {
+        // Kept for long, it may name its channel by an index that another channel got.
+        let prefix = self
+            .env
+            .shared
+            .cache
+            .directory()
+            .prefix(message.address().channel);
+        if !prefix.is_some_and(|prefix| message.topic().starts_with(&*prefix)) {
+            return self.env.counters.wills_dropped.add(1);
+        }
         let publisher = message.publisher();
         let publication = Publication(message);
         let mut rights = authcache::RightCache::default();

@@ -55,7 +55,7 @@ pub(super) struct Device {
     pub(super) keep_alive: u16,
     pub(super) receive_maximum: u16,
     pub(super) aliases: u16,
-    /// Whether it leaves wills, takes back what it had retained, and shows old secrets.
+    /// Whether it leaves wills, takes back what it had retained, shows old secrets and writes routes.
     pub(super) moody: bool,
     pub(super) room: usize,
     pub(super) conn: Option<usize>,
@@ -113,7 +113,7 @@ impl Device {
             keep_alive: *dice.pick(&[0, 10, 60]),
             receive_maximum: *dice.pick(&[1, 3, 20, u16::MAX]),
             aliases: *dice.pick(&[0, 0, 2]),
-            moody: true,
+            moody: role != Role::Observer,
             room: 64 << 10,
             conn: None,
             live: false,
@@ -370,7 +370,7 @@ impl Device {
                 released: false,
             });
         }
-        let spelled = around.dice.percent(30);
+        let spelled = self.moody && around.dice.percent(30);
         let topic = topic(around.database, place.0, place.1, spelled);
         if let Some(conn) = self.conn.filter(|_| qos != QoS::AtMostOnce) {
             around.ledger.conns[conn].published.insert(id, message);
@@ -438,7 +438,7 @@ impl Device {
             .filter(|_| self.version.is_v5());
         let mut payload = Vec::new();
         for (channel, filter, qos, share, no_local) in &filters {
-            let spelled = around.dice.percent(20);
+            let spelled = self.moody && around.dice.percent(20);
             let mut text = topic(around.database, *channel, filter, spelled);
             if *share {
                 text = format!("$share/group/{text}");

@@ -398,7 +398,7 @@ fn retained_message_takes_the_place_of_one_that_was_acknowledged_before() {
         world.observe(0..1);
         world.rounds(40);
         let got = world.devices[0].retained.get(&(0, "a".to_owned()));
-        assert_eq!(got, Some(&last), "seed {seed}");
+        assert_eq!(got, Some(&last), "seed {seed}\n{}", world.story(400));
     }
 }
 
