@@ -74,8 +74,8 @@ pub(crate) struct Shard<W: Wires> {
     replays: VecDeque<RetainedGive>,
     /// Whether some of them have room now.
     replaying: bool,
-    /// Wills that wait for a right to be told.
-    pub(crate) wills: Vec<(RightsQuestion, Arc<Message>)>,
+    /// Wills that wait for a right to be told, or for a lease.
+    pub(crate) wills: Vec<(Option<RightsQuestion>, Arc<Message>)>,
     /// How far the shard's life has come.
     stage: Stage,
     pub(crate) sys: Sys,

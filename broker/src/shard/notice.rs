@@ -87,7 +87,7 @@ impl<W: Wires> Shard<W> {
             }
             let waiting = self.wills.len();
             self.wills
-                .retain(|(question, _)| question.principal != principal);
+                .retain(|(_, message)| message.publisher() != principal);
             let dropped = waiting - self.wills.len();
             self.env.counters.wills_dropped.add(dropped as u64);
             // What it left behind is nobody's any more. (Threats T-TOP-8.)

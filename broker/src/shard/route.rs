@@ -401,8 +401,15 @@ impl<W: Wires> Shard<W> {
         self.judge_will(Arc::new(message));
     }
 
-    /// A will of a user whose right is not known waits until control has told it.
+    /// A will of a user whose right is not known waits until control has told it; one that is due
+    /// while the lease is over waits for the lease. (Threats R-4.)
     fn judge_will(&mut self, message: Arc<Message>) {
+        if !self.env.may_serve() && self.wills.len() < WILLS_MAX {
+            return self.wills.push((None, message));
+        }
+        if !self.env.may_serve() {
+            return self.env.counters.wills_dropped.add(1);
+        }
         // Kept for long, it may name its channel by an index that another channel got.
         let prefix = self
             .env
@@ -436,7 +443,7 @@ impl<W: Wires> Shard<W> {
                     question,
                 });
                 if asked {
-                    self.wills.push((question, publication.0));
+                    self.wills.push((Some(question), publication.0));
                 } else {
                     self.env.counters.wills_dropped.add(1);
                 }
@@ -445,11 +452,25 @@ impl<W: Wires> Shard<W> {
         }
     }
 
+    /// The lease is there: what waited for it is judged.
+    pub(crate) fn wills_leased(&mut self) {
+        if !self.env.may_serve() {
+            return;
+        }
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wills)
+            .into_iter()
+            .partition(|(asked, _)| asked.is_none());
+        self.wills = later;
+        for (_, message) in due {
+            self.judge_will(message);
+        }
+    }
+
     /// Control has told a right, or that it cannot.
     pub(crate) fn wills_answered(&mut self, question: RightsQuestion, answered: bool) {
         let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wills)
             .into_iter()
-            .partition(|(asked, _)| *asked == question);
+            .partition(|(asked, _)| *asked == Some(question));
         self.wills = later;
         for (_, message) in due {
             if answered {

@@ -181,6 +181,9 @@ impl<W: Wires> Shard<W> {
     }
 
     pub(super) fn run_timers(&mut self) {
+        if !self.wills.is_empty() {
+            self.wills_leased();
+        }
         let now = self.env.now;
         let mut due = std::mem::take(&mut self.due);
         self.wheel.due(now, &mut due);
