@@ -283,7 +283,7 @@ impl<W: Wires> Shard<W> {
                     return true;
                 }
                 // Ours could not: another shard may try, once.
-                if !passed && let Some(other) = group.next_other(self.env.id) {
+                if !passed && let Some(other) = self.other_shard(group) {
                     self.post_shared(other, group, message, true);
                     return true;
                 }
@@ -299,6 +299,15 @@ impl<W: Wires> Shard<W> {
                 false
             }
         }
+    }
+
+    /// Another shard for a message that no member here takes: one with a ready member, else one
+    /// whose parked members keep it.
+    fn other_shard(&self, group: &Group) -> Option<ShardId> {
+        let here = self.env.id;
+        group
+            .next_other(here)
+            .or_else(|| group.next(here).filter(|shard| *shard != here))
     }
 
     fn post_shared(
@@ -332,7 +341,7 @@ impl<W: Wires> Shard<W> {
             .env
             .gate
             .allows(message.publisher(), Action::Publish, channel);
-        match group.next_other(self.env.id) {
+        match self.other_shard(group) {
             Some(other) if !passed && judged.is_ok() => {
                 self.post_shared(other, group, message, true);
             }
