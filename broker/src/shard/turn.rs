@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use authcache::ChannelIndex;
 use codec::mqtt::ReasonCode;
 use router::SlotId;
 use session::{IdentifyOutcome, Now, Refusal};
@@ -124,10 +125,12 @@ impl<W: Wires> Shard<W> {
                 self.shared_arrived(&group, &message, passed);
             }
             Post::Retain(message) => {
-                // Its channel may be gone since; the next one may get the same index.
-                let publication = session::Publication(message);
-                if let Some(publication) = self.env.gate.handed_over(publication) {
-                    self.retain_here(&publication.0);
+                // Its channel may be gone since, and the next one may get the same index. One that
+                // is merely disabled keeps what it has.
+                let channel = message.address().channel;
+                let directory = self.env.shared.cache.directory();
+                if channel == ChannelIndex::SYS || directory.channel_id(channel).is_some() {
+                    self.retain_here(&message);
                 }
             }
             Post::RetainedAsk(ask) => self.answer_retained(*ask),
