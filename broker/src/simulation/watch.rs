@@ -142,7 +142,8 @@ impl World {
         }
         // Whoever is there and can hear it is told why.
         let wire = &self.broker.net.borrow().conns[conn];
-        let hears = wire.gone.is_none() && !wire.was_blocked && !self.lease_was_over;
+        let leased = self.broker.shards[self.acting].shard.may_serve();
+        let hears = wire.gone.is_none() && !wire.was_blocked && leased;
         let version5 = view.raw.is_none() && self.devices[view.device].version.is_v5();
         assert!(
             !version5 || !hears || view.told,
