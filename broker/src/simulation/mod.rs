@@ -4,9 +4,12 @@
 //! time are models. A scheduler picks who acts next, so that a failing seed fails again.
 //! `TURNPIKE_SEED=<n>` runs one seed and tells its story, `TURNPIKE_SEEDS=<n>` runs so many.
 
+mod actors;
 mod broker;
 mod client;
+mod conversation;
 mod database;
+mod deliveries;
 mod dice;
 mod finish;
 mod invariants;
