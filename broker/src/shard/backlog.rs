@@ -233,6 +233,16 @@ fn frame_len(bytes: &[u8]) -> Option<usize> {
     None
 }
 
+/// How many PUBLISH packets are among `frames`.
+pub(crate) fn publishes(mut frames: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Some(len) = frame_len(frames) {
+        count += u64::from(frames[0] >> 4 == 3);
+        frames = &frames[len..];
+    }
+    count
+}
+
 /// The Packet Identifiers of the QoS 1 and 2 PUBLISH packets among `frames`.
 pub(crate) fn packet_ids(mut frames: &[u8]) -> Vec<PacketId> {
     let mut ids = Vec::new();

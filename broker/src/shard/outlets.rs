@@ -7,7 +7,7 @@ use codec::mqtt::QoS;
 use router::SlotId;
 use session::{Delivered, DropReason, Message, OutBuffer, Receiving};
 
-use crate::shard::backlog::{Backlog, Frames, packet_ids};
+use crate::shard::backlog::{Backlog, Frames, packet_ids, publishes};
 use crate::shard::env::Env;
 use crate::shard::slot::{Marks, Pool, Slab, Slot};
 use crate::shard::timers::{Deadlines, Due};
@@ -305,7 +305,7 @@ impl<W: Wires> Outlets<W> {
                 Sent::Gone => None,
             },
             |frames| {
-                lost += 1;
+                lost += publishes(frames);
                 revoked.extend(packet_ids(frames));
             },
         );
@@ -353,7 +353,7 @@ impl<W: Wires> Outlets<W> {
         let mut ids = Vec::new();
         let mut lost = 0;
         backlog.remove_channel(channel, |frames| {
-            lost += 1;
+            lost += publishes(frames);
             ids.extend(packet_ids(frames));
         });
         if lost > 0 {

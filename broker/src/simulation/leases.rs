@@ -118,3 +118,34 @@ fn retained_message_on_its_way_to_its_home_does_not_outlive_its_channel() {
         world.quiesce();
     }
 }
+
+#[test]
+#[ignore = "the session drops what waits while a right is not known, instead of waiting for it"]
+fn what_waits_for_a_user_survives_a_change_of_other_rights() {
+    let mut world = World::shaped(Shape::plain(2, 3), Dice::new(1), true);
+    world.database.principals[2].user = true;
+    world.database.voids = true;
+    world.settle_device(1, ProtocolVersion::V5);
+    world.settle_device(2, ProtocolVersion::V5);
+    world.with(2, |device, around| {
+        device.subscribe_to(vec![(0, "#", QoS::AtLeastOnce, false, false)], around);
+    });
+    world.rounds(10);
+    world.with(2, |device, around| {
+        device.cut(super::net::Gone::Reset, around)
+    });
+    world.rounds(5);
+    for _ in 0..5 {
+        world.with(1, |device, around| {
+            device.publish_to((0, "a"), QoS::AtLeastOnce, false, 0, around);
+        });
+    }
+    world.rounds(10);
+    // What users may do in the domain has to be asked again; this one lost nothing on channel 0.
+    let moment = world.moment;
+    world.database.set_right(2, 1, Right::PUBLISH, moment);
+    world.settle_all();
+    world.with(2, |device, around| device.connect(false, around));
+    world.rounds(30);
+    assert_eq!(world.devices[2].heard.len(), 5, "{}", world.story(60));
+}

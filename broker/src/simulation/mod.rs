@@ -80,3 +80,22 @@ fn seeds_keep_every_promise() {
         play(seed);
     }
 }
+
+#[test]
+fn seed_tells_the_same_story_each_time() {
+    for seed in 0..20 {
+        let story = || {
+            let mut world = World::new(seed, true);
+            for _ in 0..world.shape.steps {
+                world.step();
+            }
+            world.quiesce();
+            world.story(usize::MAX)
+        };
+        assert_eq!(
+            story(),
+            story(),
+            "something in seed {seed} is left to chance"
+        );
+    }
+}
