@@ -34,7 +34,9 @@ impl World {
         let got = std::mem::take(&mut self.devices[0].retained);
         let mut places: BTreeMap<(usize, &'static str), Vec<u64>> = BTreeMap::new();
         for (number, sent) in &self.ledger.messages {
-            if sent.retain && sent.input != NEVER && !sent.refused {
+            // One that was refused when it was repeated may have been taken before.
+            let taken = !sent.refused || sent.repeated;
+            if sent.retain && sent.input != NEVER && taken {
                 places
                     .entry((sent.channel, sent.subtopic))
                     .or_default()

@@ -142,6 +142,8 @@ impl World {
         // Whoever is there and can hear it is told why.
         let wire = &self.broker.net.borrow().conns[conn];
         let leased = self.broker.shards[self.acting].shard.may_serve();
+        // What waited for the lease is dropped with its connection, as behind a full wire.
+        let leased = leased && !self.lease_was_over;
         let hears = wire.gone.is_none() && !wire.was_blocked && leased;
         let version5 = view.raw.is_none() && self.devices[view.device].version.is_v5();
         assert!(
