@@ -120,6 +120,7 @@ pub(crate) struct Counters {
     pub(crate) sessions: Counter,
     pub(crate) subscriptions: Counter,
     pub(crate) retained: Counter,
+    pub(crate) owed: Counter,
     pub(crate) accepted: Counter,
     pub(crate) connected: Counter,
     pub(crate) takeovers: Counter,
@@ -235,6 +236,11 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
         "retained_messages",
         "Retained messages.",
         sum(&|s| s.retained.get()),
+    );
+    text.gauge(
+        "fanout_owed_deliveries",
+        "Deliveries to lists too long for one turn that are still to be made.",
+        sum(&|s| s.owed.get()),
     );
     text.gauge(
         "ready",

@@ -45,8 +45,10 @@ pub(crate) struct MatchSet {
     matches: Vec<Match>,
     identifiers: Vec<u32>,
     prefixes: Vec<Arc<str>>,
-    /// Entries that are left when the bare ones are not wanted.
+    /// Entries that are left when some are not wanted.
     pub(crate) plain: Vec<Entry>,
+    /// Slots that are wanted; all without it.
+    slots: Option<Range<u32>>,
 }
 
 #[derive(Copy, Clone, Debug)]
@@ -101,7 +103,9 @@ impl Deref for Merged<'_> {
 }
 
 impl MatchSet {
-    pub(crate) fn clear(&mut self) {
+    /// Begins with nothing; only matches in these slots will count.
+    pub(crate) fn clear(&mut self, slots: Option<Range<u32>>) {
+        self.slots = slots;
         self.found.clear();
         self.matches.clear();
         self.identifiers.clear();
@@ -110,6 +114,14 @@ impl MatchSet {
 
     /// Notes one matching subscription.
     pub(crate) fn add(&mut self, entry: Entry, identifier: u32, prefix: Option<&Arc<str>>) {
+        let slot = entry.slot().get();
+        if self
+            .slots
+            .as_ref()
+            .is_some_and(|slots| !slots.contains(&slot))
+        {
+            return;
+        }
         let prefix = prefix.map_or(0, |prefix| {
             self.prefixes.push(Arc::clone(prefix));
             self.prefixes.len() as u32

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 
 use authcache::{Action, ChannelIndex, Denied, Gate, OnChannel, Permitted, PrincipalIndex};
@@ -245,6 +246,21 @@ impl Subs {
         gate: &Gate,
         who: impl Fn(SlotId) -> PrincipalIndex,
     ) -> Routed<'s> {
+        self.route_within(channel, wild, subtopic, gate, who, None)
+    }
+
+    /// As [`Subs::route`], for the receivers whose slot numbers lie in `slots` only: a part of a
+    /// list that is too long for one turn. Whoever keeps its slot is in one part of the numbers,
+    /// however the list changes from part to part.
+    pub fn route_within<'s>(
+        &'s mut self,
+        channel: ChannelIndex,
+        wild: Option<ChannelIndex>,
+        subtopic: &str,
+        gate: &Gate,
+        who: impl Fn(SlotId) -> PrincipalIndex,
+        slots: Option<Range<u32>>,
+    ) -> Routed<'s> {
         self.judge(channel, gate, &who);
         if let Some(wild) = wild {
             self.judge(wild, gate, &who);
@@ -259,18 +275,20 @@ impl Subs {
         match lists {
             [None, None] => Routed::Plain(&[]),
             [Some((_, view)), None] | [None, Some((_, view))] if !view.filtered => {
-                if subtopic.is_empty() || !view.bare {
+                if (subtopic.is_empty() || !view.bare) && slots.is_none() {
                     return Routed::Plain(view.live());
                 }
+                let slots = slots.unwrap_or(0..u32::MAX);
+                let wanted = |entry: &&Entry| {
+                    slots.contains(&entry.slot().get()) && (subtopic.is_empty() || !entry.bare())
+                };
                 self.matches.plain.clear();
-                self.matches
-                    .plain
-                    .extend(view.live().iter().filter(|entry| !entry.bare()));
+                self.matches.plain.extend(view.live().iter().filter(wanted));
                 Routed::Plain(&self.matches.plain)
             }
             lists => {
                 let first = first_level(channel, wild);
-                self.matches.clear();
+                self.matches.clear(slots);
                 for (channel, view) in lists.into_iter().flatten() {
                     for &entry in view.live() {
                         if !entry.filtered() && (subtopic.is_empty() || !entry.bare()) {

@@ -279,6 +279,35 @@ fn overlapping_subscriptions_give_one_delivery_with_all_they_ask_for() {
 }
 
 #[test]
+fn parts_of_the_slots_together_are_the_whole_list() {
+    let world = World::new(1, 12);
+    for filters in [&["#"][..], &["#", "", "+"]] {
+        let mut subs = world.subs(0);
+        for slot in 0..12 {
+            let filter = filters[slot as usize % filters.len()];
+            assert!(!world.subscribe(&mut subs, slot, 0, filter));
+        }
+        for subtopic in ["", "a"] {
+            let mut parts = Vec::new();
+            for slots in [0..5, 5..6, 6..u32::MAX] {
+                let routed = subs.route_within(
+                    world.channel(0),
+                    None,
+                    subtopic,
+                    &world.gate,
+                    |slot| world.who(slot),
+                    Some(slots.clone()),
+                );
+                let part = receivers(routed);
+                assert!(part.iter().all(|slot| slots.contains(slot)));
+                parts.extend(part);
+            }
+            assert_eq!(parts, world.receivers(&mut subs, 0, subtopic));
+        }
+    }
+}
+
+#[test]
 fn revoked_subscription_goes_dormant_and_wakes_without_subscribe() {
     let world = World::new(1, 40);
     let mut subs = world.subs(0);

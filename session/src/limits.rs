@@ -75,6 +75,9 @@ pub struct Limits {
     pub will_delay_max: u32,
     /// Whether a refused PUBLISH that cannot be answered ends its connection.
     pub close_on_denied: bool,
+    /// Deliveries that a shard makes in one turn, and of one message in one piece; the rest follows
+    /// in the next turns.
+    pub fanout_slice: usize,
     /// Connections accepted from one address per second, and the burst; 0 means any.
     pub connect_rate_per_ip: u32,
     /// Connections of one address at a time; 0 means any.
@@ -128,6 +131,7 @@ impl Default for Limits {
             max_will_bytes: 64 << 10,
             will_delay_max: 3600,
             close_on_denied: false,
+            fanout_slice: 4096,
             connect_rate_per_ip: 100,
             max_connections_per_ip: 500,
         }

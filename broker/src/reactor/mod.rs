@@ -182,10 +182,13 @@ impl Reactor {
         let mut more = events.len() == EVENTS_MAX;
         if serve {
             let unread = self.unread.len();
-            for at in 0..unread {
-                self.connection(self.unread[at], epoll::EventFlags::IN);
+            let mut looked_at = 0;
+            while looked_at < unread && !self.shard.is_spent() {
+                self.connection(self.unread[looked_at], epoll::EventFlags::IN);
+                looked_at += 1;
             }
-            self.unread.drain(..unread);
+            // Who was not looked at comes first in the next turn.
+            self.unread.drain(..looked_at);
         }
         for event in &events {
             let data = event.data.u64();
@@ -220,7 +223,7 @@ impl Reactor {
         if !flags.intersects(told) {
             return;
         }
-        if self.shard.holds_back() {
+        if self.shard.is_spent() || self.shard.holds_back() {
             // It stays unread and is looked at in a later turn.
             self.unread.push(data);
             return;

@@ -56,7 +56,8 @@ pub(crate) enum Post<W> {
     Shutdown,
 }
 
-/// A run whose frames lie in the batch that carries it.
+/// A run whose frames lie in the batch that carries it, or beside it.
+#[derive(Debug)]
 pub(crate) struct PostedRun {
     pub(crate) address: Address,
     pub(crate) topic: Range<usize>,
@@ -69,6 +70,32 @@ pub(crate) struct PostedRun {
 }
 
 impl PostedRun {
+    /// A run, whose frames are appended to `bytes`.
+    pub(crate) fn new(run: &Run<'_>, bytes: &mut Vec<u8>) -> PostedRun {
+        let start = bytes.len();
+        bytes.extend_from_slice(run.frames);
+        let end = bytes.len();
+        // The topic is part of the first frame: found by its distance, or copied where a run was
+        // made of frames that do not hold it.
+        let inside = (run.topic.as_ptr() as usize).wrapping_sub(run.frames.as_ptr() as usize);
+        let topic = if inside <= run.frames.len() && inside + run.topic.len() <= run.frames.len() {
+            start + inside..start + inside + run.topic.len()
+        } else {
+            bytes.extend_from_slice(run.topic);
+            end..end + run.topic.len()
+        };
+        PostedRun {
+            address: run.address,
+            topic,
+            frames: start..end,
+            count: run.count,
+            longest: run.longest,
+            version5: run.version5,
+            origin: run.origin,
+            publisher: run.publisher,
+        }
+    }
+
     pub(crate) fn run<'b>(&self, bytes: &'b [u8]) -> Run<'b> {
         Run {
             address: self.address,
@@ -134,28 +161,8 @@ impl<W> Batch<W> {
     }
 
     pub(crate) fn push_run(&mut self, run: &Run<'_>) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(run.frames);
-        let end = self.bytes.len();
-        // The topic is part of the first frame: found by its distance, or copied where a run was
-        // made of frames that do not hold it.
-        let inside = (run.topic.as_ptr() as usize).wrapping_sub(run.frames.as_ptr() as usize);
-        let topic = if inside <= run.frames.len() && inside + run.topic.len() <= run.frames.len() {
-            start + inside..start + inside + run.topic.len()
-        } else {
-            self.bytes.extend_from_slice(run.topic);
-            end..end + run.topic.len()
-        };
-        self.posts.push(Post::Run(PostedRun {
-            address: run.address,
-            topic,
-            frames: start..end,
-            count: run.count,
-            longest: run.longest,
-            version5: run.version5,
-            origin: run.origin,
-            publisher: run.publisher,
-        }));
+        let posted = PostedRun::new(run, &mut self.bytes);
+        self.posts.push(Post::Run(posted));
     }
 }
 
@@ -167,6 +174,8 @@ pub(crate) struct Inbox<W> {
     waiting: AtomicBool,
     /// Whether so many messages wait that nobody should read more from clients.
     full: AtomicBool,
+    /// Whether its shard owes so many deliveries that nobody should read more from clients.
+    behind: AtomicBool,
     sleeping: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -208,6 +217,7 @@ impl<W> Inbox<W> {
             }),
             waiting: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             wake,
         }
@@ -264,7 +274,14 @@ impl<W> Inbox<W> {
 
     /// Whether so many messages wait that other shards should read nothing from their clients.
     pub(crate) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.full.load(Ordering::Relaxed) || self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Its shard is, or is no longer, so far behind with its deliveries that others should wait.
+    pub(crate) fn set_behind(&self, behind: bool) {
+        if self.behind.load(Ordering::Relaxed) != behind {
+            self.behind.store(behind, Ordering::Relaxed);
+        }
     }
 
     /// Whether something waits: whatever was posted before bytes that were read since is seen.

@@ -24,6 +24,7 @@ pub(crate) mod slot;
 pub(crate) mod subscribe;
 pub(crate) mod timers;
 mod turn;
+mod wide;
 pub(crate) mod wires;
 
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ use crate::shard::outlets::Outlets;
 use crate::shard::roster::Roster;
 use crate::shard::slot::Marks;
 use crate::shard::timers::{Due, Wheel};
+use crate::shard::wide::Wide;
 use crate::shard::wires::{Readable, Token, Wires};
 use crate::sys::Sys;
 
@@ -74,6 +76,10 @@ pub(crate) struct Shard<W: Wires> {
     replays: VecDeque<RetainedGive>,
     /// Whether some of them have room now.
     replaying: bool,
+    /// What is owed to lists too long for one turn.
+    wide: Wide,
+    /// Deliveries made since the count began anew.
+    spent: usize,
     /// Wills that wait for a right to be told, or for a lease.
     pub(crate) wills: Vec<(Option<RightsQuestion>, Arc<Message>)>,
     /// How far the shard's life has come.
@@ -124,6 +130,8 @@ impl<W: Wires> Shard<W> {
             due: Vec::new(),
             replays: VecDeque::new(),
             replaying: false,
+            wide: Wide::new(env.shared.limits.fanout_slice),
+            spent: 0,
             wills: Vec::new(),
             stage: Stage::Waiting,
             sys: Sys::new(sys_interval_s),
@@ -256,7 +264,11 @@ impl<W: Wires> Shard<W> {
                     self.env
                         .counters
                         .message_in(QoS::AtMostOnce, u64::from(run.count), bytes);
+                    let added = self.wide.added();
                     self.route_run(&run);
+                    if self.has_to_wait(id, added) {
+                        break;
+                    }
                     continue;
                 }
                 Step::Incomplete => break,
@@ -265,9 +277,13 @@ impl<W: Wires> Shard<W> {
                     let message = &publication.0;
                     self.env.counters.message_in(message.qos(), 1, used as u64);
                     let told = self.outlets.slots.slot(id).hot.is_version5();
+                    let added = self.wide.added();
                     let code = self.route_publication(&publication, told);
                     if receipt != Receipt::None {
                         self.answer(id, |machine, out| machine.published(receipt, code, out));
+                    }
+                    if self.has_to_wait(id, added) {
+                        break;
                     }
                 }
                 Step::Refused(why, count) => {
@@ -308,6 +324,25 @@ impl<W: Wires> Shard<W> {
         at
     }
 
+    /// Whether a connection's further packets have to wait for another turn: this one has made
+    /// deliveries enough, or the connection has just added to much that is owed.
+    fn has_to_wait(&mut self, id: SlotId, added: u64) -> bool {
+        let owes = self.wide.added() != added && self.wide.is_much();
+        if owes {
+            self.outlets.slots.slot_mut(id).marks.set(Marks::HELD);
+        }
+        let waits = owes || self.is_spent();
+        if waits {
+            self.hungry(id);
+        }
+        waits
+    }
+
+    /// Whether enough deliveries were made that what is left to read waits for the next turn.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent >= self.wide.slice()
+    }
+
     /// Lets the machine of a slot write to its peer.
     pub(crate) fn answer(
         &mut self,
@@ -322,10 +357,13 @@ impl<W: Wires> Shard<W> {
         self.outlets.put_out(id, out);
     }
 
-    /// The peer of a wire is gone.
+    /// The peer of a wire is gone. What it said before and was not looked at yet still counts: its
+    /// last word may be a DISCONNECT that removes its will.
     pub(crate) fn lost(&mut self, token: Token) {
-        if self.outlets.slots.current(token).is_some() {
-            self.close(token.slot, Closed::Lost);
+        match self.outlets.slots.current(token) {
+            Some(slot) if slot.marks.has(Marks::HUNGRY) => slot.marks.set(Marks::GONE),
+            Some(_) => self.close(token.slot, Closed::Lost),
+            None => {}
         }
     }
 

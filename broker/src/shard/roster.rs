@@ -268,6 +268,8 @@ impl<W: Wires> Shard<W> {
         slot.marks.clear(Marks::PAUSED);
         slot.marks.clear(Marks::HUNGRY);
         slot.marks.clear(Marks::TIMED);
+        slot.marks.clear(Marks::HELD);
+        slot.marks.clear(Marks::GONE);
         if was_live {
             self.env.counters.connections.sub(1);
         }

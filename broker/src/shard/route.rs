@@ -1,5 +1,6 @@
 //! From a permitted message to its subscribers: this shard's at once, other shards' by outbox.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -50,25 +51,47 @@ impl<W: Wires> Shard<W> {
         }
     }
 
-    /// Delivers a run to the subscribers of this shard.
+    /// Delivers a run to the subscribers of this shard; in slices, where they are many.
     pub(crate) fn deliver_run(&mut self, run: &Permitted<Run<'_>>) {
+        self.deliver_run_within(run, None);
+    }
+
+    /// As [`Shard::deliver_run`], to the subscribers in `part` of the slots, at once.
+    pub(super) fn deliver_run_within(
+        &mut self,
+        run: &Permitted<Run<'_>>,
+        part: Option<Range<u32>>,
+    ) {
+        if part.is_none() && self.wide.holds(run.address.channel) {
+            let directory = self.env.shared.cache.directory();
+            return self.wide.add_run(run, 0, directory);
+        }
+        let at_once = part.is_some();
         let Shard {
             env,
             outlets,
             subs,
             slow,
+            wide,
+            spent,
             ..
         } = self;
         let address = run.address;
         let slots = &outlets.slots;
         let who = |slot| slots.principal(slot);
-        let routed = subs.route(
+        let routed = subs.route_within(
             address.channel,
             address.wild,
             run.subtopic(),
             &env.gate,
             who,
+            part,
         );
+        if !at_once && routed.len() > wide.slice() {
+            let receivers = routed.len();
+            return wide.add_run(run, receivers, env.shared.cache.directory());
+        }
+        *spent += routed.len();
         let mut shared = None;
         let mut twin = None;
         let mut shared_twin = None;
@@ -185,7 +208,7 @@ impl<W: Wires> Shard<W> {
                 .push(Post::Message(Arc::clone(message)));
         }
         if shards & own != 0 {
-            matched |= self.deliver_message(publication) > 0;
+            matched |= self.deliver_message(publication);
         }
         if groups {
             matched |= self.route_to_groups(message);
@@ -197,28 +220,54 @@ impl<W: Wires> Shard<W> {
         }
     }
 
-    /// Delivers a message to the subscribers of this shard; how many there are.
-    pub(crate) fn deliver_message(&mut self, publication: &Permitted<Publication>) -> usize {
+    /// Delivers a message to the subscribers of this shard, in slices where they are many; whether
+    /// there are any.
+    pub(crate) fn deliver_message(&mut self, publication: &Permitted<Publication>) -> bool {
+        self.deliver_message_within(publication, None)
+    }
+
+    /// As [`Shard::deliver_message`], to the subscribers in `part` of the slots, at once.
+    pub(super) fn deliver_message_within(
+        &mut self,
+        publication: &Permitted<Publication>,
+        part: Option<Range<u32>>,
+    ) -> bool {
         let message = &publication.0;
+        if part.is_none() && self.wide.holds(message.address().channel) {
+            let directory = self.env.shared.cache.directory();
+            self.wide.add_message(message, 0, directory);
+            return true;
+        }
+        let at_once = part.is_some();
         let Shard {
-            env, outlets, subs, ..
+            env,
+            outlets,
+            subs,
+            wide,
+            spent,
+            ..
         } = self;
         let address = message.address();
         let slots = &outlets.slots;
         let who = |slot| slots.principal(slot);
-        let routed = subs.route(
+        let routed = subs.route_within(
             address.channel,
             address.wild,
             message.subtopic(),
             &env.gate,
             who,
+            part,
         );
+        if !at_once && routed.len() > wide.slice() {
+            let receivers = routed.len();
+            wide.add_message(message, receivers, env.shared.cache.directory());
+            return true;
+        }
+        *spent += routed.len();
         let origin = message.origin();
-        let mut count = 0;
         match &routed {
             Routed::Plain(entries) => {
                 for entry in *entries {
-                    count += 1;
                     if entry.no_local() && is_own(origin, env.id, entry.slot()) {
                         continue;
                     }
@@ -235,7 +284,6 @@ impl<W: Wires> Shard<W> {
             }
             Routed::Merged(merged) => {
                 for found in merged.iter() {
-                    count += 1;
                     if found.no_local && is_own(origin, env.id, found.slot) {
                         continue;
                     }
@@ -252,7 +300,7 @@ impl<W: Wires> Shard<W> {
                 }
             }
         }
-        count
+        !routed.is_empty()
     }
 
     /// Gives a message to one member of each matching shared group; whether one took it.

@@ -49,6 +49,11 @@ impl Marks {
     /// A deadline for the connection's progress is set: one is enough, however often it blocks.
     pub(crate) const TIMED: Marks = Marks(32);
 
+    /// Its input waits until less is owed to long lists.
+    pub(crate) const HELD: Marks = Marks(64);
+    /// Its peer is gone; what it said before is looked at first.
+    pub(crate) const GONE: Marks = Marks(128);
+
     pub(crate) fn has(self, mark: Marks) -> bool {
         self.0 & mark.0 != 0
     }

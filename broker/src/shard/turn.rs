@@ -21,19 +21,36 @@ impl<W: Wires> Shard<W> {
         if !self.may_serve() || self.holds_back() {
             return;
         }
-        let hungry = std::mem::take(&mut self.hungry);
-        for token in hungry {
+        self.spent = 0;
+        let much = self.wide.is_much();
+        let mut later = Vec::new();
+        for token in std::mem::take(&mut self.hungry) {
+            let spent = self.is_spent();
             let Some(slot) = self.outlets.slots.current(token) else {
                 continue;
             };
-            slot.marks.clear(Marks::HUNGRY);
-            if slot.marks.has(Marks::WAITING) {
+            if spent || (much && slot.marks.has(Marks::HELD)) {
+                later.push(token);
                 continue;
             }
-            if let Some(partial) = slot.partial.take() {
+            slot.marks.clear(Marks::HELD);
+            slot.marks.clear(Marks::HUNGRY);
+            let waits = slot.marks.has(Marks::WAITING);
+            if let Some(partial) = slot.partial.take_if(|_| !waits) {
                 self.consume(token, partial);
             }
+            let slot = self.outlets.slots.current(token);
+            if slot.is_some_and(|slot| slot.marks.has(Marks::GONE)) {
+                self.lost(token);
+            }
         }
+        // Who has not had its turn comes first in the next one.
+        if !later.is_empty() {
+            later.append(&mut self.hungry);
+            self.hungry = later;
+        }
+        // What was left over takes nothing from those who are read now.
+        self.spent = 0;
     }
 
     /// What others posted before a peer sent its bytes comes first: a message that was acknowledged
@@ -51,6 +68,9 @@ impl<W: Wires> Shard<W> {
         self.post();
         self.drain();
         self.replay();
+        self.deliver_slice();
+        let behind = self.wide.is_too_much();
+        self.env.shared.inboxes[self.env.id.index()].set_behind(behind);
         self.post();
         // Before a fence is acknowledged nothing judged earlier is left in an out-buffer: it is sent,
         // or, without a lease, in a backlog.
@@ -71,8 +91,11 @@ impl<W: Wires> Shard<W> {
         let (hits, misses) = self.env.gate.lookups();
         self.env.counters.right_cache_hits.set(hits);
         self.env.counters.right_cache_misses.set(misses);
-        let drains = std::mem::take(&mut self.drains);
-        self.env.shared.drained.fetch_add(drains, Ordering::Release);
+        self.env.counters.owed.set(self.wide.owed() as u64);
+        if self.wide.is_empty() {
+            let drains = std::mem::take(&mut self.drains);
+            self.env.shared.drained.fetch_add(drains, Ordering::Release);
+        }
     }
 
     pub(super) fn post(&mut self) {
@@ -163,6 +186,7 @@ impl<W: Wires> Shard<W> {
             } => {
                 self.rights_changed(question.principal);
                 self.wills_answered(question, answered);
+                self.wide_answered(question, answered);
             }
             Post::Notice { revision, notice } => self.notice(revision, notice),
             Post::Fence { round, covers } => {
@@ -195,7 +219,11 @@ impl<W: Wires> Shard<W> {
                 continue;
             };
             match slot.hot.silence_ends_s() {
-                // What is read in this turn was looked at before the timers.
+                // What is read in this turn was looked at before the timers; what was read and waits
+                // here is a sign of life as well.
+                Some(at) if at <= now.as_secs() && slot.marks.has(Marks::HUNGRY) => {
+                    self.wheel.insert(token, now.as_secs() + 1);
+                }
                 Some(at) if at <= now.as_secs() => {
                     self.fail(
                         token.slot,
@@ -307,7 +335,7 @@ impl<W: Wires> Shard<W> {
 
     /// Whether the next turn has to follow at once.
     pub(crate) fn is_busy(&self) -> bool {
-        (!self.hungry.is_empty() || self.replaying) && self.may_serve()
+        (!self.hungry.is_empty() || self.replaying || self.wide.is_ready()) && self.may_serve()
     }
 
     /// When the shard has to be driven again at the latest.

@@ -183,12 +183,19 @@ impl World {
         );
     }
 
-    /// Whether a message was accepted for certain.
+    /// Whether a message was accepted for certain, and all of it may be delivered.
     fn accepted(&self, sent: &Sent) -> bool {
+        // A later slice is judged again.
+        let author = self
+            .database
+            .standing(sent.principal, sent.channel, Action::Publish);
+        if self.shape.has_short_turns() && !author.is_solid(sent.input) {
+            return false;
+        }
         !sent.refused
             && (!sent.deliveries.is_empty()
                 || sent.acked != NEVER
-                || sent.surely_permitted && sent.on_live)
+                || sent.surely_permitted && sent.on_live && !self.shape.has_short_turns())
     }
 
     /// No loss while session, subscription and rights hold.
@@ -333,6 +340,8 @@ impl World {
             let fate = match will.fate {
                 Fate::Due(at) if at + 5 > now_ms => Fate::MustNot,
                 Fate::Due(_) => Fate::Must,
+                // A DISCONNECT that was left for the next turn may be overtaken by another connection.
+                Fate::MustNot if self.shape.has_short_turns() => Fate::May,
                 fate => fate,
             };
             let observer = self.observes(sent);

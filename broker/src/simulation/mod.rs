@@ -15,6 +15,7 @@ mod finish;
 mod invariants;
 mod leases;
 mod ledger;
+mod long_lists;
 mod net;
 mod probe;
 mod queues;

@@ -55,8 +55,10 @@ impl World {
 
     fn check_place(&self, writes: &[u64], got: Option<u64>) {
         let message = |number: &u64| &self.ledger.messages[number];
+        // What is left for the next turn is not accepted if its connection ends before.
+        let whole = !self.shape.has_short_turns();
         let certain = |sent: &Sent| {
-            !sent.will && !sent.refused && (sent.acked != NEVER || sent.surely_permitted)
+            !sent.will && !sent.refused && (sent.acked != NEVER || sent.surely_permitted && whole)
         };
         let author = |sent: &Sent| {
             self.database

@@ -39,15 +39,19 @@ impl Shape {
         } else {
             LeaseTerms::Timed
         };
-        let limits = Limits {
+        let mut limits = Limits {
             receive_maximum: *dice.pick(&[2, 8, 64]),
             max_inflight_out: *dice.pick(&[1, 4, 64]),
             ..Limits::default()
         };
+        let (shards, devices) = (1 + dice.roll(3), 3 + dice.roll(4));
+        let steps = 200 + dice.roll(400);
+        // Taken from what was rolled, so that a seed's story stays what it was.
+        limits.fanout_slice = [1, 2, 4096][steps % 3];
         Shape {
-            shards: 1 + dice.roll(3),
-            devices: 3 + dice.roll(4),
-            steps: 200 + dice.roll(400),
+            shards,
+            devices,
+            steps,
             control: *dice.pick(&[0, 2, 5]),
             cuts: *dice.pick(&[0, 1, 4]),
             slow: *dice.pick(&[0, 0, 20]),
@@ -56,6 +60,12 @@ impl Shape {
             plain: false,
             limits,
         }
+    }
+
+    /// Whether a turn may end before all input is looked at: what is left over when its connection
+    /// ends was not accepted.
+    pub(super) fn has_short_turns(&self) -> bool {
+        self.limits.fanout_slice < Limits::default().fanout_slice
     }
 
     /// No accidents: for scenes that make their own.

@@ -1,0 +1,388 @@
+//! Lists too long for one turn: what they are owed is delivered in slices, a turn each.
+//!
+//! A slice is a range of slot numbers. Whoever stays in its slot is in exactly one of them, however
+//! the list changes between two turns, so nothing of the list has to be kept. A message goes to who
+//! is subscribed, and has the right, when its slice comes; it may thus still reach a subscriber who
+//! came behind it. Messages of one channel follow each other, so their order holds.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use authcache::{Action, ChannelIndex, Denied, Directory, EntityId, PrincipalIndex};
+use router::Routed;
+use session::{Address, DropReason, Message, Publication, RightsQuestion, Run};
+
+use crate::shard::Shard;
+use crate::shard::inbox::PostedRun;
+use crate::shard::shared::ToControl;
+use crate::shard::wires::Wires;
+
+/// Deliveries owed, in slices, from which on a publisher that adds to them is read no further.
+const OWED_MAX: usize = 16;
+
+/// Deliveries owed, in slices, from which on no shard reads from its clients: what comes from other
+/// shards cannot hold back a single publisher. Few messages are admitted beyond it, so that with
+/// the largest packets some 100 MiB wait.
+const OWED_AT_ALL_MAX: usize = 1024;
+
+/// What waits for its slices, by channel.
+#[derive(Debug)]
+pub(crate) struct Wide {
+    /// Receivers of one slice.
+    slice: usize,
+    channels: HashMap<ChannelIndex, Queue, foldhash::fast::RandomState>,
+    /// Channels that can go on, in turns.
+    ready: VecDeque<ChannelIndex>,
+    /// Deliveries that are owed, of a run one for each receiver.
+    owed: usize,
+    /// How often something was added.
+    added: u64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    waiting: VecDeque<Owed>,
+    /// Where slices of the first one end: ascending slot numbers; the last slice has no end.
+    ends: Vec<u32>,
+    /// The slice that is next.
+    at: usize,
+    /// The publisher's right is asked for; nothing goes on meanwhile.
+    asked: Option<RightsQuestion>,
+}
+
+#[derive(Debug)]
+struct Owed {
+    what: What,
+    /// Whose the indexes of publisher and channel were: what waits may outlive a fence, and with it
+    /// their meaning.
+    names: (EntityId, Option<EntityId>),
+    receivers: usize,
+}
+
+#[derive(Debug)]
+enum What {
+    Run(PostedRun, Vec<u8>),
+    Message(Arc<Message>),
+}
+
+impl What {
+    fn address(&self) -> Address {
+        match self {
+            What::Run(run, _) => run.address,
+            What::Message(message) => message.address(),
+        }
+    }
+
+    fn publisher(&self) -> PrincipalIndex {
+        match self {
+            What::Run(run, _) => run.publisher,
+            What::Message(message) => message.publisher(),
+        }
+    }
+
+    fn subtopic(&self) -> &str {
+        match self {
+            What::Run(run, bytes) => run.run(bytes).subtopic(),
+            What::Message(message) => message.subtopic(),
+        }
+    }
+
+    fn names(&self, directory: &Directory) -> (EntityId, Option<EntityId>) {
+        let channel = directory.channel_id(self.address().channel);
+        (directory.principal_id(self.publisher()), channel)
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            What::Run(run, _) => u64::from(run.count),
+            What::Message(_) => 1,
+        }
+    }
+}
+
+impl Wide {
+    pub(crate) fn new(slice: usize) -> Wide {
+        Wide {
+            slice: slice.max(1),
+            channels: HashMap::default(),
+            ready: VecDeque::new(),
+            owed: 0,
+            added: 0,
+        }
+    }
+
+    /// Receivers that are served at once; more are served in slices.
+    #[inline]
+    pub(crate) fn slice(&self) -> usize {
+        self.slice
+    }
+
+    /// Whether something waits for a channel: what follows waits behind it.
+    #[inline]
+    pub(crate) fn holds(&self, channel: ChannelIndex) -> bool {
+        !self.channels.is_empty() && self.channels.contains_key(&channel)
+    }
+
+    /// How often something was added: changes when a publisher has to be asked to wait.
+    #[inline]
+    pub(crate) fn added(&self) -> u64 {
+        self.added
+    }
+
+    /// Whether publishers of such channels have to wait.
+    pub(crate) fn is_much(&self) -> bool {
+        self.owed > OWED_MAX * self.slice
+    }
+
+    /// Whether everybody has to wait.
+    pub(crate) fn is_too_much(&self) -> bool {
+        self.owed > OWED_AT_ALL_MAX * self.slice
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// Whether a next turn could go on.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Deliveries that are owed.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed
+    }
+
+    pub(crate) fn add_run(&mut self, run: &Run<'_>, receivers: usize, directory: &Directory) {
+        let mut bytes = Vec::new();
+        let posted = PostedRun::new(run, &mut bytes);
+        self.add(What::Run(posted, bytes), receivers, directory);
+    }
+
+    pub(crate) fn add_message(
+        &mut self,
+        message: &Arc<Message>,
+        receivers: usize,
+        directory: &Directory,
+    ) {
+        self.add(What::Message(Arc::clone(message)), receivers, directory);
+    }
+
+    fn add(&mut self, what: What, receivers: usize, directory: &Directory) {
+        let channel = what.address().channel;
+        let names = what.names(directory);
+        let ready = &mut self.ready;
+        let queue = self.channels.entry(channel).or_insert_with(|| {
+            ready.push_back(channel);
+            Queue {
+                waiting: VecDeque::new(),
+                ends: Vec::new(),
+                at: 0,
+                asked: None,
+            }
+        });
+        // How many receive it is known when it comes to be the first; until then as many as of the
+        // last one.
+        let last = queue.waiting.back().map_or(0, |last| last.receivers);
+        let receivers = receivers.max(last);
+        self.owed += receivers;
+        self.added += 1;
+        queue.waiting.push_back(Owed {
+            what,
+            names,
+            receivers,
+        });
+    }
+
+    /// Removes what `gone` names; how many messages that were.
+    fn remove_if(&mut self, gone: impl Fn(&What) -> bool) -> u64 {
+        let mut dropped = 0;
+        let owed = &mut self.owed;
+        self.channels.retain(|_, queue| {
+            let first = queue.waiting.front().is_some_and(|first| gone(&first.what));
+            queue.waiting.retain(|waiting| {
+                let gone = gone(&waiting.what);
+                if gone {
+                    dropped += waiting.what.count();
+                    *owed -= waiting.receivers;
+                }
+                !gone
+            });
+            if first {
+                queue.at = 0;
+                queue.asked = None;
+            }
+            !queue.waiting.is_empty()
+        });
+        let channels = &self.channels;
+        self.ready.retain(|channel| {
+            channels
+                .get(channel)
+                .is_some_and(|queue| queue.asked.is_none())
+        });
+        // One whose question fell away with its message can go on.
+        for (channel, queue) in &self.channels {
+            if queue.asked.is_none() && !self.ready.contains(channel) {
+                self.ready.push_back(*channel);
+            }
+        }
+        dropped
+    }
+}
+
+impl Queue {
+    /// The slot numbers of the next slice.
+    fn slots(&self) -> Range<u32> {
+        let end = |at: usize| self.ends.get(at).copied();
+        let from = self.at.checked_sub(1).and_then(end).unwrap_or(0);
+        from..end(self.at).unwrap_or(u32::MAX)
+    }
+
+    fn is_last(&self) -> bool {
+        self.at >= self.ends.len()
+    }
+}
+
+/// Slot numbers at which slices of `slice` receivers end.
+fn ends_of(routed: &Routed<'_>, slice: usize) -> Vec<u32> {
+    let mut slots: Vec<u32> = match routed {
+        Routed::Plain(entries) => entries.iter().map(|entry| entry.slot().get()).collect(),
+        Routed::Merged(merged) => merged.iter().map(|found| found.slot.get()).collect(),
+    };
+    slots.sort_unstable();
+    slots.into_iter().skip(slice).step_by(slice).collect()
+}
+
+impl<W: Wires> Shard<W> {
+    /// Delivers one slice of what waits; channels take turns.
+    pub(crate) fn deliver_slice(&mut self) {
+        if !self.may_serve() {
+            return;
+        }
+        let Some(channel) = self.wide.ready.pop_front() else {
+            return;
+        };
+        let Some(mut queue) = self.wide.channels.remove(&channel) else {
+            return;
+        };
+        if let Some(mut first) = queue.waiting.pop_front() {
+            match self.may_still(&first) {
+                Ok(()) => {
+                    if queue.at == 0 {
+                        self.measure(&mut queue, &mut first);
+                    }
+                    self.deliver_part(&first.what, queue.slots());
+                    if queue.is_last() {
+                        self.wide.owed -= first.receivers;
+                        queue.at = 0;
+                    } else {
+                        let done = first.receivers.min(self.wide.slice);
+                        self.wide.owed -= done;
+                        first.receivers -= done;
+                        queue.at += 1;
+                        queue.waiting.push_front(first);
+                    }
+                }
+                Err(Some(question)) => {
+                    queue.asked = Some(question);
+                    queue.waiting.push_front(first);
+                }
+                Err(None) => {
+                    self.wide.owed -= first.receivers;
+                    queue.at = 0;
+                    let count = first.what.count();
+                    self.env.counters.dropped(DropReason::Revoked, count);
+                }
+            }
+        }
+        if queue.waiting.is_empty() {
+            return;
+        }
+        if queue.asked.is_none() {
+            self.wide.ready.push_back(channel);
+        }
+        self.wide.channels.insert(channel, queue);
+    }
+
+    /// Whether the publisher still has its right: what waits is judged again. The question, where
+    /// control has to be asked first.
+    fn may_still(&mut self, owed: &Owed) -> Result<(), Option<RightsQuestion>> {
+        let what = &owed.what;
+        let channel = what.address().channel;
+        if channel == ChannelIndex::SYS {
+            return Ok(());
+        }
+        if what.names(self.env.shared.cache.directory()) != owed.names {
+            return Err(None);
+        }
+        let principal = what.publisher();
+        match self.env.gate.allows(principal, Action::Publish, channel) {
+            Ok(()) => Ok(()),
+            Err(Denied::Unknown) => {
+                let question = RightsQuestion { principal, channel };
+                let shard = self.env.id;
+                let asked = self.env.shared.control.ask(ToControl::Rights {
+                    shard,
+                    token: None,
+                    question,
+                });
+                Err(asked.then_some(question))
+            }
+            Err(_) => Err(None),
+        }
+    }
+
+    /// Finds out where the slices of a message end.
+    fn measure(&mut self, queue: &mut Queue, first: &mut Owed) {
+        let Shard {
+            env,
+            outlets,
+            subs,
+            wide,
+            ..
+        } = self;
+        let address = first.what.address();
+        let slots = &outlets.slots;
+        let who = |slot| slots.principal(slot);
+        let subtopic = first.what.subtopic();
+        let routed = subs.route(address.channel, address.wild, subtopic, &env.gate, who);
+        queue.ends = ends_of(&routed, wide.slice);
+        wide.owed = wide.owed - first.receivers + routed.len();
+        first.receivers = routed.len();
+    }
+
+    fn deliver_part(&mut self, what: &What, slots: Range<u32>) {
+        match what {
+            What::Run(run, bytes) => {
+                if let Some(run) = self.env.gate.handed_over(run.run(bytes)) {
+                    self.deliver_run_within(&run, Some(slots));
+                }
+            }
+            What::Message(message) => {
+                let publication = Publication(Arc::clone(message));
+                if let Some(publication) = self.env.gate.handed_over(publication) {
+                    self.deliver_message_within(&publication, Some(slots));
+                }
+            }
+        }
+    }
+
+    /// Control has told a right, or that it cannot: then what rests on it goes no further.
+    pub(crate) fn wide_answered(&mut self, question: RightsQuestion, answered: bool) {
+        if !answered {
+            let dropped = self.wide.remove_if(|what| {
+                what.publisher() == question.principal && what.address().channel == question.channel
+            });
+            self.env.counters.dropped(DropReason::Revoked, dropped);
+        }
+        let wide = &mut self.wide;
+        for (channel, queue) in &mut wide.channels {
+            if queue.asked == Some(question) {
+                queue.asked = None;
+                wide.ready.push_back(*channel);
+            }
+        }
+    }
+}

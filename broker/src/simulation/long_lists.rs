@@ -1,0 +1,104 @@
+//! Lists that are longer than a slice.
+
+use authcache::Right;
+use codec::mqtt::{ProtocolVersion, QoS};
+
+use super::dice::Dice;
+use super::world::{Shape, World};
+
+const READERS: std::ops::Range<usize> = 2..9;
+
+/// Seven readers of one channel, the observer and a publisher, on one shard that serves two readers a turn.
+fn long_list(seed: u64) -> World {
+    let mut shape = Shape::plain(1, READERS.end);
+    shape.limits.fanout_slice = 2;
+    let mut world = World::shaped(shape, Dice::new(seed), true);
+    world.settle_device(1, ProtocolVersion::V5);
+    for number in READERS {
+        world.settle_device(number, ProtocolVersion::V5);
+        let filter = if number % 2 == 0 { "#" } else { "+" };
+        world.with(number, |device, around| {
+            device.subscribe_to(vec![(0, filter, QoS::AtLeastOnce, false, false)], around);
+        });
+    }
+    world.rounds(20);
+    world
+}
+
+fn publish(world: &mut World, qos: QoS) -> u64 {
+    world.with(1, |device, around| {
+        device.publish_to((0, "a"), qos, false, 0, around)
+    });
+    let last = world.ledger.messages.keys().max();
+    *last.expect("one was published")
+}
+
+fn hearers(world: &World, message: u64) -> usize {
+    (0..1)
+        .chain(READERS)
+        .filter(|number| world.devices[*number].heard.contains(&message))
+        .count()
+}
+
+#[test]
+fn long_list_is_served_a_slice_a_turn_and_in_order() {
+    for seed in 0..20 {
+        let mut world = long_list(seed);
+        let first = publish(&mut world, QoS::AtLeastOnce);
+        let second = publish(&mut world, QoS::AtMostOnce);
+        world.carry_all();
+        let mut sent = 0;
+        for _ in 0..6 {
+            world.whole_turn_of(0);
+            let now = world.broker.sum(|c| c.messages_out_total());
+            assert!(sent == 0 || now - sent <= 2, "more than a slice in a turn");
+            sent = now;
+        }
+        assert!(world.broker.sum(|c| c.owed.get()) > 0);
+        // One joins and one leaves between two slices. Order is checked delivery by delivery.
+        world.with(0, |device, around| {
+            device.subscribe_to(vec![(0, "a", QoS::AtMostOnce, false, false)], around);
+        });
+        world.rounds(20);
+        assert_eq!(hearers(&world, first), 8);
+        assert_eq!(hearers(&world, second), 8);
+        assert_eq!(world.broker.sum(|c| c.owed.get()), 0);
+        world.quiesce();
+    }
+}
+
+#[test]
+fn publisher_that_loses_its_right_reaches_no_further_slice() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let mut world = long_list(1);
+        let message = publish(&mut world, qos);
+        world.carry_all();
+        world.whole_turn_of(0);
+        assert_eq!(world.broker.sum(|c| c.owed.get()), 6);
+        let (author, moment) = (world.devices[1].principal, world.moment);
+        world
+            .database
+            .set_right(author, 0, Right::SUBSCRIBE, moment);
+        world.broker.control(&mut world.database, &mut world.dice);
+        world.broker.carry_feed(usize::MAX);
+        world.rounds(20);
+        assert_eq!(hearers(&world, message), 2);
+        assert_eq!(world.broker.sum(|c| c.owed.get()), 0);
+    }
+}
+
+#[test]
+fn publisher_waits_while_much_is_owed() {
+    let mut world = long_list(2);
+    for _ in 0..40 {
+        publish(&mut world, QoS::AtMostOnce);
+    }
+    world.carry_all();
+    let mut most = 0;
+    for _ in 0..400 {
+        world.whole_turn_of(0);
+        most = most.max(world.broker.sum(|c| c.owed.get()));
+    }
+    assert!(most <= 16 * 2 + 8, "{most} deliveries were owed");
+    world.quiesce();
+}
