@@ -53,6 +53,14 @@ impl<T> Segments<T> {
         self.parts[part].get()?.get(offset)
     }
 
+    /// All elements that were made, in the order of their indexes.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.parts
+            .iter()
+            .filter_map(OnceLock::get)
+            .flat_map(|part| part.iter())
+    }
+
     /// Bytes allocated for elements.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -19,6 +19,7 @@ mod shard;
 mod simulation;
 mod start;
 mod sys;
+mod thread;
 
 pub use config::{Config, Limits, Listener, QueuePolicy};
 pub use start::{Broker, StartError, start};

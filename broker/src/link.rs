@@ -71,6 +71,8 @@ pub(crate) struct Link<W> {
     applied: u64,
     /// Highest revision whose fence has passed.
     fenced: u64,
+    /// What shards were told since the last fence, for one that begins anew.
+    unfenced: Vec<(u64, Notice)>,
     /// A lease that holds once its revision is fenced.
     lease: Option<(u64, u64)>,
     serving: bool,
@@ -96,6 +98,7 @@ impl<W: 'static> Link<W> {
             next_round: 1,
             applied: 0,
             fenced: 0,
+            unfenced: Vec::new(),
             lease: None,
             serving: false,
         }
@@ -152,7 +155,8 @@ impl<W: 'static> Link<W> {
                 } => {
                     self.ask_right(shard, token, question);
                 }
-                ToControl::Fenced { round } => self.fenced(round, now, now_us),
+                ToControl::Fenced { round } => self.fenced(round, now_us),
+                ToControl::BegunAnew { shard } => self.begun_anew(shard),
             }
         }
         self.start_fence(now_us);
@@ -219,6 +223,7 @@ impl<W: 'static> Link<W> {
     fn told(&mut self, revision: u64, notices: Vec<Notice>) {
         for notice in notices {
             self.shared.post_all(|| Post::Notice { revision, notice });
+            self.unfenced.push((revision, notice));
         }
         self.applied = revision;
         self.counters.revision.store(revision, Ordering::Relaxed);
@@ -244,7 +249,7 @@ impl<W: 'static> Link<W> {
         self.shared.post_all(|| Post::Fence { round, covers });
     }
 
-    fn fenced(&mut self, round: u64, now: Now, now_us: u64) {
+    fn fenced(&mut self, round: u64, now_us: u64) {
         let Some(fence) = &mut self.fence else { return };
         if fence.round != round {
             return;
@@ -265,12 +270,13 @@ impl<W: 'static> Link<W> {
         let (revision, began_us) = (fence.revision, fence.began_us);
         self.fence = None;
         self.fenced = revision;
+        self.unfenced.retain(|(of, _)| *of > revision);
         self.writer.fence_passed();
         self.follower.applied(revision);
         self.counters.fences.record(now_us.saturating_sub(began_us));
         self.grant_lease();
         if !self.serving {
-            self.serve(now);
+            self.serve();
         }
     }
 
@@ -290,12 +296,33 @@ impl<W: 'static> Link<W> {
         self.counters.lease.store(1, Ordering::Relaxed);
     }
 
+    /// A shard has lost what it was told: it hears it again, and a fence that it had not passed
+    /// begins anew. Answers to what it asked before are for nobody.
+    fn begun_anew(&mut self, shard: ShardId) {
+        self.asked.retain(|_, asked| match asked {
+            Asked::Identity { shard: of, .. } | Asked::Right { shard: of, .. } => *of != shard,
+        });
+        let inbox = &self.shared.inboxes[shard.index()];
+        for &(revision, notice) in &self.unfenced {
+            inbox.post_one(Post::Notice { revision, notice });
+        }
+        if self.serving {
+            inbox.post_one(Post::Serve(self.rules()));
+        }
+        // Acknowledgements of its rounds come too late to count.
+        self.fence = None;
+    }
+
     /// Control's state is in force on all shards: clients may come.
-    fn serve(&mut self, _now: Now) {
+    fn serve(&mut self) {
         self.serving = true;
+        let rules = self.rules();
+        self.shared.post_all(|| Post::Serve(rules.clone()));
+    }
+
+    fn rules(&self) -> Vec<ListenerRules> {
         let directory = self.shared.cache.directory();
-        let rules: Vec<ListenerRules> = self
-            .listeners
+        self.listeners
             .iter()
             .map(|listener| ListenerRules {
                 open: listener
@@ -304,8 +331,7 @@ impl<W: 'static> Link<W> {
                     .and_then(|name| directory.domain_by_name(name))
                     .and_then(|domain| directory.open_channel(domain)),
             })
-            .collect();
-        self.shared.post_all(|| Post::Serve(rules.clone()));
+            .collect()
     }
 
     fn identify(

@@ -2,15 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use authcache::{AuthCache, Capacity};
-use router::{Interest, ShardId, SharedGroups, Subs};
-use rustix::event::epoll;
+use router::{Interest, ShardId, SharedGroups};
 use session::{IdSource, ListenerRules, Now};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
@@ -20,12 +18,12 @@ use crate::control;
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
 use crate::reactor::admission::Admission;
-use crate::reactor::tcp::{TcpWire, TcpWires};
-use crate::reactor::{Reactor, Waker, listener};
-use crate::shard::Shard;
+use crate::reactor::tcp::TcpWire;
+use crate::reactor::{Waker, listener};
 use crate::shard::env::Env;
 use crate::shard::inbox::{Inbox, Post};
 use crate::shard::shared::{ControlMailbox, Shared};
+use crate::thread::ShardThread;
 
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,13 +103,10 @@ pub async fn start(
     }
 
     let (cache, writer) = AuthCache::new(Capacity::default());
-    let mut epolls = Vec::with_capacity(config.shards);
     let mut wakers = Vec::with_capacity(config.shards);
     let mut inboxes = Vec::with_capacity(config.shards);
     for _ in 0..config.shards {
-        let epoll: OwnedFd = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let waker = Arc::new(Waker::new()?);
-        epolls.push(Arc::new(epoll));
         wakers.push(Arc::clone(&waker));
         inboxes.push(Inbox::new(Box::new(move || waker.wake())));
     }
@@ -147,22 +142,18 @@ pub async fn start(
             counters: Arc::clone(&shared.counters[at]),
             now: Now::from_millis(0),
         };
-        let subs = Subs::new(
-            id,
-            config.shards,
-            Arc::clone(&shared.interest),
-            Arc::clone(&shared.groups),
-            random(),
-        );
-        let wires = TcpWires::new(Arc::clone(&epolls[at]), Arc::clone(&admission));
-        let shard = Shard::new(env, wires, subs, config.incarnation, config.sys_interval_s);
-        let (epoll, waker) = (Arc::clone(&epolls[at]), Arc::clone(&wakers[at]));
+        let thread = ShardThread {
+            env,
+            incarnation: config.incarnation,
+            sys_interval_s: config.sys_interval_s,
+            admission: Arc::clone(&admission),
+            waker: Arc::clone(&wakers[at]),
+            listeners,
+            start: began,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("shard-{at}"))
-            .spawn(move || {
-                let reactor = Reactor::new(shard, epoll, waker, listeners, began)?;
-                reactor.run()
-            })?;
+            .spawn(move || thread.run())?;
         threads.push(thread);
     }
 
@@ -203,7 +194,7 @@ pub async fn start(
 }
 
 /// A random number from the hasher's per-process seed.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::BuildHasher;
     std::collections::hash_map::RandomState::new().hash_one(0u8)
 }
@@ -278,3 +269,7 @@ impl std::fmt::Debug for Broker {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

@@ -23,6 +23,10 @@ impl Sys {
         }
     }
 
+    pub(crate) fn interval_s(&self) -> u32 {
+        self.interval_s
+    }
+
     /// Whether it is time; then the next time is set.
     fn is_due(&mut self, now_s: u32) -> bool {
         if self.interval_s == 0 || (self.published && now_s < self.next_s) {

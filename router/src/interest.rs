@@ -60,6 +60,14 @@ impl Interest {
         words.is_some_and(|words| words.groups.load(Ordering::Acquire) != 0)
     }
 
+    /// A shard has begun anew, without any subscriber: its bits go.
+    pub fn forget_shard(&self, shard: ShardId) {
+        for words in self.channels.iter() {
+            set(&words.shards, shard, false);
+            set(&words.filters, shard, false);
+        }
+    }
+
     pub(crate) fn set_shard(&self, channel: ChannelIndex, shard: ShardId, on: bool) {
         set(&self.channels.grow(channel.get()).shards, shard, on);
     }
@@ -102,6 +110,9 @@ mod tests {
         assert_eq!(interest.with_filters(channel), 1 << 63);
         assert!(!interest.has_groups(channel));
         interest.set_groups(channel, 2);
+        assert!(interest.has_groups(channel));
+        interest.forget_shard(ShardId::new(63));
+        assert_eq!(interest.shards(channel) | interest.with_filters(channel), 0);
         assert!(interest.has_groups(channel));
     }
 }

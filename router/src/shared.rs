@@ -177,6 +177,24 @@ impl SharedGroups {
         } else {
             group.count(shard, -1, 0)
         }
+        self.remove_if_empty(group, interest);
+    }
+
+    /// A shard has begun anew, without any member: groups without members elsewhere go.
+    pub fn forget_shard(&self, shard: ShardId, interest: &Interest) {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups: Vec<Arc<Group>> = self.by_id.pin().values().cloned().collect();
+        for group in groups {
+            let (ready, parked) = group.members(shard);
+            if ready + parked > 0 {
+                group.count(shard, -(ready as i32), -(parked as i32));
+                self.remove_if_empty(&group, interest);
+            }
+        }
+    }
+
+    /// With `changes` held.
+    fn remove_if_empty(&self, group: &Group, interest: &Interest) {
         if group.shards.iter().any(|members| members.all() > 0) {
             return;
         }

@@ -553,6 +553,25 @@ fn shard_without_ready_member_is_avoided_while_another_has_one() {
 }
 
 #[test]
+fn shard_that_begins_anew_leaves_its_groups() {
+    let world = World::new(1, 3);
+    let (mut here, mut there) = (world.subs(0), world.subs(1));
+    let share = |filter| Subscription {
+        share: Some("g".into()),
+        ..wanted(world.channel(0), filter)
+    };
+    world.subscribe_to(&mut here, 0, share("a"));
+    world.subscribe_to(&mut here, 1, share("b"));
+    world.subscribe_to(&mut there, 2, share("b"));
+    assert_eq!(world.groups.count(world.channel(0)), 2);
+    world.groups.forget_shard(ShardId::new(0), &world.interest);
+    assert_eq!(world.groups.count(world.channel(0)), 1);
+    let left = world.groups.matching(world.channel(0), None, "b");
+    assert_eq!(left[0].members(ShardId::new(0)), (0, 0));
+    assert_eq!(left[0].next(ShardId::new(0)), Some(ShardId::new(1)));
+}
+
+#[test]
 fn plain_subscription_costs_4_to_16_bytes() {
     for (per_channel, bytes_max) in [
         (1, 16.7),

@@ -118,7 +118,7 @@ impl Reactor {
     /// # Errors
     ///
     /// When epoll itself fails.
-    pub(crate) fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut more = false;
         while !self.shard.is_over() {
             let busy = more || self.shard.is_busy();
@@ -134,6 +134,11 @@ impl Reactor {
             more = self.turn(sleep)?;
         }
         Ok(())
+    }
+
+    /// The shard and the listeners, to begin anew after a panic.
+    pub(crate) fn into_parts(self) -> (Shard<TcpWires>, Vec<Listener>) {
+        (self.shard, self.listeners)
     }
 
     fn now(&self) -> Now {

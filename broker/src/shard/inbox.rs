@@ -54,6 +54,9 @@ pub(crate) enum Post<W> {
     Drain,
     /// Say goodbye to every client and close.
     Shutdown,
+    /// Panic, to see what comes of it.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A run whose frames lie in the batch that carries it, or beside it.
@@ -185,6 +188,8 @@ struct Queue<W> {
     bytes: usize,
     /// Bytes of messages, which are not dropped: whoever reads from clients waits.
     messages: usize,
+    /// Connections on their way.
+    arrivals: usize,
 }
 
 impl<W> Post<W> {
@@ -214,6 +219,7 @@ impl<W> Inbox<W> {
                 batches: Vec::new(),
                 bytes: 0,
                 messages: 0,
+                arrivals: 0,
             }),
             waiting: AtomicBool::new(false),
             full: AtomicBool::new(false),
@@ -239,7 +245,10 @@ impl<W> Inbox<W> {
                 batch.bytes = Vec::new();
             }
             queue.bytes += batch.bytes.len();
-            queue.messages += batch.posts.iter().map(Post::weight).sum::<usize>();
+            for post in &batch.posts {
+                queue.messages += post.weight();
+                queue.arrivals += usize::from(matches!(post, Post::Arrival(_)));
+            }
             if queue.messages > Self::MESSAGES_MAX {
                 self.full.store(true, Ordering::Relaxed);
             }
@@ -262,14 +271,15 @@ impl<W> Inbox<W> {
         });
     }
 
-    /// Takes everything that is there.
-    pub(crate) fn take(&self, into: &mut Vec<Batch<W>>) {
+    /// Takes everything that is there; how many connections are among it.
+    pub(crate) fn take(&self, into: &mut Vec<Batch<W>>) -> usize {
         let mut queue = self.queue.lock();
         queue.bytes = 0;
         queue.messages = 0;
         self.full.store(false, Ordering::Relaxed);
         self.waiting.store(false, Ordering::Relaxed);
         std::mem::swap(&mut queue.batches, into);
+        std::mem::take(&mut queue.arrivals)
     }
 
     /// Whether so many messages wait that other shards should read nothing from their clients.

@@ -10,6 +10,7 @@
     reason = "a slot holds 8 bytes for a buffer that is seldom there, and the pool keeps the boxes"
 )]
 
+mod anew;
 pub(crate) mod backlog;
 pub(crate) mod env;
 pub(crate) mod identity;
@@ -71,6 +72,8 @@ pub(crate) struct Shard<W: Wires> {
     /// Subscribers of the run at hand that cannot take its frames as they are.
     slow: Vec<(SlotId, usize)>,
     inbox: Vec<Batch<W::Wire>>,
+    /// Connections on their way in what was taken from the inbox.
+    arriving: usize,
     due: Vec<Token>,
     /// What new subscribers have not been given yet of what is retained.
     replays: VecDeque<RetainedGive>,
@@ -90,7 +93,7 @@ pub(crate) struct Shard<W: Wires> {
 /// The life of a shard.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 enum Stage {
-    /// Control has not told its state yet.
+    /// Control has not told its state yet, or not again since the shard began anew.
     Waiting,
     /// Clients are served.
     Serving,
@@ -114,7 +117,7 @@ impl<W: Wires> Shard<W> {
         let outboxes = (0..env.shared.shards()).map(|_| Batch::default()).collect();
         let wheel = Wheel::new(env.now);
         Shard {
-            outlets: Outlets::new(wires),
+            outlets: Outlets::new(wires, 0),
             subs,
             retained: Retained::new(|message| message.weight()),
             roster: Roster::new(incarnation),
@@ -127,6 +130,7 @@ impl<W: Wires> Shard<W> {
             claiming: Vec::new(),
             slow: Vec::new(),
             inbox: Vec::new(),
+            arriving: 0,
             due: Vec::new(),
             replays: VecDeque::new(),
             replaying: false,

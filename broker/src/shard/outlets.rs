@@ -39,9 +39,9 @@ const PENDING_MAX: usize = 32 << 20;
 const PAUSE_BYTES: usize = 64 << 10;
 
 impl<W: Wires> Outlets<W> {
-    pub(crate) fn new(wires: W) -> Outlets<W> {
+    pub(crate) fn new(wires: W, first_generation: u32) -> Outlets<W> {
         Outlets {
-            slots: Slab::new(),
+            slots: Slab::new(first_generation),
             pool: Pool::default(),
             wires,
             deadlines: Deadlines::default(),

@@ -38,12 +38,22 @@ struct Held {
 impl Roster {
     /// A roster whose claims are numbered above those of all earlier starts.
     pub(crate) fn new(incarnation: u64) -> Roster {
+        Roster::above(incarnation << 40)
+    }
+
+    /// A roster whose claims are numbered from behind `epoch`.
+    pub(crate) fn above(epoch: u64) -> Roster {
         Roster {
             sessions: HashTable::new(),
             principals: HashMap::default(),
             hash: foldhash::quality::RandomState::default(),
-            epoch: incarnation << 40,
+            epoch,
         }
+    }
+
+    /// Number of the last claim.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     fn hash(&self, principal: PrincipalIndex, client_id: &str) -> u64 {

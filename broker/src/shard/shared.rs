@@ -70,10 +70,12 @@ pub(crate) enum ToControl {
     },
     /// The fence's round was passed at the end of a turn.
     Fenced { round: u64 },
+    /// A shard has begun anew: what it was told and asked is lost.
+    BegunAnew { shard: ShardId },
 }
 
 /// The queue from all shards to the control link. Questions are bounded; fences are at most one
-/// per shard.
+/// per shard, new beginnings come from panics.
 pub(crate) struct ControlMailbox {
     queue: Mutex<Vec<ToControl>>,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -109,6 +111,12 @@ impl ControlMailbox {
     /// Says that a round of the fence was passed.
     pub(crate) fn fenced(&self, round: u64) {
         self.queue.lock().push(ToControl::Fenced { round });
+        (self.wake)();
+    }
+
+    /// Says that a shard has begun anew.
+    pub(crate) fn begun_anew(&self, shard: ShardId) {
+        self.queue.lock().push(ToControl::BegunAnew { shard });
         (self.wake)();
     }
 

@@ -132,16 +132,20 @@ impl Pool {
 pub(crate) struct Slab<W> {
     slots: Vec<Slot<W>>,
     free: Vec<u32>,
+    /// Generation of a number's first occupant.
+    first_generation: u32,
 }
 
 impl<W> Slab<W> {
     /// Slots are named by 25 bits in a router entry.
     const MAX: usize = 1 << 25;
 
-    pub(crate) fn new() -> Slab<W> {
+    /// A slab whose tokens are told from those of an earlier one by `first_generation`.
+    pub(crate) fn new(first_generation: u32) -> Slab<W> {
         Slab {
             slots: Vec::new(),
             free: Vec::new(),
+            first_generation,
         }
     }
 
@@ -157,7 +161,7 @@ impl<W> Slab<W> {
                     partial: None,
                     cold: Cold::Closed,
                     wire: None,
-                    generation: 0,
+                    generation: self.first_generation,
                     next_of_principal: NONE,
                     previous_of_principal: NONE,
                     awaited_until_ms: 0,

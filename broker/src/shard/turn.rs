@@ -117,7 +117,7 @@ impl<W: Wires> Shard<W> {
 
     pub(super) fn drain(&mut self) {
         let mut inbox = std::mem::take(&mut self.inbox);
-        self.env.shared.inboxes[self.env.id.index()].take(&mut inbox);
+        self.arriving += self.env.shared.inboxes[self.env.id.index()].take(&mut inbox);
         for batch in inbox.drain(..) {
             let Batch { posts, bytes } = batch;
             for post in posts {
@@ -158,7 +158,13 @@ impl<W: Wires> Shard<W> {
             }
             Post::RetainedAsk(ask) => self.answer_retained(*ask),
             Post::RetainedGive(give) => self.give_retained(*give),
-            Post::Arrival(arrival) => self.arrive(*arrival),
+            Post::Arrival(arrival) => {
+                self.arriving -= 1;
+                self.arrive(*arrival);
+            }
+            // Asked by a shard that is no more, and its tokens mean nothing here.
+            Post::Identified { .. } | Post::RightsAnswered { .. }
+                if self.stage == Stage::Waiting => {}
             Post::Identified { token, outcome } => {
                 let unread = self
                     .outlets
@@ -204,6 +210,8 @@ impl<W: Wires> Shard<W> {
                 self.drains += 1;
             }
             Post::Shutdown => self.shut_down(),
+            #[cfg(test)]
+            Post::Panic => panic!("as it was asked to"),
         }
     }
 

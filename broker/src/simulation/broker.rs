@@ -143,6 +143,37 @@ impl Broker {
         }
     }
 
+    /// A shard panics wherever it is in its turn, and begins anew as its thread lets it.
+    pub(super) fn panic(&mut self, at: usize, dice: &mut Dice) {
+        let woken = Arc::clone(&self.shards[at].woken);
+        let Driven { shard, .. } = self.shards.remove(at);
+        let remains = shard.abandon();
+        let shared = &self.shared;
+        let subs = Subs::new(
+            ShardId::new(at as u8),
+            shared.shards(),
+            Arc::clone(&shared.interest),
+            Arc::clone(&shared.groups),
+            dice.number(),
+        );
+        let wires = SimWires {
+            shard: at,
+            net: Rc::clone(&self.net),
+        };
+        let shard = Shard::anew(remains, wires, subs, dice.number());
+        self.shards.insert(
+            at,
+            Driven {
+                shard,
+                woken,
+                asleep: false,
+                turn: None,
+                last_turn: self.now,
+                turn_began: self.now,
+            },
+        );
+    }
+
     /// A pipe between link and leader.
     pub(super) fn join(&mut self) {
         self.leader_link = Some(self.leader.connected(self.terms, self.now.as_millis()));

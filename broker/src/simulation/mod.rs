@@ -17,6 +17,7 @@ mod leases;
 mod ledger;
 mod long_lists;
 mod net;
+mod panics;
 mod probe;
 mod queues;
 mod scenes;

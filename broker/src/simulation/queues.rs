@@ -37,7 +37,8 @@ fn messages(batch: &Batch<SimWire>, into: &mut Vec<u64>) {
                         .filter_map(|message| number_of(message.payload())),
                 );
             }
-            Post::RetainedAsk(_)
+            Post::Panic
+            | Post::RetainedAsk(_)
             | Post::Arrival(_)
             | Post::Identified { .. }
             | Post::RightsAnswered { .. }

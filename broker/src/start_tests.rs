@@ -1,0 +1,210 @@
+//! Real threads and sockets under a control side of a few lines.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, Question};
+use authcache::{Change, EntityId, Identity, PrincipalRecord, Right, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+use crate::config::{Limits, Listener};
+
+const DOMAIN: EntityId = EntityId::from_u128(1);
+const CHANNEL: EntityId = EntityId::from_u128(2);
+const TOPIC: &str = "m/d/c/c/t";
+
+/// One domain, one channel, and whoever comes is a client that may do everything there.
+async fn control(mut pipe: DuplexStream) {
+    let mut leader = Leader::new(1, false, 0);
+    let link = leader.connected(LeaseTerms::Pipe, 0);
+    let mut buffer = vec![0; 4096];
+    while let Ok(taken @ 1..) = pipe.read(&mut buffer).await {
+        leader
+            .input(link, &buffer[..taken], 0)
+            .expect("it is a feed");
+        while let Some(event) = leader.poll() {
+            match event {
+                LeaderEvent::Joined { link, .. } => {
+                    leader.snapshot(link, 1, directory(), Vec::new());
+                }
+                LeaderEvent::Asked {
+                    link,
+                    number,
+                    question: Question::Identify(shown),
+                } => {
+                    let name = shown.username.expect("clients name themselves");
+                    let number_of = name.parse().expect("names are numbers");
+                    let answer = Answer::Identity(identity(number_of), None);
+                    leader.answer(link, number, 1, answer);
+                }
+                _ => {}
+            }
+        }
+        let mut out = Vec::new();
+        leader.output(link, &mut out);
+        if pipe.write_all(&out).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn directory() -> Vec<Change> {
+    let domain = Change::DomainSet {
+        id: DOMAIN,
+        route: "d".into(),
+        status: Status::Enabled,
+    };
+    let channel = Change::ChannelSet {
+        id: CHANNEL,
+        domain: DOMAIN,
+        route: Some("c".into()),
+        status: Status::Enabled,
+        open: false,
+    };
+    vec![domain, channel]
+}
+
+fn identity(number: u128) -> Identity {
+    Identity {
+        id: EntityId::from_u128(100 + number),
+        kind: PrincipalRecord::Client { domain: DOMAIN },
+        status: Status::Enabled,
+        credential: 1,
+        rights: vec![(CHANNEL, Right::PUBLISH | Right::SUBSCRIBE)],
+    }
+}
+
+async fn two_shards() -> Broker {
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    tokio::spawn(control(theirs));
+    let listener = Listener {
+        name: "mqtt".into(),
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        open: None,
+        anonymous: false,
+    };
+    let config = Config {
+        shards: 2,
+        listeners: vec![listener],
+        limits: Limits::default(),
+        node: EntityId::from_u128(7),
+        incarnation: 1,
+        sys_interval_s: 0,
+    };
+    start(config, ours).await.expect("it starts")
+}
+
+/// A client of MQTT 3.1.1 that wants to know of nothing but payloads.
+struct Client(TcpStream);
+
+impl Client {
+    /// Connects under a number, and reads the return code.
+    fn connect(address: SocketAddr, number: u8) -> (Client, u8) {
+        let stream = TcpStream::connect(address).expect("somebody listens");
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).expect("it can be set");
+        let mut client = Client(stream);
+        let name = number.to_string();
+        let mut body = b"\0\x04MQTT\x04\xc2\0\0".to_vec();
+        for text in [&*name, &*name, "secret"] {
+            body.extend([0, text.len() as u8]);
+            body.extend(text.bytes());
+        }
+        client.send(0x10, &body);
+        let connack = client.read(4);
+        (client, connack[3])
+    }
+
+    fn send(&mut self, first: u8, body: &[u8]) {
+        let mut packet = vec![first, body.len() as u8];
+        packet.extend(body);
+        self.0.write_all(&packet).expect("the broker reads");
+    }
+
+    fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes).expect("the broker answers");
+        bytes
+    }
+
+    fn subscribe(&mut self) {
+        let mut body = vec![0, 1, 0, TOPIC.len() as u8];
+        body.extend(TOPIC.bytes());
+        body.push(0);
+        self.send(0x82, &body);
+        assert_eq!(self.read(5), [0x90, 3, 0, 1, 0]);
+    }
+
+    fn publish(&mut self, payload: u8) {
+        let mut body = vec![0, TOPIC.len() as u8];
+        body.extend(TOPIC.bytes());
+        body.push(payload);
+        self.send(0x30, &body);
+    }
+
+    fn payload(&mut self) -> u8 {
+        let head = self.read(2);
+        let body = self.read(usize::from(head[1]));
+        body[body.len() - 1]
+    }
+
+    fn is_closed(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
+    }
+}
+
+/// Subscribers, at least one at home at each of the two shards, and where that is.
+fn clients(broker: &Broker) -> Vec<(usize, Client)> {
+    let address = broker.listeners()[0].1;
+    let connections = |at: usize| broker.shared.counters[at].connections.get();
+    let mut clients = Vec::new();
+    // Homes are by chance: they are the same for this many once in 2^63.
+    for number in 1..64 {
+        if connections(0) > 0 && connections(1) > 0 {
+            break;
+        }
+        let before = connections(0);
+        let (mut client, code) = Client::connect(address, number);
+        assert_eq!(code, 0);
+        client.subscribe();
+        clients.push((usize::from(connections(0) == before), client));
+    }
+    clients
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shard_that_panics_begins_anew_and_serves_again() {
+    let broker = two_shards().await;
+    let address = broker.listeners()[0].1;
+    let (lost, mut stay): (Vec<_>, Vec<_>) = clients(&broker)
+        .into_iter()
+        .partition(|(home, _)| *home == 0);
+    assert!(!lost.is_empty() && !stay.is_empty(), "both have clients");
+    broker.shared.inboxes[0].post_one(Post::Panic);
+    for (_, mut client) in lost {
+        assert!(client.is_closed());
+    }
+    // The other's go on.
+    let (_, first) = stay.first_mut().expect("somebody stayed");
+    first.publish(1);
+    assert!(stay.iter_mut().all(|(_, client)| client.payload() == 1));
+    // And both serve whoever comes, on the same port.
+    for number in 1..9 {
+        let (mut client, code) = Client::connect(address, 100 + number);
+        assert_eq!(code, 0);
+        client.subscribe();
+        client.publish(100 + number);
+        assert_eq!(client.payload(), 100 + number);
+        assert!(
+            stay.iter_mut()
+                .all(|(_, old)| old.payload() == 100 + number)
+        );
+    }
+    let panics = |at: usize| broker.shared.counters[at].panics.get();
+    assert_eq!((panics(0), panics(1)), (1, 0));
+    assert!(broker.metrics().contains("turnpike_task_panics_total 1"));
+    drop(stay);
+    broker.shutdown(Duration::from_secs(10)).await;
+}

@@ -1,0 +1,91 @@
+//! A shard's thread: drives the shard, and begins it anew when it has panicked.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use router::Subs;
+use rustix::event::epoll;
+
+use crate::reactor::admission::Admission;
+use crate::reactor::listener::Listener;
+use crate::reactor::tcp::{TcpWire, TcpWires};
+use crate::reactor::{Reactor, Waker};
+use crate::shard::Shard;
+use crate::shard::env::Env;
+use crate::start::random;
+
+/// What a shard's thread needs, first and at every new beginning.
+pub(crate) struct ShardThread {
+    pub(crate) env: Env<TcpWire>,
+    pub(crate) incarnation: u64,
+    pub(crate) sys_interval_s: u32,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) start: Instant,
+}
+
+/// Exit code of a process that cannot go on (sysexits: an internal software error).
+const EX_SOFTWARE: i32 = 70;
+
+impl ShardThread {
+    /// Drives the shard until it has shut down.
+    ///
+    /// # Errors
+    ///
+    /// When epoll fails.
+    pub(crate) fn run(self) -> io::Result<()> {
+        let ShardThread {
+            env,
+            incarnation,
+            sys_interval_s,
+            admission,
+            waker,
+            listeners,
+            start,
+        } = self;
+        let (id, shared) = (env.id, Arc::clone(&env.shared));
+        let subs = || {
+            let (interest, groups) = (Arc::clone(&shared.interest), Arc::clone(&shared.groups));
+            Subs::new(id, shared.shards(), interest, groups, random())
+        };
+        let epoll = new_epoll()?;
+        let wires = TcpWires::new(Arc::clone(&epoll), Arc::clone(&admission));
+        let shard = Shard::new(env, wires, subs(), incarnation, sys_interval_s);
+        let mut reactor = Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)?;
+        loop {
+            if let Ok(ended) = catch_unwind(AssertUnwindSafe(|| reactor.run())) {
+                return ended;
+            }
+            // Its connections close and its sessions are lost; the others know nothing of it.
+            let (shard, listeners) = reactor.into_parts();
+            let begun = catch_unwind(AssertUnwindSafe(|| -> io::Result<Reactor> {
+                let remains = shard.abandon();
+                let epoll = new_epoll()?;
+                let wires = TcpWires::new(Arc::clone(&epoll), Arc::clone(&admission));
+                let shard = Shard::anew(remains, wires, subs(), random());
+                Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)
+            }));
+            shared.counters[id.index()].panics.add(1);
+            reactor = match begun {
+                Ok(begun) => begun?,
+                Err(_) => {
+                    tracing::error!(shard = id.index(), "a shard cannot begin anew");
+                    std::process::exit(EX_SOFTWARE);
+                }
+            };
+            tracing::error!(
+                shard = id.index(),
+                "a shard panicked: its connections are closed and its sessions lost"
+            );
+        }
+    }
+}
+
+fn new_epoll() -> io::Result<Arc<OwnedFd>> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    Ok(Arc::new(epoll))
+}
