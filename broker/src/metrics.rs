@@ -75,12 +75,14 @@ pub(crate) enum Closed {
     WriteStall,
     Refused,
     Lost,
+    LeaseOver,
+    Superseded,
     Shutdown,
     Internal,
 }
 
 impl Closed {
-    const ALL: [(Closed, &'static str); 13] = [
+    const ALL: [(Closed, &'static str); 15] = [
         (Closed::Client, "client"),
         (Closed::Protocol, "protocol"),
         (Closed::ConnectTimeout, "connect_timeout"),
@@ -92,6 +94,8 @@ impl Closed {
         (Closed::WriteStall, "write_stall"),
         (Closed::Refused, "refused"),
         (Closed::Lost, "lost"),
+        (Closed::LeaseOver, "lease_over"),
+        (Closed::Superseded, "superseded"),
         (Closed::Shutdown, "shutdown"),
         (Closed::Internal, "internal"),
     ];

@@ -76,9 +76,9 @@ fn identity(number: u128) -> Identity {
     }
 }
 
-async fn two_shards() -> Broker {
+async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(64 << 10);
-    tokio::spawn(control(theirs));
+    let control = tokio::spawn(control(theirs));
     let listener = Listener {
         name: "mqtt".into(),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -88,12 +88,15 @@ async fn two_shards() -> Broker {
     let config = Config {
         shards: 2,
         listeners: vec![listener],
-        limits: Limits::default(),
+        limits: Limits {
+            lease_grace_ms: 100,
+            ..Limits::default()
+        },
         node: EntityId::from_u128(7),
         incarnation: 1,
         sys_interval_s: 0,
     };
-    start(config, ours).await.expect("it starts")
+    (start(config, ours).await.expect("it starts"), control)
 }
 
 /// A client of MQTT 3.1.1 that wants to know of nothing but payloads.
@@ -176,7 +179,7 @@ fn clients(broker: &Broker) -> Vec<(usize, Client)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shard_that_panics_begins_anew_and_serves_again() {
-    let broker = two_shards().await;
+    let (broker, _control) = two_shards().await;
     let address = broker.listeners()[0].1;
     let (lost, mut stay): (Vec<_>, Vec<_>) = clients(&broker)
         .into_iter()
@@ -206,5 +209,20 @@ async fn shard_that_panics_begins_anew_and_serves_again() {
     assert_eq!((panics(0), panics(1)), (1, 0));
     assert!(broker.metrics().contains("turnpike_task_panics_total 1"));
     drop(stay);
+    broker.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broker_that_lost_control_refuses_who_comes_and_lets_go_who_was_there() {
+    let (broker, control) = two_shards().await;
+    let address = broker.listeners()[0].1;
+    let clients = clients(&broker);
+    control.abort();
+    for (_, mut client) in clients {
+        assert!(client.is_closed());
+    }
+    assert!(!broker.ready());
+    // 3.1.1's code for "server unavailable".
+    assert_eq!(Client::connect(address, 100).1, 3);
     broker.shutdown(Duration::from_secs(10)).await;
 }

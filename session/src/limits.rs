@@ -75,6 +75,11 @@ pub struct Limits {
     pub will_delay_max: u32,
     /// Whether a refused PUBLISH that cannot be answered ends its connection.
     pub close_on_denied: bool,
+    /// Milliseconds that connections are kept, silent, while the lease on rights is over; then they
+    /// are closed with 0x89.
+    pub lease_grace_ms: u64,
+    /// Milliseconds between two takeovers of one session; who comes earlier waits.
+    pub takeover_interval_ms: u64,
     /// Deliveries that a shard makes in one turn, and of one message in one piece; the rest follows
     /// in the next turns.
     pub fanout_slice: usize,
@@ -131,6 +136,8 @@ impl Default for Limits {
             max_will_bytes: 64 << 10,
             will_delay_max: 3600,
             close_on_denied: false,
+            lease_grace_ms: 10_000,
+            takeover_interval_ms: 100,
             fanout_slice: 4096,
             connect_rate_per_ip: 100,
             max_connections_per_ip: 500,

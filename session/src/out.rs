@@ -78,6 +78,11 @@ impl OutBuffer {
         self.published = Default::default();
     }
 
+    /// Whether nothing in it came from a channel: it is all the connection's own.
+    pub fn is_own(&self) -> bool {
+        self.spans.iter().all(|span| span.channel.is_none())
+    }
+
     /// The spans as (bytes, channel), in order.
     pub fn spans(&self) -> impl Iterator<Item = (&[u8], Option<ChannelIndex>)> {
         let first = self
@@ -106,6 +111,7 @@ mod tests {
     #[test]
     fn spans_cover_the_bytes_in_order() {
         let mut out = OutBuffer::default();
+        assert!(out.is_own());
         let channel = Some(ChannelIndex::new(7));
         out.bytes.extend_from_slice(b"ab");
         out.mark(channel);

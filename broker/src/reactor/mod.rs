@@ -201,7 +201,7 @@ impl Reactor {
                 self.waker.clear();
             } else if data & LISTENERS != 0 {
                 more |= self.accept((data & !LISTENERS) as usize);
-            } else if serve {
+            } else if serve || self.shard.is_new(token_of(data)) {
                 self.connection(data, event.flags);
             } else {
                 self.unread.push(data);

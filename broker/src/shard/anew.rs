@@ -37,6 +37,10 @@ impl<W: Wires> Shard<W> {
                 gone += 1;
             }
         }
+        for arrival in self.takeovers.take_all() {
+            self.outlets.wires.close(arrival.wire);
+            gone += 1;
+        }
         let used: Vec<SlotId> = self.outlets.slots.used().collect();
         for id in used {
             if let Some(wire) = self.outlets.slots.slot_mut(id).wire.take() {

@@ -27,6 +27,10 @@ impl<W: Wires> Shard<W> {
             let outcome = IdentifyOutcome::Refused(Refusal::Quota);
             return self.identified(token, outcome, unread);
         }
+        if !self.env.may_serve() {
+            let outcome = IdentifyOutcome::Refused(Refusal::Unavailable);
+            return self.identified(token, outcome, unread);
+        }
         let slot = self.outlets.slots.slot(token.slot);
         let listener = slot.hot.listener;
         if let Identify::Password {

@@ -15,6 +15,7 @@ pub(crate) mod backlog;
 pub(crate) mod env;
 pub(crate) mod identity;
 pub(crate) mod inbox;
+mod lease;
 pub(crate) mod notice;
 pub(crate) mod outlets;
 pub(crate) mod retain;
@@ -23,6 +24,7 @@ pub(crate) mod route;
 pub(crate) mod shared;
 pub(crate) mod slot;
 pub(crate) mod subscribe;
+mod takeover;
 pub(crate) mod timers;
 mod turn;
 mod wide;
@@ -36,7 +38,7 @@ use std::sync::atomic::Ordering;
 use authcache::{Cause, PrincipalIndex};
 use codec::mqtt::{QoS, ReasonCode};
 use router::{Retained, SlotId, Subs};
-use session::{Message, Receipt, RightsQuestion, Step};
+use session::{Message, Now, Receipt, RightsQuestion, Step};
 
 use crate::metrics::Closed;
 use crate::shard::env::Env;
@@ -44,6 +46,7 @@ use crate::shard::inbox::{Batch, RetainedGive};
 use crate::shard::outlets::Outlets;
 use crate::shard::roster::Roster;
 use crate::shard::slot::Marks;
+use crate::shard::takeover::Takeovers;
 use crate::shard::timers::{Due, Wheel};
 use crate::shard::wide::Wide;
 use crate::shard::wires::{Readable, Token, Wires};
@@ -85,6 +88,9 @@ pub(crate) struct Shard<W: Wires> {
     spent: usize,
     /// Wills that wait for a right to be told, or for a lease.
     pub(crate) wills: Vec<(Option<RightsQuestion>, Arc<Message>)>,
+    /// Since when there is no lease.
+    without_lease: Option<Now>,
+    takeovers: Takeovers<W::Wire>,
     /// How far the shard's life has come.
     stage: Stage,
     pub(crate) sys: Sys,
@@ -137,6 +143,8 @@ impl<W: Wires> Shard<W> {
             wide: Wide::new(env.shared.limits.fanout_slice),
             spent: 0,
             wills: Vec::new(),
+            without_lease: None,
+            takeovers: Takeovers::default(),
             stage: Stage::Waiting,
             sys: Sys::new(sys_interval_s),
             env,
@@ -174,11 +182,16 @@ impl<W: Wires> Shard<W> {
         self.env.counters.closed(Closed::Refused);
     }
 
-    /// The wire of `token`, if its connection is to be read now.
+    /// The wire of `token`, if its connection is to be read now. Without a lease only those are
+    /// that have to be refused.
     pub(crate) fn readable(&mut self, token: Token) -> Readable<'_, W::Wire> {
+        let leased = self.env.may_serve();
         let Some(slot) = self.outlets.slots.current(token) else {
             return Readable::Gone;
         };
+        if !leased && slot.hot.is_live() {
+            return Readable::Later;
+        }
         let held = slot.marks.has(Marks::WAITING) || slot.marks.has(Marks::PAUSED);
         if held || self.stage == Stage::Draining {
             return Readable::WhenWatched;
@@ -187,6 +200,12 @@ impl<W: Wires> Shard<W> {
             return Readable::Later;
         }
         slot.wire.as_mut().map_or(Readable::Gone, Readable::Now)
+    }
+
+    /// Whether a connection has not had its CONNACK.
+    pub(crate) fn is_new(&mut self, token: Token) -> bool {
+        let slot = self.outlets.slots.current(token);
+        slot.is_some_and(|slot| !slot.hot.is_live())
     }
 
     /// Bytes came for the present occupant of a slot.

@@ -70,6 +70,7 @@ impl<W: Wires> Shard<W> {
                 self.fail(id, code, Closed::Administrative);
             }
         }
+        self.refuse_delayed(principal);
         for token in std::mem::take(&mut self.claiming) {
             let Some(slot) = self.outlets.slots.current(token) else {
                 continue;

@@ -207,8 +207,8 @@ impl<W: Wires> Outlets<W> {
         !self.touched.is_empty()
     }
 
-    /// Sends a slot's out-buffer; what is not taken becomes its backlog. Without a lease nothing is
-    /// taken: it waits where it is judged again. (Threats R-4.)
+    /// Sends a slot's out-buffer; what is not taken becomes its backlog. Without a lease no message
+    /// is: it waits where it is judged again. (Threats R-4.)
     pub(crate) fn flush_slot(&mut self, env: &Env<W::Wire>, id: SlotId) {
         let token = self.slots.token(id);
         let slot = self.slots.slot_mut(id);
@@ -223,7 +223,8 @@ impl<W: Wires> Outlets<W> {
             self.pause(id);
             return;
         }
-        let sent = if env.may_serve() {
+        // What a connection itself is told goes out: no right is needed for it.
+        let sent = if env.may_serve() || out.is_own() {
             self.wires.send(wire, &out.bytes)
         } else {
             Sent::Taken(0)

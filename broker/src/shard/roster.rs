@@ -109,23 +109,29 @@ impl<W: Wires> Shard<W> {
     /// The old connection is closed before the new one hears a byte, so a session never has two
     /// owners. [MQTT-3.1.4-3] [MQTT3-3.1.4-2]
     pub(crate) fn arrive(&mut self, arrival: Arrival<W::Wire>) {
+        let key = arrival.pending.key();
+        let persistent = arrival.pending.is_persistent();
+        if let Some(refusal) = self.refuses(&key, persistent, arrival.listener) {
+            return self.refuse_arrival(arrival, refusal, Closed::Refused);
+        }
+        let now = self.env.now;
+        let interval_ms = self.env.shared.limits.takeover_interval_ms;
+        let owner = self.find(&key);
+        let owner = owner.filter(|owner| self.outlets.slots.slot(*owner).wire.is_some());
+        if let Some(owner) = owner {
+            if let Some(at) = self.takeovers.too_early(owner, now, interval_ms) {
+                return self.delay_takeover(at, arrival);
+            }
+            self.env.counters.takeovers.add(1);
+            self.fail(owner, ReasonCode::SESSION_TAKEN_OVER, Closed::TakenOver);
+        }
         let Arrival {
             wire,
             pending,
             listener,
             unread,
         } = arrival;
-        let key = pending.key();
         let clean_start = pending.clean_start();
-        if let Some(refusal) = self.refuses(&key, pending.is_persistent(), listener) {
-            return self.refuse_arrival(wire, pending, listener, refusal);
-        }
-        if let Some(owner) = self.find(&key)
-            && self.outlets.slots.slot(owner).wire.is_some()
-        {
-            self.env.counters.takeovers.add(1);
-            self.fail(owner, ReasonCode::SESSION_TAKEN_OVER, Closed::TakenOver);
-        }
         let mut resumed = None;
         let place = match self.find(&key) {
             Some(parked) if clean_start => {
@@ -144,7 +150,9 @@ impl<W: Wires> Shard<W> {
         self.roster.epoch += 1;
         let epoch = self.roster.epoch;
         let is_new = resumed.is_none();
-        let now = self.env.now;
+        if owner.is_some() {
+            self.takeovers.note(id, now, interval_ms);
+        }
         let slot = self.outlets.slots.slot_mut(id);
         slot.generation = slot.generation.wrapping_add(1);
         slot.hot = session::Hot::new(listener, now);
@@ -185,6 +193,9 @@ impl<W: Wires> Shard<W> {
 
     /// Why a claim is not granted, if it is not.
     fn refuses(&self, key: &SessionKey, persistent: bool, listener: u8) -> Option<Refusal> {
+        if !self.env.may_serve() {
+            return Some(Refusal::Unavailable);
+        }
         let directory = self.env.shared.cache.directory();
         // It may have been disabled while it was on its way.
         if !directory.principal_facts(key.principal).live {
@@ -215,13 +226,18 @@ impl<W: Wires> Shard<W> {
         None
     }
 
-    fn refuse_arrival(
+    pub(super) fn refuse_arrival(
         &mut self,
-        wire: W::Wire,
-        pending: Box<session::Pending>,
-        listener: u8,
+        arrival: Arrival<W::Wire>,
         refusal: Refusal,
+        why: Closed,
     ) {
+        let Arrival {
+            wire,
+            pending,
+            listener,
+            ..
+        } = arrival;
         let Some(id) = self.outlets.slots.insert(listener, self.env.now) else {
             return self.turn_away(wire);
         };
@@ -236,7 +252,7 @@ impl<W: Wires> Shard<W> {
         let outcome = IdentifyOutcome::Refused(refusal);
         slot.machine().identified(outcome, &rules, &mut out.bytes);
         self.outlets.put_out(id, out);
-        self.close(id, Closed::Refused);
+        self.close(id, why);
     }
 
     /// Closes a connection for which there is no slot.

@@ -18,7 +18,11 @@ impl<W: Wires> Shard<W> {
     /// A turn begins: this is its moment. What was left over from the last one is looked at first.
     pub(crate) fn begin(&mut self, now: Now) {
         self.env.now = now;
-        if !self.may_serve() || self.holds_back() {
+        if !self.may_serve() {
+            return self.wait_for_lease();
+        }
+        self.without_lease = None;
+        if self.holds_back() {
             return;
         }
         self.spent = 0;
@@ -220,6 +224,8 @@ impl<W: Wires> Shard<W> {
             self.wills_leased();
         }
         let now = self.env.now;
+        self.admit_delayed();
+        let leased = self.may_serve();
         let mut due = std::mem::take(&mut self.due);
         self.wheel.due(now, &mut due);
         for token in due.drain(..) {
@@ -228,8 +234,8 @@ impl<W: Wires> Shard<W> {
             };
             match slot.hot.silence_ends_s() {
                 // What is read in this turn was looked at before the timers; what was read and waits
-                // here is a sign of life as well.
-                Some(at) if at <= now.as_secs() && slot.marks.has(Marks::HUNGRY) => {
+                // here is a sign of life as well. Without a lease nobody is heard.
+                Some(at) if at <= now.as_secs() && (!leased || slot.marks.has(Marks::HUNGRY)) => {
                     self.wheel.insert(token, now.as_secs() + 1);
                 }
                 Some(at) if at <= now.as_secs() => {
@@ -353,13 +359,15 @@ impl<W: Wires> Shard<W> {
             .slots
             .any_used()
             .then(|| Now::from_millis(u64::from(self.env.now.as_secs() + 1) * 1000));
-        match (wheel, self.outlets.deadlines.next()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let deadline = self.outlets.deadlines.next();
+        let takeover = self.takeovers.next();
+        wheel.into_iter().chain(deadline).chain(takeover).min()
     }
 
     pub(super) fn shut_down(&mut self) {
+        for arrival in self.takeovers.take_all() {
+            self.refuse_arrival(arrival, Refusal::Unavailable, Closed::Shutdown);
+        }
         let used: Vec<SlotId> = self.outlets.slots.used().collect();
         for id in used {
             let slot = self.outlets.slots.slot(id);

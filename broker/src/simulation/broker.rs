@@ -250,7 +250,6 @@ impl Broker {
             }
         }
         driven.shard.begin(now);
-        let mut events = Vec::new();
         if driven.shard.accepts() {
             let new: Vec<usize> = {
                 let mut net = self.net.borrow_mut();
@@ -268,11 +267,18 @@ impl Broker {
                 self.shards[at].shard.accepted(wire, 0);
             }
         }
-        if self.shards[at].shard.may_serve() {
-            events = self.net.borrow().ready(at);
-            for last in (1..events.len()).rev() {
-                events.swap(last, dice.roll(last + 1));
-            }
+        let mut events = self.net.borrow().ready(at);
+        let shard = &mut self.shards[at].shard;
+        if !shard.may_serve() {
+            // Only those are heard that have to be refused.
+            let net = self.net.borrow();
+            events.retain(|conn| {
+                let place = net.conns[*conn].place;
+                place.is_some_and(|(_, token)| shard.is_new(token))
+            });
+        }
+        for last in (1..events.len()).rev() {
+            events.swap(last, dice.roll(last + 1));
         }
         self.shards[at].turn = Some(events);
     }

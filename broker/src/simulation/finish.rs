@@ -97,6 +97,11 @@ impl World {
                     device.ping_if_due(around) | device.answer(around)
                 });
             }
+            busy |= self
+                .broker
+                .shards
+                .iter()
+                .any(|driven| driven.shard.delays());
             quiet = if busy { 0 } else { quiet + 1 };
             if quiet > 5 {
                 break;

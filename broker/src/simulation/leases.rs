@@ -149,3 +149,37 @@ fn what_waits_for_a_user_survives_a_change_of_other_rights() {
     world.rounds(30);
     assert_eq!(world.devices[2].heard.len(), 5, "{}", world.story(60));
 }
+
+#[test]
+fn sessions_outlive_the_grace_though_their_connections_do_not() {
+    let mut world = pair(LeaseTerms::Pipe);
+    let pass = |world: &mut World, ms: u64| {
+        world.broker.now = world.broker.now.plus_millis(ms);
+        world.rounds(3);
+    };
+    let gone = |world: &World, number: usize| {
+        let mut conns = world.ledger.conns.iter();
+        conns.any(|view| view.device == number && view.told && view.closed.is_some())
+    };
+    world.broker.cut();
+    world.note_lease();
+    // The shards notice within a second.
+    pass(&mut world, 1_000);
+    world.with(1, |device, around| {
+        device.publish_to((0, "a"), QoS::AtLeastOnce, false, 0, around);
+    });
+    pass(&mut world, 9_000);
+    assert!(
+        !gone(&world, 1) && !gone(&world, 2),
+        "the grace is not over"
+    );
+    pass(&mut world, 2_000);
+    assert!(
+        gone(&world, 1) && gone(&world, 2),
+        "they are told why and closed"
+    );
+    // Both find their sessions; what was not acknowledged comes again and is delivered.
+    world.broker.join();
+    world.rounds(20);
+    world.quiesce();
+}

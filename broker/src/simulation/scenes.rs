@@ -40,6 +40,27 @@ fn takeover_storm_of_one_key_has_one_owner_at_any_instant() {
     }
 }
 
+#[test]
+fn session_is_taken_over_once_in_a_while_and_by_the_newest() {
+    let mut world = plain(2, 3, 7);
+    world.settle_device(1, ProtocolVersion::V5);
+    let takeovers = |world: &World| world.broker.sum(|c| c.takeovers.get());
+    for _ in 0..20 {
+        world.with(1, |device, around| device.connect(false, around));
+        world.rounds(4);
+    }
+    assert_eq!(takeovers(&world), 1, "within a moment");
+    let refused = |view: &&super::ledger::ConnView| {
+        view.device == 1 && view.closed.is_some() && view.connected.is_none()
+    };
+    assert_eq!(world.ledger.conns.iter().filter(refused).count(), 18);
+    world.broker.now = world.broker.now.plus_millis(100);
+    world.rounds(4);
+    assert_eq!(takeovers(&world), 2);
+    assert!(world.devices[1].live, "the newest has it");
+    world.quiesce();
+}
+
 /// Everything a client says in a life, as bytes.
 fn script(world: &World, version: ProtocolVersion) -> Vec<u8> {
     let name = topic(&world.database, 0, "a", false);

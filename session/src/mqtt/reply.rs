@@ -133,7 +133,7 @@ pub(crate) fn disconnect(code: ReasonCode, how: Manner, out: &mut Vec<u8>) {
     // Session Expiry Interval is never sent by a server. [MQTT-3.14.2-2]
     let mut packet = Disconnect {
         reason: for_disconnect(code),
-        reason_string: Some(words(code)),
+        reason_string: Some(words_of_disconnect(code)),
         ..Disconnect::default()
     };
     // [MQTT-3.14.2-3] [MQTT-3.14.2-4]
@@ -159,7 +159,7 @@ pub(crate) fn refuse(code: ReasonCode, how: Manner, out: &mut Vec<u8>) {
         session_present: false,
         reason,
         properties: ConnAckProperties {
-            reason_string: Some(words(code)),
+            reason_string: Some(words_of_connack(code)),
             ..Default::default()
         },
     };
@@ -196,6 +196,28 @@ fn for_connack(code: ReasonCode) -> ReasonCode {
             ReasonCode::UNSPECIFIED_ERROR
         }
         code => code,
+    }
+}
+
+/// As [`words`], where a connection is refused.
+fn words_of_connack(code: ReasonCode) -> &'static str {
+    match code {
+        ReasonCode::NOT_AUTHORIZED => {
+            "this client or user may not connect now: it or its domain is disabled, or its will \
+             has no right on its channel"
+        }
+        code => words(code),
+    }
+}
+
+/// As [`words`], where a connection ends.
+fn words_of_disconnect(code: ReasonCode) -> &'static str {
+    match code {
+        ReasonCode::NOT_AUTHORIZED => {
+            "the credentials or rights this connection was made with hold no longer"
+        }
+        ReasonCode::SERVER_UNAVAILABLE => "rights cannot be checked now; connect again later",
+        code => words(code),
     }
 }
 

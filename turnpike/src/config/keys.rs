@@ -203,6 +203,13 @@ pub(crate) const KEYS: &[Key] = &[
         600000
     ),
     milliseconds!("limits.auth_timeout", limits.auth_timeout_ms, 100, 600000),
+    milliseconds!("limits.lease_grace", limits.lease_grace_ms, 0, 600000),
+    milliseconds!(
+        "limits.takeover_interval",
+        limits.takeover_interval_ms,
+        0,
+        60000
+    ),
     count!(
         "limits.max_connections",
         limits.max_connections,
