@@ -163,6 +163,26 @@ impl<W> Batch<W> {
         self.posts.is_empty()
     }
 
+    /// Drops the runs whose frames lie behind the first `room` bytes; how many messages they had.
+    fn drop_runs_behind(&mut self, room: usize) -> u64 {
+        let mut dropped = 0;
+        let mut kept = 0;
+        self.posts.retain(|post| match post {
+            Post::Run(run) if run.frames.end.max(run.topic.end) > room => {
+                dropped += u64::from(run.count);
+                false
+            }
+            Post::Run(run) => {
+                kept = run.frames.end.max(run.topic.end);
+                true
+            }
+            _ => true,
+        });
+        self.bytes.truncate(kept);
+        self.bytes.shrink_to_fit();
+        dropped
+    }
+
     pub(crate) fn push_run(&mut self, run: &Run<'_>) {
         let posted = PostedRun::new(run, &mut self.bytes);
         self.posts.push(Post::Run(posted));
@@ -234,15 +254,9 @@ impl<W> Inbox<W> {
         let mut dropped = 0;
         {
             let mut queue = self.queue.lock();
-            if queue.bytes + batch.bytes.len() > Self::BYTES_MAX {
-                batch.posts.retain(|post| match post {
-                    Post::Run(run) => {
-                        dropped += u64::from(run.count);
-                        false
-                    }
-                    _ => true,
-                });
-                batch.bytes = Vec::new();
+            let room = Self::BYTES_MAX.saturating_sub(queue.bytes);
+            if batch.bytes.len() > room {
+                dropped = batch.drop_runs_behind(room);
             }
             queue.bytes += batch.bytes.len();
             for post in &batch.posts {
@@ -347,6 +361,37 @@ mod tests {
             },
             publisher: PrincipalIndex::new(1),
         }))
+    }
+
+    #[test]
+    fn runs_that_do_not_fit_are_dropped_and_those_before_them_are_not() {
+        let inbox: Inbox<()> = Inbox::new(Box::new(|| ()));
+        let frame = [7; 1 << 20];
+        let run = Run {
+            address: message(b"").address(),
+            topic: &frame[4..9],
+            frames: &frame,
+            count: 3,
+            longest: 1 << 20,
+            version5: false,
+            origin: Origin {
+                shard: ShardId::new(0),
+                slot: None,
+            },
+            publisher: PrincipalIndex::new(1),
+        };
+        let mut batch = Batch::default();
+        for at in 0..20 {
+            batch.push_run(&run);
+            if at == 18 {
+                batch.posts.push(Post::Message(message(b"kept")));
+            }
+        }
+        assert_eq!(inbox.post(batch), 4 * 3);
+        let mut taken = Vec::new();
+        inbox.take(&mut taken);
+        assert_eq!(taken[0].posts.len(), 16 + 1);
+        assert_eq!(taken[0].bytes.len(), 16 << 20);
     }
 
     #[test]

@@ -104,9 +104,11 @@ impl<W: Wires> Outlets<W> {
             None => slot.out.take().unwrap_or_else(|| self.pool.out()),
         };
         let before = out.bytes.len();
-        let mut delivered = slot
-            .machine()
-            .deliver(message, how, !blocked, &rules, &mut out);
+        let mut delivered =
+            slot.machine()
+                .deliver(message, how, !blocked, &rules, &mut out, |reason| {
+                    env.counters.dropped(reason, 1);
+                });
         let written = out.bytes.len() - before;
         if let Some(backlog) = &mut slot.backlog {
             if written > 0 {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use authcache::{Action, Denied, Gate};
-use router::{Retained, ShardId};
+use codec::mqtt::QoS;
+use router::{Retained, ShardId, SlotId};
 use session::{Message, Receiving};
 
 use crate::shard::Shard;
 use crate::shard::inbox::{Post, RetainedAsk, RetainedGive};
-use crate::shard::wires::Wires;
+use crate::shard::wires::{Token, Wires};
 
 /// Messages given in one turn, behind live traffic.
 const SLICE: usize = 100;
@@ -141,7 +142,7 @@ impl<W: Wires> Shard<W> {
             let Some(slot) = self.outlets.slots.current(token) else {
                 continue;
             };
-            let blocked = slot.backlog.is_some();
+            let blocked = slot.backlog.is_some() || slot.wire.is_none();
             let queued = slot
                 .machine()
                 .session()
@@ -154,6 +155,19 @@ impl<W: Wires> Shard<W> {
                 self.replaying |= !blocked && queued < SLICE;
                 held.push(token);
                 self.replays.push_back(give);
+            }
+        }
+    }
+
+    /// The session in a slot lost its connection or has a new one: what it is still owed follows it.
+    /// QoS 0 does not outlive the connection.
+    pub(crate) fn replays_follow(&mut self, before: Token, id: SlotId) {
+        let now = self.outlets.slots.token(id);
+        self.replays
+            .retain(|give| give.ask.token != before || give.ask.qos != QoS::AtMostOnce);
+        for give in &mut self.replays {
+            if give.ask.token == before {
+                give.ask.token = now;
             }
         }
     }

@@ -153,6 +153,7 @@ impl<W: Wires> Shard<W> {
         if owner.is_some() {
             self.takeovers.note(id, now, interval_ms);
         }
+        let before = self.outlets.slots.token(id);
         let slot = self.outlets.slots.slot_mut(id);
         slot.generation = slot.generation.wrapping_add(1);
         slot.hot = session::Hot::new(listener, now);
@@ -181,6 +182,7 @@ impl<W: Wires> Shard<W> {
             self.enter(id, &key);
         } else {
             self.subs.member_ready(id, true);
+            self.replays_follow(before, id);
             self.outlets.pump(&self.env, id);
         }
         if !unread.is_empty() {
@@ -288,6 +290,7 @@ impl<W: Wires> Shard<W> {
             self.env.counters.closed(why);
         }
         self.forget_buffers(id);
+        let before = self.outlets.slots.token(id);
         let slot = self.outlets.slots.slot_mut(id);
         slot.generation = slot.generation.wrapping_add(1);
         slot.marks.clear(Marks::WAITING);
@@ -311,6 +314,7 @@ impl<W: Wires> Shard<W> {
                     self.outlets.deadlines.insert(at, token, Due::Will);
                 }
                 self.subs.member_ready(id, false);
+                self.replays_follow(before, id);
                 self.redispatch(id, false);
                 if let Some(will) = will {
                     self.publish_will(will, principal, id);

@@ -15,6 +15,10 @@ use crate::shard::wires::Token;
 pub(crate) struct Wheel {
     seconds: Vec<Vec<Token>>,
     at_s: u32,
+    /// Tokens in all lists.
+    held: usize,
+    /// How many there were after the last look for stale ones.
+    pruned: usize,
 }
 
 impl Wheel {
@@ -26,6 +30,8 @@ impl Wheel {
         Wheel {
             seconds: vec![Vec::new(); Wheel::SECONDS],
             at_s: now.as_secs(),
+            held: 0,
+            pruned: 0,
         }
     }
 
@@ -36,13 +42,32 @@ impl Wheel {
             .clamp(1, Wheel::SECONDS as u32 - 1);
         let at = (self.at_s + wait) as usize % Wheel::SECONDS;
         self.seconds[at].push(token);
+        self.held += 1;
+    }
+
+    /// Forgets tokens of connections that are over, once they may outnumber the others: clients that
+    /// come and go with long Keep Alives would leave one each time.
+    pub(crate) fn prune(&mut self, mut is_current: impl FnMut(Token) -> bool) {
+        if self.held < Deadlines::PRUNE_MIN.max(2 * self.pruned) {
+            return;
+        }
+        for second in &mut self.seconds {
+            second.retain(|token| is_current(*token));
+            if second.capacity() > 2 * second.len() {
+                second.shrink_to_fit();
+            }
+        }
+        self.held = self.seconds.iter().map(Vec::len).sum();
+        self.pruned = self.held;
     }
 
     /// Takes out what became due since the last call.
     pub(crate) fn due(&mut self, now: Now, into: &mut Vec<Token>) {
         while self.at_s < now.as_secs() {
             self.at_s += 1;
-            into.append(&mut self.seconds[self.at_s as usize % Wheel::SECONDS]);
+            let second = &mut self.seconds[self.at_s as usize % Wheel::SECONDS];
+            self.held -= second.len();
+            into.append(second);
         }
     }
 }
@@ -144,6 +169,22 @@ mod tests {
             [token(3)],
             "what lies beyond the wheel is looked at early"
         );
+    }
+
+    #[test]
+    fn wheel_does_not_keep_connections_that_are_over() {
+        let mut wheel = Wheel::new(Now::from_millis(0));
+        for generation in 0..100_000 {
+            let slot = SlotId::new(1);
+            let live = Token { slot, generation };
+            wheel.insert(live, 4000);
+            wheel.prune(|token| token == live);
+            assert!(wheel.held <= Deadlines::PRUNE_MIN);
+        }
+        let mut due = Vec::new();
+        wheel.due(Now::from_millis(4_000_000), &mut due);
+        assert_eq!(wheel.held, 0);
+        assert_eq!(due.last().map(|token| token.generation), Some(99_999));
     }
 
     #[test]

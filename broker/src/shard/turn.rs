@@ -254,6 +254,8 @@ impl<W: Wires> Shard<W> {
             self.deadline(at, token, due);
         }
         self.outlets.forget_stale_deadlines();
+        let slots = &mut self.outlets.slots;
+        self.wheel.prune(|token| slots.current(token).is_some());
     }
 
     pub(super) fn deadline(&mut self, at: Now, token: Token, due: Due) {

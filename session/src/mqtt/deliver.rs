@@ -45,7 +45,7 @@ impl Machine<'_> {
     /// Delivers one message to the session.
     ///
     /// `ready` says that the connection is there and takes bytes; otherwise QoS 1 and 2 wait in
-    /// the session. [MQTT-4.5.0-1] [MQTT-3.8.4-8] [MQTT3-3.8.4-6] [MQTT3-3.1.2-5] [MQTT3-4.5.0-1]
+    /// the session, and `dropped` is told why one goes for others. [MQTT-4.5.0-1] [MQTT-3.8.4-8] [MQTT3-3.8.4-6] [MQTT3-3.1.2-5] [MQTT3-4.5.0-1]
     pub fn deliver(
         &mut self,
         message: &Arc<Message>,
@@ -53,6 +53,7 @@ impl Machine<'_> {
         ready: bool,
         rules: &Rules<'_>,
         out: &mut OutBuffer,
+        mut dropped: impl FnMut(DropReason),
     ) -> Delivered {
         let qos = how.qos.min(message.qos());
         let limits = rules.limits;
@@ -106,7 +107,11 @@ impl Machine<'_> {
             delivered,
             Delivered::Queued | Delivered::QueuedDroppingOldest
         ) {
-            outgoing.pump(&mut channel, out, usize::MAX, may, |_| {});
+            if delivered == Delivered::QueuedDroppingOldest {
+                dropped(DropReason::QueueFull);
+                delivered = Delivered::Queued;
+            }
+            outgoing.pump(&mut channel, out, usize::MAX, may, dropped);
             if out.bytes.len() > before {
                 delivered = Delivered::Sent;
             }

@@ -419,7 +419,8 @@ impl Node {
         let conn = &mut conns[at];
         let ready = conn.closed.is_none();
         let mut machine = Machine::new(&mut conn.hot, &mut conn.cold);
-        let delivered = machine.deliver(message, how, ready, &world.rules(at), &mut conn.out);
+        let rules = world.rules(at);
+        let delivered = machine.deliver(message, how, ready, &rules, &mut conn.out, |_| {});
         machine.invariants();
         if let Delivered::Dropped(reason) = delivered {
             conn.drops.push(reason);

@@ -1,6 +1,6 @@
 //! Retained messages and the options that decide who gets them.
 
-use codec::mqtt::{ProtocolVersion, QoS, ReasonCode, RetainHandling};
+use codec::mqtt::{ConnectProperties, ProtocolVersion, QoS, ReasonCode, RetainHandling};
 
 use crate::broker::Broker;
 use crate::client::{Client, Credentials, Options, with_options};
@@ -166,4 +166,40 @@ fn large_store_is_given_as_the_subscriber_takes_it() {
         topics.dedup();
         assert_eq!(topics.len(), 12_000);
     }
+}
+
+#[test]
+fn what_is_retained_goes_on_where_a_lost_connection_stopped() {
+    let broker = Broker::start(&[]);
+    let (mut publisher, mut other) = pair(&broker);
+    for number in 0..1_000 {
+        let topic = broker.topic(&number.to_string());
+        publisher.publish(&topic, b"kept", QoS::AtLeastOnce, true);
+    }
+    let options = Options {
+        client_id: "late",
+        clean_start: false,
+        properties: ConnectProperties {
+            session_expiry: 600,
+            receive_maximum: 20,
+            ..Default::default()
+        },
+        ..Options::default()
+    };
+    let mut topics = std::collections::BTreeSet::new();
+    let mut connections = 0;
+    while topics.len() < 1_000 {
+        let (mut late, present) = Client::connect(broker.address(), &broker.client(1), &options);
+        assert_eq!(present, connections > 0);
+        if connections == 0 {
+            late.subscribe(&broker.topic("#"), QoS::AtLeastOnce);
+        }
+        // Some of what came is acknowledged, and the connection is lost.
+        for _ in 0..150.min(1_000 - topics.len()) {
+            topics.insert(late.message().topic);
+        }
+        connections += 1;
+        assert!(connections < 100, "{} of 1000 came", topics.len());
+    }
+    assert!(other.alive());
 }
