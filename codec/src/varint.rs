@@ -15,6 +15,7 @@ pub(crate) fn read(input: &[u8], field: &'static str) -> Result<Option<(u32, usi
     match input {
         [] => Ok(None),
         [byte, ..] if *byte < 0x80 => Ok(Some((u32::from(*byte), 1))),
+        [low, high @ 1..0x80, ..] => Ok(Some((u32::from(*low & 0x7F) | u32::from(*high) << 7, 2))),
         _ => read_long(input, field),
     }
 }

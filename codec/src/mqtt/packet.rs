@@ -122,8 +122,24 @@ pub enum Packet<'a> {
 /// # Errors
 /// The packet is malformed, breaks a rule that can be judged without knowing the connection's
 /// state, or is a CONNECT of an unsupported version.
+#[inline(always)]
 pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<'a>, DecodeError> {
-    let packet_type = match frame.packet_type() {
+    // Inlined, so that the packet most often read is built where the caller wants it: a `Packet` is
+    // large, and each move of one costs as much as reading it.
+    match frame.packet_type() {
+        Some(PacketType::Publish) => Publish::decode(frame, version),
+        packet_type => decode_other(frame, packet_type, version),
+    }
+}
+
+/// Reads anything but a PUBLISH.
+#[inline(never)]
+fn decode_other<'a>(
+    frame: &Frame<'a>,
+    packet_type: Option<PacketType>,
+    version: ProtocolVersion,
+) -> Result<Packet<'a>, DecodeError> {
+    let packet_type = match packet_type {
         Some(PacketType::Auth) if !version.is_v5() => None,
         packet_type => packet_type,
     };
@@ -136,7 +152,7 @@ pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<
     check_flags(frame, packet_type, version)?;
     let body = Cursor::new(frame.body);
     Ok(match packet_type {
-        PacketType::Publish => Packet::Publish(Publish::decode(frame, version)?),
+        PacketType::Publish => Publish::decode(frame, version)?,
         PacketType::PubAck => Packet::PubAck(Ack::decode(body, packet_type, version)?),
         PacketType::PubRec => Packet::PubRec(Ack::decode(body, packet_type, version)?),
         PacketType::PubRel => Packet::PubRel(Ack::decode(body, packet_type, version)?),

@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::property::{PayloadFormat, Properties, Property, id};
 use super::user_property::{Marked, walk};
-use super::{Frame, PacketId, PacketType, ProtocolVersion, QoS, UserProperties, put, topic};
+use super::{
+    Frame, Packet, PacketId, PacketType, ProtocolVersion, QoS, UserProperties, put, topic,
+};
 use crate::cursor::Cursor;
 use crate::error::{DecodeError, Malformed, ProtocolError};
 use crate::varint;
@@ -102,8 +104,12 @@ const RETAIN: u8 = 0b0001;
 const DUP: u8 = 0b1000;
 
 impl<'a> Publish<'a> {
-    #[inline]
-    pub(crate) fn decode(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Self, DecodeError> {
+    /// Reads a PUBLISH, and makes the [`Packet`] at once: to move it into one costs much.
+    #[inline(always)]
+    pub(crate) fn decode(
+        frame: &Frame<'a>,
+        version: ProtocolVersion,
+    ) -> Result<Packet<'a>, DecodeError> {
         let (dup, retain) = (frame.flags() & DUP != 0, frame.flags() & RETAIN != 0);
         // [MQTT-3.3.1-4] [MQTT3-3.3.1-4]
         let qos = QoS::from_bits(frame.flags() >> 1 & 0b11).ok_or(Malformed::QosThree {
@@ -121,26 +127,47 @@ impl<'a> Publish<'a> {
             QoS::AtLeastOnce => Delivery::AtLeastOnce(body.packet_id("PUBLISH")?),
             QoS::ExactlyOnce => Delivery::ExactlyOnce(body.packet_id("PUBLISH")?),
         };
-        let properties = match version.is_v5() {
-            true => PublishProperties::decode(&mut body)?,
-            false => PublishProperties::default(),
+        // The usual PUBLISH has no properties: [MQTT-2.2.2-1].
+        let payload = match (version.is_v5(), body.rest()) {
+            (false, payload) | (true, [0, payload @ ..]) if !topic.is_empty() => payload,
+            (true, _) => return Self::decode_with_properties(dup, retain, delivery, topic, body),
+            (false, payload) => payload,
         };
-        // [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT3-3.3.2-1] [MQTT3-3.3.2-2]
+        Ok(Packet::Publish(Self {
+            dup,
+            retain,
+            delivery,
+            // [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT3-3.3.2-1] [MQTT3-3.3.2-2]
+            topic: topic::topic_name(topic, "Topic Name")?,
+            properties: PublishProperties::default(),
+            payload,
+        }))
+    }
+
+    /// Reads what follows `topic` and `delivery` in an MQTT 5 packet.
+    fn decode_with_properties(
+        dup: bool,
+        retain: bool,
+        delivery: Delivery,
+        topic: &'a [u8],
+        mut body: Cursor<'a>,
+    ) -> Result<Packet<'a>, DecodeError> {
+        let properties = PublishProperties::decode(&mut body)?;
+        // [MQTT-3.3.2-1] [MQTT-3.3.2-2]
         let topic = match topic {
             [] if properties.topic_alias.is_some() => "",
             // MQTT 5, 3.3.2.1
-            [] if version.is_v5() => return Err(ProtocolError::NoTopic.into()),
+            [] => return Err(ProtocolError::NoTopic.into()),
             topic => topic::topic_name(topic, "Topic Name")?,
         };
-        let payload = body.take_rest();
-        Ok(Self {
+        Ok(Packet::Publish(Self {
             dup,
             retain,
             delivery,
             topic,
             properties,
-            payload,
-        })
+            payload: body.take_rest(),
+        }))
     }
 
     /// Whether the payload is well-formed UTF-8, as a payload of [`PayloadFormat::Utf8`] has to be.
@@ -153,17 +180,36 @@ impl<'a> Publish<'a> {
     /// # Panics
     /// As [`Packet::encode`](super::Packet::encode).
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
-        out.push(first_byte(self.dup, self.delivery.qos(), self.retain));
+        if version.is_v5() && !self.properties.is_empty() {
+            return self.encode_with_properties(out);
+        }
+        let packet_id = self.delivery.packet_id();
+        let property_length = usize::from(version.is_v5());
+        let behind_topic = put::packet_id_len(packet_id) + property_length + self.payload.len();
+        put::publish_start(out, self.first_byte(), self.topic.len(), behind_topic);
+        out.extend_from_slice(self.topic.as_bytes());
+        put::packet_id(out, packet_id);
+        if version.is_v5() {
+            // [MQTT-2.2.2-1]
+            out.push(0);
+        }
+        out.extend_from_slice(self.payload);
+    }
+
+    #[inline(never)]
+    fn encode_with_properties(&self, out: &mut Vec<u8>) {
+        out.push(self.first_byte());
         put::prefixed(out, |out| {
             put::text(out, self.topic);
-            if let Some(packet_id) = self.delivery.packet_id() {
-                put::u16(out, packet_id.get());
-            }
-            if version.is_v5() {
-                put::prefixed(out, |out| self.properties.put(out));
-            }
+            put::packet_id(out, self.delivery.packet_id());
+            put::prefixed(out, |out| self.properties.put(out));
             out.extend_from_slice(self.payload);
         });
+    }
+
+    #[inline]
+    const fn first_byte(&self) -> u8 {
+        first_byte(self.dup, self.delivery.qos(), self.retain)
     }
 }
 
@@ -219,17 +265,7 @@ impl Delivery {
 }
 
 impl<'a> PublishProperties<'a> {
-    #[inline]
     fn decode(body: &mut Cursor<'a>) -> Result<Self, DecodeError> {
-        // The usual PUBLISH has none: [MQTT-2.2.2-1].
-        if let [0, ..] = body.rest() {
-            body.u8("Property Length")?;
-            return Ok(Self::default());
-        }
-        Self::decode_some(body)
-    }
-
-    fn decode_some(body: &mut Cursor<'a>) -> Result<Self, DecodeError> {
         let mut read = Properties::open(body, "PUBLISH")?;
         let mut properties = Self::default();
         while let Some(property) = read.next()? {
@@ -256,6 +292,19 @@ impl<'a> PublishProperties<'a> {
             _ => return false,
         }
         true
+    }
+
+    /// Whether there is none.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.payload_format.is_none()
+            && self.message_expiry.is_none()
+            && self.topic_alias.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.content_type.is_none()
+            && self.user_properties.is_empty()
+            && self.subscription_identifiers.is_empty()
     }
 
     /// Appends all properties, without a length in front.

@@ -2,7 +2,8 @@
 
 use super::property::id;
 use super::publish::first_byte;
-use super::{Delivery, ProtocolVersion, put};
+use super::put::{self, wire};
+use super::{Delivery, ProtocolVersion};
 use crate::varint;
 
 /// A PUBLISH to be sent, made of pieces that many receivers share.
@@ -36,16 +37,12 @@ impl PublishOut<'_> {
     /// Identifier is out of range.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         let lengths = self.lengths(version);
-        out.reserve(lengths.packet());
-        out.push(first_byte(self.dup, self.delivery.qos(), self.retain));
-        varint::put(out, wire(lengths.remaining));
-        put::length(out, lengths.topic);
+        let first = first_byte(self.dup, self.delivery.qos(), self.retain);
+        put::publish_start(out, first, lengths.topic, lengths.behind_topic);
         for piece in self.topic {
             out.extend_from_slice(piece.as_bytes());
         }
-        if let Some(packet_id) = self.delivery.packet_id() {
-            put::u16(out, packet_id.get());
-        }
+        put::packet_id(out, self.delivery.packet_id());
         if version.is_v5() {
             // [MQTT-2.2.2-1]
             varint::put(out, wire(lengths.properties));
@@ -79,12 +76,7 @@ impl PublishOut<'_> {
     #[inline]
     fn lengths(&self, version: ProtocolVersion) -> Lengths {
         let topic = self.topic.iter().map(|piece| piece.len()).sum();
-        let packet_id = if self.delivery.packet_id().is_some() {
-            2
-        } else {
-            0
-        };
-        let mut remaining = 2 + topic + packet_id + self.payload.len();
+        let mut behind_topic = put::packet_id_len(self.delivery.packet_id()) + self.payload.len();
         let mut properties = 0;
         if version.is_v5() {
             let alias = if self.topic_alias.is_some() { 3 } else { 0 };
@@ -95,34 +87,29 @@ impl PublishOut<'_> {
                 .map(|id| 1 + varint::len(*id))
                 .sum();
             properties = alias + expiry + identifiers + self.forwarded.len();
-            remaining += varint::len(wire(properties)) + properties;
+            behind_topic += varint::len(wire(properties)) + properties;
         }
         Lengths {
             topic,
             properties,
-            remaining,
+            behind_topic,
         }
     }
 }
 
-/// Bytes of the parts that have a length in front.
+/// Bytes of the parts of a packet.
 struct Lengths {
     topic: usize,
     properties: usize,
-    /// Remaining Length.
-    remaining: usize,
+    /// Packet Identifier, properties with their length, payload.
+    behind_topic: usize,
 }
 
 impl Lengths {
     fn packet(&self) -> usize {
-        1 + varint::len(wire(self.remaining)) + self.remaining
+        let remaining = 2 + self.topic + self.behind_topic;
+        1 + varint::len(wire(remaining)) + remaining
     }
-}
-
-/// A length as it goes on the wire; one that does not fit is refused by `varint::put`.
-#[inline]
-fn wire(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
