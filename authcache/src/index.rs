@@ -83,16 +83,27 @@ impl EntityId {
         if text[8] != b'-' || text[13] != b'-' || text[18] != b'-' || text[23] != b'-' {
             return None;
         }
-        let mut bytes = [0; 16];
-        // Valid digits give values below 16, so one test at the end sees every bad one.
-        let mut seen = 0;
-        for (byte, &at) in bytes.iter_mut().zip(&DIGIT_PAIRS) {
-            let high = DIGIT_VALUES[usize::from(text[at])];
-            let low = DIGIT_VALUES[usize::from(text[at + 1])];
-            seen |= high | low;
-            *byte = (high << 4) | (low & 0x0f);
+        // Eight digits at a time: the hyphens divide them into these words.
+        let [a, b, c, d] = [
+            [
+                text[0], text[1], text[2], text[3], text[4], text[5], text[6], text[7],
+            ],
+            [
+                text[9], text[10], text[11], text[12], text[14], text[15], text[16], text[17],
+            ],
+            [
+                text[19], text[20], text[21], text[22], text[24], text[25], text[26], text[27],
+            ],
+            [
+                text[28], text[29], text[30], text[31], text[32], text[33], text[34], text[35],
+            ],
+        ]
+        .map(|digits| eight_digits(u64::from_be_bytes(digits)));
+        if (a.1 | b.1 | c.1 | d.1) != 0 {
+            return None;
         }
-        (seen < 16).then_some(Self(bytes))
+        let (high, low) = (a.0 << 32 | b.0, c.0 << 32 | d.0);
+        Some(Self::from_words([high, low]))
     }
 
     /// The id with these bytes, in the order in which a UUID is written.
@@ -159,16 +170,23 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Where the 16 pairs of digits stand in the text.
 const DIGIT_PAIRS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
-/// Value of each lower-case hexadecimal digit, 0xff for every other byte.
-const DIGIT_VALUES: [u8; 256] = {
-    let mut values = [0xff; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        values[DIGITS[digit] as usize] = digit as u8;
-        digit += 1;
-    }
-    values
-};
+/// The number that eight lower-case hexadecimal digits write, the first one in the highest byte,
+/// and a word that is not 0 if one of the bytes is no such digit.
+#[inline]
+const fn eight_digits(text: u64) -> (u64, u64) {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // A letter has bit 6 and counts from 1. No byte of a sum reaches beyond itself: 15 + 9.
+    let values = (text & (0x0f * ONES)) + (text >> 6 & ONES) * 9;
+    // Written again they are the text, unless a byte was no digit: then its value is above 15 or
+    // its text is another one. From 10 on bit 4 of value + 6 is set.
+    let letters = (values + 6 * ONES) >> 4 & ONES;
+    let written = values + 0x30 * ONES + letters * (b'a' - b'9' - 1) as u64;
+    let wrong = (written ^ text) | (values & (0xf0 * ONES));
+    // Two digits to a byte, two bytes to four digits, and so on.
+    let bytes = (values >> 4 | values) & 0x00ff_00ff_00ff_00ff;
+    let pairs = (bytes >> 8 | bytes) & 0x0000_ffff_0000_ffff;
+    ((pairs >> 16 | pairs) & 0xffff_ffff, wrong)
+}
 
 #[cfg(test)]
 mod tests {
@@ -198,6 +216,41 @@ mod tests {
             "g190a5f3-7c1e-7b22-9f00-0123456789ab",
         ] {
             assert_eq!(EntityId::from_text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_lower_case_digits_are_read_in_every_place() {
+        let text = *b"0190a5f3-7c1e-7b22-9f00-0123456789ab";
+        for at in (0..36).filter(|at| ![8, 13, 18, 23].contains(at)) {
+            for byte in 0..=255 {
+                let mut other = text;
+                other[at] = byte;
+                let value = DIGITS.iter().position(|digit| *digit == byte);
+                let read = std::str::from_utf8(&other)
+                    .ok()
+                    .and_then(EntityId::from_text);
+                assert_eq!(read.is_some(), value.is_some(), "{byte:#x} at {at}");
+                if let Some(id) = read {
+                    assert_eq!(id.text(), other);
+                }
+            }
+        }
+    }
+
+    /// Bytes that are no UTF-8 do not get as far as this with the text of a whole id.
+    #[test]
+    fn a_byte_that_is_no_digit_is_seen_whatever_stands_beside_it() {
+        for byte in 0..=255u8 {
+            let good = DIGITS.contains(&byte);
+            for beside in [b'0', b'9', b'a', b'f', b'o', 0, 0x7f, 0x80, 0xff] {
+                for at in 0..8 {
+                    let mut text = [beside; 8];
+                    text[at] = byte;
+                    let (_, wrong) = eight_digits(u64::from_be_bytes(text));
+                    assert_eq!(wrong == 0, good && DIGITS.contains(&beside), "{text:?}");
+                }
+            }
         }
     }
 

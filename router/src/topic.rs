@@ -129,6 +129,16 @@ pub fn parse_topic<'a>(
     topic: &'a str,
     limits: &TopicLimits,
 ) -> Result<ParsedTopic<'a>, TopicError> {
+    if let Some(parts) = canonical_topic(topic, limits) {
+        return Ok(ParsedTopic::Channel(parts));
+    }
+    parse_topic_by_rules(topic, limits)
+}
+
+fn parse_topic_by_rules<'a>(
+    topic: &'a str,
+    limits: &TopicLimits,
+) -> Result<ParsedTopic<'a>, TopicError> {
     check_size(topic, limits)?;
     // [MQTT-4.7.0-1] [MQTT-4.7.1-1] [MQTT-3.3.2-2] [MQTT3-4.7.1-1] [MQTT3-3.3.2-2]
     if topic.bytes().any(is_wildcard) {
@@ -152,6 +162,49 @@ pub fn parse_filter<'a>(
     Ok(ParsedFilter {
         share,
         target: parse_target(filter)?,
+    })
+}
+
+/// A topic as it is forwarded, which nearly all are: two ids in their places, and a subtopic with
+/// nothing wrong. `None` is for the rules to judge; they alone know what is wrong, if anything is.
+#[inline]
+fn canonical_topic<'a>(topic: &'a str, limits: &TopicLimits) -> Option<ChannelTopic<'a>> {
+    // "m/", id, "/c/", id.
+    const PREFIX: usize = 2 + ID + 3 + ID;
+    const ID: usize = 36;
+    if topic.len() > limits.bytes.min(usize::from(u16::MAX)) {
+        return None;
+    }
+    let (prefix, subtopic) = topic.split_at_checked(PREFIX)?;
+    let (domain, channel) = prefix.strip_prefix("m/")?.split_at_checked(ID)?;
+    let channel = channel.strip_prefix("/c/")?;
+    // An id has neither a wildcard nor U+0000 in it.
+    EntityId::from_text(domain)?;
+    EntityId::from_text(channel)?;
+    let mut levels = 4;
+    let mut subtopic_after_slash = None;
+    if !subtopic.is_empty() {
+        let text = subtopic.strip_prefix('/')?;
+        let mut odd = text.is_empty();
+        let mut last = b'/';
+        for &byte in text.as_bytes() {
+            let slash = byte == b'/';
+            odd |= is_wildcard(byte) | (byte == 0) | (slash & (last == b'/'));
+            levels += usize::from(slash);
+            last = byte;
+        }
+        if odd {
+            return None;
+        }
+        levels += 1;
+        subtopic_after_slash = Some(text);
+    }
+    (levels <= limits.levels).then_some(ChannelTopic {
+        domain,
+        channel,
+        subtopic: subtopic_after_slash,
+        prefix_len: PREFIX,
+        canonical: true,
     })
 }
 

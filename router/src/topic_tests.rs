@@ -225,7 +225,50 @@ fn shared_filter_names_its_group_and_its_inner_filter() {
     assert_eq!(parse_filter("$shares/g", &LIMITS), Ok(sys));
 }
 
+#[test]
+fn a_canonical_topic_is_read_as_the_rules_read_it() {
+    let canonical = format!("m/{DOMAIN}/c/{CHANNEL}");
+    for subtopic in [
+        "", "/", "/a", "/a/", "/a//", "//", "//a", "/a//b", "/a/b/c", "/+", "/a/#", "/a\0b", "a",
+        "/ü/$x",
+    ] {
+        let topic = format!("{canonical}{subtopic}");
+        for (bytes, levels) in [
+            (4096, 128),
+            (topic.len(), 5),
+            (topic.len() - 1, 128),
+            (4096, 3),
+        ] {
+            let limits = TopicLimits { bytes, levels };
+            assert_eq!(
+                parse_topic(&topic, &limits),
+                parse_topic_by_rules(&topic, &limits),
+                "{topic:?} {limits:?}"
+            );
+        }
+    }
+    assert!(canonical_topic(&format!("{canonical}/a/"), &LIMITS).is_some());
+}
+
 proptest! {
+    #[test]
+    fn a_topic_that_is_nearly_canonical_is_read_as_the_rules_read_it(
+        domain: u128,
+        channel: u128,
+        subtopic in "(/[a/+#\\x00ü]{0,8}){0,2}",
+        at in 0usize..90,
+        with in "[-0-9a-fA-G/m+ü]?",
+        levels in 1usize..12,
+    ) {
+        let [domain, channel] = [domain, channel].map(EntityId::from_u128);
+        let mut topic = format!("m/{domain}/c/{channel}{subtopic}");
+        if topic.is_char_boundary(at) && topic.is_char_boundary(at + 1) && at < topic.len() {
+            topic.replace_range(at..=at, &with);
+        }
+        let limits = TopicLimits { bytes: 90, levels };
+        prop_assert_eq!(parse_topic(&topic, &limits), parse_topic_by_rules(&topic, &limits));
+    }
+
     #[test]
     fn parsing_never_panics_and_parts_are_parts(text in "[mhc/$+# a\u{0}é-]{0,24}") {
         if let Ok(ParsedTopic::Channel(parsed)) = parse_topic(&text, &LIMITS) {
