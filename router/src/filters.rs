@@ -383,22 +383,47 @@ impl<V> Tree<V> {
     }
 }
 
-/// The rule itself (MQTT 5, 4.7.1), for few filters and as the model of tests.
+/// Whether a valid filter matches a valid topic (MQTT 5, 4.7.1), byte by byte: what both have in
+/// common, then the wildcard that ended it. A topic has no wildcards, so none is overlooked.
 pub(crate) fn filter_matches(filter: &str, topic: &str, first: FirstLevel) -> bool {
     if first == FirstLevel::OfTopic && topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut topic = levels(topic);
-    for wanted in levels(filter) {
-        match (wanted, topic.next()) {
-            ("#", _) => return true,
-            (_, None) => return false,
-            ("+", Some(_)) => {}
-            (_, Some(level)) if wanted == level => {}
-            (_, Some(_)) => return false,
+    let (mut filter, mut topic) = (filter.as_bytes(), topic.as_bytes());
+    if filter.is_empty() || topic.is_empty() {
+        // Without a level.
+        return filter == b"#" || filter == topic;
+    }
+    loop {
+        let common = common_prefix(filter, topic);
+        (filter, topic) = (&filter[common..], &topic[common..]);
+        match filter {
+            [] => return topic.is_empty(),
+            [b'+', behind @ ..] => {
+                let level = topic.iter().position(|byte| *byte == b'/');
+                (filter, topic) = (behind, &topic[level.unwrap_or(topic.len())..]);
+            }
+            [b'#', ..] => return true,
+            // `#` includes its parent level.
+            _ => return topic.is_empty() && filter == b"/#",
         }
     }
-    topic.next().is_none()
+}
+
+/// Bytes that two texts have in common from their start, compared eight at a time.
+#[inline]
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    let (one_words, other_words) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
+    let mut common = 0;
+    for (one, other) in one_words.iter().zip(other_words) {
+        let differs = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+        if differs != 0 {
+            return common + differs.trailing_zeros() as usize / 8;
+        }
+        common += 8;
+    }
+    let rest = one[common..].iter().zip(&other[common..]);
+    common + rest.take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(test)]

@@ -179,12 +179,16 @@ impl Edge {
 
 /// Levels of a topic within its channel; none for the channel itself.
 pub(crate) fn levels(text: &str) -> impl Iterator<Item = &str> {
-    let split = if text.is_empty() {
-        None
-    } else {
-        Some(text.split('/'))
-    };
-    split.into_iter().flatten()
+    // By hand: levels are short, and `str::split` searches for each separator as in a long text.
+    let mut rest = Some(text).filter(|text| !text.is_empty());
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.bytes().position(|byte| byte == b'/') else {
+            return rest.take();
+        };
+        rest = Some(&text[end + 1..]);
+        Some(&text[..end])
+    })
 }
 
 #[cfg(test)]
