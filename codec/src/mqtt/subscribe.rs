@@ -24,7 +24,7 @@ pub struct Subscribe<'a> {
 /// One subscription asked for. MQTT 5, 3.8.3.1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Subscription<'a> {
-    /// Topic Filter; its wildcards are in allowed places.
+    /// Topic Filter; its wildcards are in allowed places, but a ShareName may have some in MQTT 5.
     pub filter: &'a str,
     /// Maximum QoS.
     pub qos: QoS,
@@ -154,7 +154,7 @@ impl<'a> Subscription<'a> {
     }
 
     fn read(cursor: &mut Cursor<'a>, version: ProtocolVersion) -> Result<Self, DecodeError> {
-        let filter = topic::topic_filter(cursor.binary("Topic Filter")?)?;
+        let filter = topic::topic_filter(cursor.binary("Topic Filter")?, version)?;
         let options = cursor.u8("Subscription Options")?;
         // [MQTT-3.8.3-5] [MQTT3-3.8.3-4]
         let reserved = if version.is_v5() {
@@ -261,7 +261,7 @@ impl<'a> Unsubscribe<'a> {
             }
             user_properties = properties.user_properties();
         }
-        let filters = UnsubscribeFilters::parse(body.take_rest())?;
+        let filters = UnsubscribeFilters::read(body.take_rest(), version)?;
         Ok(Self {
             packet_id,
             user_properties,
@@ -285,15 +285,20 @@ impl<'a> Unsubscribe<'a> {
 }
 
 impl<'a> UnsubscribeFilters<'a> {
-    /// Reads the payload of an UNSUBSCRIBE, as [`UnsubscribeFilters::put`] appends it.
+    /// Reads the payload of an UNSUBSCRIBE, as [`UnsubscribeFilters::put`] appends it, by the rules
+    /// of MQTT 5.
     ///
     /// # Errors
     /// There is no Topic Filter, or one is not allowed.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::read(bytes, ProtocolVersion::V5)
+    }
+
+    fn read(bytes: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut cursor = Cursor::new(bytes);
         let mut count = 0;
         while !cursor.is_empty() {
-            topic::topic_filter(cursor.binary("Topic Filter")?)?;
+            topic::topic_filter(cursor.binary("Topic Filter")?, version)?;
             count += 1;
         }
         // [MQTT-3.10.3-2] [MQTT3-3.10.3-2]

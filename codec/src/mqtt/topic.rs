@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::ProtocolVersion;
 use crate::error::Malformed;
 use crate::text;
 
@@ -139,13 +140,32 @@ const fn is_special(byte: u8) -> bool {
 }
 
 /// The Topic Filter in `bytes`.
+///
+/// A ShareName has rules of its own, which MQTT 5 does not count among those of a Topic Filter
+/// (4.8.2): a wildcard in it does not make the packet malformed, but the subscription invalid, and
+/// that is said of this subscription alone. Before MQTT 5 there are no ShareNames.
 #[inline]
-pub(crate) fn topic_filter(bytes: &[u8]) -> Result<&str, Malformed> {
+pub(crate) fn topic_filter(bytes: &[u8], version: ProtocolVersion) -> Result<&str, Malformed> {
     const FIELD: &str = "Topic Filter";
     // [MQTT-3.8.3-1] [MQTT-3.10.3-1] [MQTT3-3.8.3-1] [MQTT3-3.10.3-1]
     let filter = text::utf8(bytes, FIELD)?;
-    check_topic_filter(filter).map_err(|fault| malformed(FIELD, fault))?;
-    Ok(filter)
+    match check_topic_filter(filter) {
+        Ok(()) => Ok(filter),
+        // [MQTT-4.8.2-2]
+        Err(_) if version.is_v5() && only_share_name_is_wrong(filter) => Ok(filter),
+        Err(fault) => Err(malformed(FIELD, fault)),
+    }
+}
+
+/// Whether a filter that is wrong would be right, or not even reached, without its ShareName.
+fn only_share_name_is_wrong(filter: &str) -> bool {
+    let Some(shared) = filter.strip_prefix("$share/") else {
+        return false;
+    };
+    let (name, behind) = shared.split_once('/').unwrap_or((shared, ""));
+    !name.contains('\0')
+        && check_length(filter).is_ok()
+        && (behind.is_empty() || check_topic_filter(behind).is_ok())
 }
 
 fn malformed(field: &'static str, fault: TopicFault) -> Malformed {
@@ -225,6 +245,38 @@ mod tests {
             ("+#", TopicFault::SingleLevelWildcardNotAlone),
         ] {
             assert_eq!(check_topic_filter(filter), Err(fault), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_in_a_share_name_is_left_to_the_subscription_in_mqtt_5() {
+        // [MQTT-4.8.2-2]
+        for filter in [
+            "$share/g+/t",
+            "$share/g#/t/#",
+            "$share/#/+/t",
+            "$share/+g/t",
+            "$share/g+",
+            "$share/g#/",
+        ] {
+            let bytes = filter.as_bytes();
+            assert_eq!(topic_filter(bytes, ProtocolVersion::V5), Ok(filter));
+            for version in [ProtocolVersion::V31, ProtocolVersion::V311] {
+                assert!(topic_filter(bytes, version).is_err(), "{filter}");
+            }
+        }
+        for filter in [
+            "$share/g/t+",
+            "$share/g+/t+",
+            "$share/g+/#/t",
+            "$share/g+\0/t",
+            "$share/g+/t\0",
+            "$share/g\0",
+            "$shared/g+/t",
+            "a/$share/g+/t",
+        ] {
+            let read = topic_filter(filter.as_bytes(), ProtocolVersion::V5);
+            assert!(read.is_err(), "{filter:?}");
         }
     }
 

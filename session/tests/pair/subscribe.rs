@@ -64,6 +64,35 @@ fn suback_has_one_code_for_each_filter_in_order() {
 }
 
 #[test]
+fn wildcard_in_a_share_name_refuses_this_filter_alone() {
+    // [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT3-4.7.1-3] [MQTT3-4.8.0-1]
+    let topic = line("t");
+    for share in [
+        "$share/g+",
+        "$share/+g",
+        "$share/g#",
+        "$share/#",
+        "$share/+",
+    ] {
+        let filter = format!("{share}/{topic}");
+        let asked = [
+            to(&topic, QoS::AtLeastOnce),
+            to(&filter, QoS::AtLeastOnce),
+            to("$share/g+", QoS::AtLeastOnce),
+        ];
+        let mut node = Node::new();
+        let at = node.fresh(V5);
+        assert_eq!(node.subscribe(at, &asked), [1, 0x8F, 0x8F], "{filter}");
+        assert_eq!(node.conns[at].closed, None);
+    }
+    // There are no ShareNames before MQTT 5: the wildcard of a Topic Filter stands wrong.
+    let mut node = Node::new();
+    let at = node.fresh(V311);
+    node.feed(at, b"\x82\x10\0\x01\0\x0B$share/g+/t\x01");
+    assert_eq!(node.conns[at].closed, Some(ReasonCode::MALFORMED_PACKET));
+}
+
+#[test]
 fn t_top_4_refused_filter_is_not_entered() {
     let mut node = Node::new();
     let at = node.fresh(V5);
