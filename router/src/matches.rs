@@ -3,7 +3,7 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use crate::entry::{Entry, SlotId, Wishes};
+use crate::entry::{Entry, SlotId};
 
 /// All live receivers of one message on this shard, each once.
 #[derive(Copy, Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Match {
     identifiers: Range<u32>,
     /// Place of the prefix and one; 0 for none.
     prefix: u32,
+    /// Place in `MatchSet::own` and one; 0 if all or none of them have No Local.
+    own: u32,
 }
 
 /// Working memory of one route, reused.
@@ -43,6 +45,8 @@ pub struct Match {
 pub(crate) struct MatchSet {
     found: Vec<Found>,
     matches: Vec<Match>,
+    /// What is left of matches without those of their subscriptions that have No Local.
+    own: Vec<Match>,
     identifiers: Vec<u32>,
     prefixes: Vec<Arc<str>>,
     /// Entries that are left when some are not wanted.
@@ -89,6 +93,20 @@ impl<'s> Merged<'s> {
         self.set.prefixes.get((one.prefix as usize).wrapping_sub(1))
     }
 
+    /// What a receiver is sent of a message that it published itself, if `own`: what its matching
+    /// subscriptions without No Local ask for; `None` when all of them have it. [MQTT-3.8.3-3]
+    #[must_use]
+    pub fn seen_by<'m>(&self, one: &'m Match, own: bool) -> Option<&'m Match>
+    where
+        's: 'm,
+    {
+        match own {
+            true if one.no_local => None,
+            true if one.own > 0 => self.set.own.get(one.own as usize - 1),
+            _ => Some(one),
+        }
+    }
+
     pub(crate) fn new(set: &'s MatchSet) -> Self {
         Self { set }
     }
@@ -108,6 +126,7 @@ impl MatchSet {
         self.slots = slots;
         self.found.clear();
         self.matches.clear();
+        self.own.clear();
         self.identifiers.clear();
         self.prefixes.clear();
     }
@@ -137,35 +156,48 @@ impl MatchSet {
     pub(crate) fn merge(&mut self) {
         self.found.sort_by_key(|found| found.entry.slot());
         for same in self.found.chunk_by(|a, b| a.entry.slot() == b.entry.slot()) {
-            let start = self.identifiers.len() as u32;
-            let mut wishes = Wishes {
-                no_local: true,
-                ..Wishes::default()
-            };
-            let mut prefix = 0;
-            for found in same {
-                let other = found.entry.wishes();
-                // [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
-                wishes.qos = wishes.qos.max(other.qos);
-                wishes.no_local &= other.no_local;
-                wishes.retain_as_published |= other.retain_as_published;
-                wishes.version5 |= other.version5;
-                if found.identifier != 0 {
-                    self.identifiers.push(found.identifier);
-                }
-                if prefix == 0 {
-                    prefix = found.prefix;
-                }
+            let local = |found: &&Found| !found.entry.no_local();
+            let mut one = combined(same.iter(), &mut self.identifiers);
+            if !one.no_local && same.iter().any(|found| found.entry.no_local()) {
+                let own = combined(same.iter().filter(local), &mut self.identifiers);
+                self.own.push(own);
+                one.own = self.own.len() as u32;
             }
-            self.matches.push(Match {
-                slot: same[0].entry.slot(),
-                qos: wishes.qos,
-                no_local: wishes.no_local,
-                retain_as_published: wishes.retain_as_published,
-                version5: wishes.version5,
-                identifiers: start..self.identifiers.len() as u32,
-                prefix,
-            });
+            self.matches.push(one);
         }
     }
+}
+
+/// What matching subscriptions of one subscriber ask for together. [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
+fn combined<'f>(
+    subscriptions: impl Iterator<Item = &'f Found>,
+    identifiers: &mut Vec<u32>,
+) -> Match {
+    let start = identifiers.len() as u32;
+    let mut one = Match {
+        slot: SlotId::new(0),
+        qos: 0,
+        no_local: true,
+        retain_as_published: false,
+        version5: false,
+        identifiers: start..start,
+        prefix: 0,
+        own: 0,
+    };
+    for found in subscriptions {
+        let wishes = found.entry.wishes();
+        one.slot = found.entry.slot();
+        one.qos = one.qos.max(wishes.qos);
+        one.no_local &= wishes.no_local;
+        one.retain_as_published |= wishes.retain_as_published;
+        one.version5 |= wishes.version5;
+        if found.identifier != 0 {
+            identifiers.push(found.identifier);
+        }
+        if one.prefix == 0 {
+            one.prefix = found.prefix;
+        }
+    }
+    one.identifiers.end = identifiers.len() as u32;
+    one
 }

@@ -308,6 +308,44 @@ fn parts_of_the_slots_together_are_the_whole_list() {
 }
 
 #[test]
+fn a_publisher_hears_itself_by_its_subscription_without_no_local_alone() {
+    // [MQTT-3.8.3-3] [MQTT-3.3.4-2] [MQTT-3.3.4-3]
+    let world = World::new(1, 2);
+    let mut subs = world.subs(0);
+    let channel = world.channel(0);
+    let silent = Subscription {
+        qos: 2,
+        identifier: NonZeroU32::new(7),
+        no_local: true,
+        retain_as_published: true,
+        ..wanted(channel, "a/+")
+    };
+    let heard = Subscription {
+        qos: 1,
+        identifier: NonZeroU32::new(9),
+        ..wanted(channel, "#")
+    };
+    world.subscribe_to(&mut subs, 0, silent.clone());
+    world.subscribe_to(&mut subs, 0, heard);
+    world.subscribe_to(&mut subs, 1, silent);
+    let Routed::Merged(merged) = world.route(&mut subs, 0, "a/b") else {
+        panic!("has filters")
+    };
+    let [both, all_silent] = &merged[..] else {
+        panic!("{merged:?}")
+    };
+    let of_another = merged.seen_by(both, false).unwrap();
+    assert_eq!((of_another.qos, of_another.retain_as_published), (2, true));
+    assert_eq!(merged.identifiers(of_another), [7, 9]);
+    let of_its_own = merged.seen_by(both, true).unwrap();
+    assert_eq!((of_its_own.slot, of_its_own.qos), (both.slot, 1));
+    assert!(!of_its_own.retain_as_published);
+    assert_eq!(merged.identifiers(of_its_own), [9]);
+    assert_eq!(merged.seen_by(all_silent, false), Some(all_silent));
+    assert_eq!(merged.seen_by(all_silent, true), None);
+}
+
+#[test]
 fn revoked_subscription_goes_dormant_and_wakes_without_subscribe() {
     let world = World::new(1, 40);
     let mut subs = world.subs(0);

@@ -127,9 +127,11 @@ impl<W: Wires> Shard<W> {
             Routed::Merged(merged) => {
                 for (at, found) in merged.iter().enumerate() {
                     let id = found.slot;
-                    if found.no_local && is_own(run.origin, env.id, id) {
+                    let own = is_own(run.origin, env.id, id);
+                    let Some(found) = merged.seen_by(found, own) else {
+                        // [MQTT-3.8.3-3]
                         continue;
-                    }
+                    };
                     let slot = outlets.slots.slot(id);
                     let hot = &slot.hot;
                     if !hot.is_live() {
@@ -156,7 +158,10 @@ impl<W: Wires> Shard<W> {
             let (identifiers, prefix): (&[u32], _) = match &routed {
                 Routed::Plain(_) => (&[], None),
                 Routed::Merged(merged) => {
-                    let found = &merged[at];
+                    let own = is_own(run.origin, env.id, id);
+                    let Some(found) = merged.seen_by(&merged[at], own) else {
+                        continue;
+                    };
                     (merged.identifiers(found), merged.prefix(found))
                 }
             };
@@ -284,9 +289,10 @@ impl<W: Wires> Shard<W> {
             }
             Routed::Merged(merged) => {
                 for found in merged.iter() {
-                    if found.no_local && is_own(origin, env.id, found.slot) {
+                    let own = is_own(origin, env.id, found.slot);
+                    let Some(found) = merged.seen_by(found, own) else {
                         continue;
-                    }
+                    };
                     // One copy with the highest QoS and all identifiers. [MQTT-3.3.4-2]
                     // [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT3-3.3.5-1]
                     let how = Receiving {
