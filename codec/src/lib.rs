@@ -1,4 +1,4 @@
-//! Bytes to packets and back: MQTT 3.1, 3.1.1 and 5.
+//! Bytes to packets and back: MQTT 3.1, 3.1.1 and 5; WebSocket below them.
 //!
 //! The crate turns the bytes of a Network Connection into packets and packets into bytes, and
 //! decides whether bytes are a packet at all. One packet model serves all versions; the version is
@@ -13,8 +13,9 @@
 //! - [`mqtt::Packet`], the decoded packet, which borrows everything from the frame;
 //! - [`mqtt::DecodeError`], sorted by fault, with the Reason Code to answer.
 //!
-//! Decoding allocates nothing and never reads past the frame. The crate depends on `memchr`,
-//! `simdutf8` and `thiserror` and on nothing else of this workspace.
+//! Decoding allocates nothing and never reads past the frame. Below MQTT there may be a WebSocket:
+//! [`ws::Receiver`]. The crate depends on `memchr`, `simdutf8`, `thiserror`, `sha1` and `base64` (the
+//! last two for the WebSocket's upgrade) and on nothing else of this workspace.
 //!
 //! ```
 //! use codec::mqtt::{Packet, ProtocolVersion, decode, split_frame};
@@ -36,3 +37,4 @@ mod text;
 mod varint;
 
 pub mod mqtt;
+pub mod ws;

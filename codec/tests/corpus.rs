@@ -3,6 +3,8 @@
 
 #[path = "../fuzz/fuzz_targets/stream.rs"]
 mod stream;
+#[path = "../fuzz/fuzz_targets/websocket.rs"]
+mod websocket;
 
 use std::fs;
 use std::path::Path;
@@ -24,4 +26,22 @@ fn t_frm_12_the_corpus_breaks_no_promise() {
         replayed += 1;
     }
     assert!(replayed > 200, "the corpus is there");
+}
+
+#[test]
+fn t_ws_1_the_websocket_corpus_breaks_no_promise() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/ws");
+    let mut replayed = 0;
+    for entry in fs::read_dir(corpus).unwrap() {
+        let input = fs::read(entry.unwrap().path()).unwrap();
+        websocket::check(&input);
+        for end in 0..input.len() {
+            websocket::check(&input[..end]);
+        }
+        for size in [1, 2, 3, 5, 8, 13] {
+            websocket::check(&[&[size], &input[1..]].concat());
+        }
+        replayed += 1;
+    }
+    assert!(replayed > 20, "the corpus is there");
 }
