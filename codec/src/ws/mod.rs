@@ -20,6 +20,4 @@ mod autobahn;
 #[cfg(test)]
 mod autobahn_utf8;
 #[cfg(test)]
-mod differential;
-#[cfg(test)]
 mod properties;

@@ -17,7 +17,7 @@ fn opcode() -> impl Strategy<Value = Opcode> {
 }
 
 /// A frame that any of the two sides may have written, allowed at its place or not.
-pub(crate) fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..140),
         "\\PC{0,40}".prop_map(String::into_bytes),
