@@ -101,6 +101,7 @@ impl Identifier {
         let answered = match question {
             Question::Identify(credentials) => self.identify(credentials).await,
             Question::Token(token) => self.token(token).await,
+            Question::Certificate(client) => self.certificate(*client).await,
             Question::Rights { principal, channel } => self.rights(*principal, *channel).await,
         };
         answered.unwrap_or_else(|trouble| {
@@ -181,6 +182,20 @@ impl Identifier {
                 self.admit(Found::User(user, Some(verified.expires_at)))
                     .await
             }
+            None => {
+                self.0.counts.failures.fetch_add(1, Ordering::Relaxed);
+                Ok((0, Answer::Refused(Refusal::BadCredentials)))
+            }
+        }
+    }
+
+    /// A client that showed its certificate: it has to be there and enabled, and shows no secret.
+    async fn certificate(&self, client: EntityId) -> Result<(u64, Answer), Trouble> {
+        let mut connection = self.0.store.read().await?;
+        let client = clients::client_auth(&mut connection, client).await?;
+        drop(connection);
+        match client {
+            Some(client) => self.admit(Found::Client(client)).await,
             None => {
                 self.0.counts.failures.fetch_add(1, Ordering::Relaxed);
                 Ok((0, Answer::Refused(Refusal::BadCredentials)))

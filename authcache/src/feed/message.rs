@@ -109,6 +109,8 @@ pub enum Question {
     },
     /// Whose access token is this? (Enhanced authentication.)
     Token(Vec<u8>),
+    /// Who is the client with this id? Its certificate was verified by the broker.
+    Certificate(EntityId),
 }
 
 impl fmt::Debug for Question {
@@ -123,6 +125,7 @@ impl fmt::Debug for Question {
                 .field("channel", channel)
                 .finish(),
             Question::Token(_) => f.write_str("Token(..)"),
+            Question::Certificate(id) => f.debug_tuple("Certificate").field(id).finish(),
         }
     }
 }
