@@ -42,12 +42,7 @@ fn steady_state_of_qos0_allocates_nothing_per_message() {
         tokio::spawn(async move { control.serve_feed(theirs).await });
         let config = broker::Config {
             shards: 1,
-            listeners: vec![broker::Listener {
-                name: "mqtt".into(),
-                address: ([127, 0, 0, 1], 0).into(),
-                open: None,
-                anonymous: false,
-            }],
+            listeners: vec![broker::Listener::plain("mqtt", ([127, 0, 0, 1], 0).into())],
             limits: broker::Limits::default(),
             node,
             incarnation,

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use authcache::EntityId;
 pub use session::{Limits, QueuePolicy};
 
+pub use crate::reactor::door::Network;
+pub use crate::tls::TlsOptions;
+
 /// A checked configuration of the broker.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -22,7 +25,7 @@ pub struct Config {
     pub sys_interval_s: u32,
 }
 
-/// A plain TCP listener.
+/// Where MQTT clients come in over TCP, and what lies between.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// Its name in logs and in what the broker reports.
@@ -33,4 +36,34 @@ pub struct Listener {
     pub open: Option<String>,
     /// Whether the open namespace lets in clients that nobody knows.
     pub anonymous: bool,
+    /// TLS; plain without.
+    pub tls: Option<TlsOptions>,
+    /// MQTT in WebSocket messages; directly without.
+    pub websocket: Option<WebSocketOptions>,
+    /// Proxies in front that say for whom they speak (PROXY protocol, version 1 or 2). With any,
+    /// nobody else is let in.
+    pub proxies: Vec<Network>,
+}
+
+impl Listener {
+    /// A plain listener without an open namespace.
+    pub fn plain(name: &str, address: SocketAddr) -> Listener {
+        Listener {
+            name: name.to_owned(),
+            address,
+            open: None,
+            anonymous: false,
+            tls: None,
+            websocket: None,
+            proxies: Vec::new(),
+        }
+    }
+}
+
+/// Who may open a WebSocket.
+#[derive(Clone, Debug, Default)]
+pub struct WebSocketOptions {
+    /// Origins of pages, such as `https://console.example.com`, that may connect; all if empty.
+    /// Clients that are no browsers send none and always may.
+    pub origins: Vec<String>,
 }

@@ -20,6 +20,8 @@ mod simulation;
 mod start;
 mod sys;
 mod thread;
+mod tls;
 
-pub use config::{Config, Limits, Listener, QueuePolicy};
+pub use config::{Config, Limits, Listener, Network, QueuePolicy, TlsOptions, WebSocketOptions};
 pub use start::{Broker, StartError, start};
+pub use tls::TlsError;

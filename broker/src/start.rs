@@ -18,12 +18,15 @@ use crate::control;
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
 use crate::reactor::admission::Admission;
+use crate::reactor::door::Door;
 use crate::reactor::tcp::TcpWire;
+use crate::reactor::tls::TlsDoors;
 use crate::reactor::{Waker, listener};
 use crate::shard::env::Env;
 use crate::shard::inbox::{Inbox, Post};
 use crate::shard::shared::{ControlMailbox, Shared};
 use crate::thread::ShardThread;
+use crate::tls::TlsError;
 
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A listener's TLS cannot be set up.
+    #[error("listener {name}: {source}")]
+    Tls {
+        /// The listener.
+        name: String,
+        /// What is wrong with its files.
+        source: TlsError,
+    },
     /// The system gives no descriptor or thread.
     #[error("the broker cannot start: {0}")]
     System(#[from] io::Error),
@@ -57,6 +68,8 @@ pub struct Broker {
     threads: Vec<JoinHandle<io::Result<()>>>,
     serving: watch::Receiver<bool>,
     link: tokio::task::JoinHandle<io::Result<()>>,
+    tls_doors: TlsDoors,
+    watching: tokio::task::JoinHandle<()>,
 }
 
 /// Between two looks at the shards that drain.
@@ -86,11 +99,23 @@ pub async fn start(
         limits.max_connections_per_ip,
         limits.connect_rate_per_ip,
     ));
+    let mut tls_doors = TlsDoors::default();
     let mut listeners = Vec::new();
     let mut sockets: Vec<Vec<listener::Listener>> = Vec::new();
     sockets.resize_with(config.shards, Vec::new);
     for (number, wanted) in config.listeners.iter().enumerate() {
-        let bound = listener::bind(wanted.address, config.shards, number as u8, &admission);
+        let door = Door::open(wanted, limits.max_packet_size, &mut tls_doors);
+        let door = Arc::new(door.map_err(|source| StartError::Tls {
+            name: wanted.name.clone(),
+            source,
+        })?);
+        let bound = listener::bind(
+            wanted.address,
+            config.shards,
+            number as u8,
+            &door,
+            &admission,
+        );
         let (address, ends) = bound.map_err(|source| StartError::Listen {
             name: wanted.name.clone(),
             address: wanted.address,
@@ -179,6 +204,8 @@ pub async fn start(
     let told = tokio::time::timeout(CONTROL_WAIT, first.wait_for(|serving| *serving)).await;
     let told = matches!(told, Ok(Ok(_)));
     let broker = Broker {
+        watching: tokio::spawn(watch_files(tls_doors.clone())),
+        tls_doors,
         shared,
         control_counters,
         listeners,
@@ -193,6 +220,25 @@ pub async fn start(
     Ok(broker)
 }
 
+/// Between two looks at the files of TLS listeners.
+const FILES_LOOK: Duration = Duration::from_secs(5);
+
+/// Reads certificates again when their files have changed.
+async fn watch_files(doors: TlsDoors) {
+    if doors.0.is_empty() {
+        return;
+    }
+    let mut known = doors.changed();
+    loop {
+        tokio::time::sleep(FILES_LOOK).await;
+        let changed = doors.changed();
+        if changed != known {
+            known = changed;
+            doors.reload();
+        }
+    }
+}
+
 /// A random number from the hasher's per-process seed.
 pub(crate) fn random() -> u64 {
     use std::hash::BuildHasher;
@@ -203,6 +249,12 @@ impl Broker {
     /// Name and bound address of each listener, in the order of the configuration.
     pub fn listeners(&self) -> &[(String, SocketAddr)] {
         &self.listeners
+    }
+
+    /// Reads the certificates of all listeners again. Connections that are there keep theirs; where
+    /// the files are wrong, the old ones stay in force and the log says why.
+    pub fn reload_certificates(&self) {
+        self.tls_doors.reload();
     }
 
     /// The metrics in the Prometheus text format.
@@ -259,6 +311,7 @@ impl Broker {
             tracing::warn!("shards were still busy when the grace period ended");
         }
         self.link.abort();
+        self.watching.abort();
     }
 }
 

@@ -79,12 +79,8 @@ fn identity(number: u128) -> Identity {
 async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     let control = tokio::spawn(control(theirs));
-    let listener = Listener {
-        name: "mqtt".into(),
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        open: None,
-        anonymous: false,
-    };
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = Listener::plain("mqtt", address);
     let config = Config {
         shards: 2,
         listeners: vec![listener],

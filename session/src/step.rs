@@ -79,6 +79,8 @@ pub enum Identify {
     },
     /// An access token of the OAUTHBEARER method.
     Token(Vec<u8>),
+    /// The name in a certificate that the transport verified.
+    Certificate(Box<str>),
 }
 
 impl std::fmt::Debug for Identify {
@@ -86,6 +88,7 @@ impl std::fmt::Debug for Identify {
         f.write_str(match self {
             Identify::Password { .. } => "Identify::Password(..)",
             Identify::Token(_) => "Identify::Token(..)",
+            Identify::Certificate(_) => "Identify::Certificate(..)",
         })
     }
 }

@@ -9,7 +9,8 @@ use serde_json::json;
 
 /// What there is to tell.
 pub(crate) struct Banner<'a> {
-    pub(crate) mqtt: SocketAddr,
+    /// Name and address of each MQTT listener, plain MQTT first.
+    pub(crate) listeners: &'a [(String, SocketAddr)],
     pub(crate) api: SocketAddr,
     pub(crate) data_dir: &'a Path,
     pub(crate) open: bool,
@@ -20,8 +21,14 @@ pub(crate) struct Banner<'a> {
 impl Banner<'_> {
     /// One line of JSON.
     pub(crate) fn json(&self) -> String {
+        let mut listeners: serde_json::Map<String, serde_json::Value> = self
+            .listeners
+            .iter()
+            .map(|(name, at)| (name.clone(), at.to_string().into()))
+            .collect();
+        listeners.insert("api".to_owned(), self.api.to_string().into());
         let line = json!({
-            "listeners": { "mqtt": self.mqtt.to_string(), "api": self.api.to_string() },
+            "listeners": listeners,
             "admin": self.first_run.map(|first_run| &first_run.admin),
             "demo": self.first_run.and_then(|first_run| first_run.demo.as_ref()),
         });
@@ -34,7 +41,15 @@ impl Banner<'_> {
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "  {name:<14} {value}");
         };
-        line("MQTT", &self.mqtt.to_string());
+        for (name, at) in self.listeners {
+            match name.as_str() {
+                "mqtt" => line("MQTT", &at.to_string()),
+                "mqtts" => line("MQTT over TLS", &at.to_string()),
+                "ws" => line("WebSocket", &format!("ws://{}/mqtt", reachable(*at))),
+                "wss" => line("", &format!("wss://{}/mqtt", reachable(*at))),
+                other => line(other, &at.to_string()),
+            }
+        }
         line(
             "Control API",
             &format!("http://{} (/health, /metrics)", reachable(self.api)),
@@ -73,7 +88,10 @@ impl Banner<'_> {
 
     /// Lines that work as they stand.
     fn try_it(&self, text: &mut String) {
-        let at = reachable(self.mqtt);
+        let Some((_, at)) = self.listeners.first() else {
+            return;
+        };
+        let at = reachable(*at);
         let (host, port) = (at.ip(), at.port());
         let demo = self.first_run.and_then(|first_run| first_run.demo.as_ref());
         if let Some(demo) = demo

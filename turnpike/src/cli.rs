@@ -278,6 +278,8 @@ impl Serve {
         if self.open {
             raw.flag("--open", "listeners.mqtt.open", "true");
             raw.flag("--open", "listeners.mqtt.anonymous", "true");
+            raw.flag("--open", "listeners.ws.open", "true");
+            raw.flag("--open", "listeners.ws.anonymous", "true");
         }
         if let Some(address) = self.mqtt_address {
             raw.flag(

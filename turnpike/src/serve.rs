@@ -31,7 +31,9 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     // Ports first: what is made in the data directory is shown once, and must not be made for a start
     // that fails.
     let api = bind_api(config.api.address).await?;
-    probe_mqtt(config.mqtt.address).await?;
+    for (name, _, listener) in config.mqtt_listeners() {
+        probe(name, listener.address).await?;
+    }
     let (control, first_run) = Control::open(control_config(&config)).await?;
     let served = Served::start(&config, control, api).await;
     let served = match served {
@@ -93,7 +95,7 @@ impl Served {
     async fn until_stopped(mut self, config: &Config, signals: &mut Signals) -> anyhow::Result<()> {
         // Each branch ends the wait; the handles are not polled again after they ended.
         let ended = tokio::select! {
-            () = signals.next() => Ok(()),
+            () = signals.next(|| self.broker.reload_certificates()) => Ok(()),
             ended = &mut self.feed => Err(("the feed between control and broker", ended)),
             ended = &mut self.http => Err(("the HTTP listener", ended)),
             ended = &mut self.socket => Err(("the operator socket", ended.map(Ok))),
@@ -130,7 +132,7 @@ impl Served {
         // The second signal drops the orderly stop where it is.
         tokio::select! {
             () = stop => {}
-            () = signals.next() => std::process::exit(CUT_SHORT),
+            () = signals.next(|| ()) => std::process::exit(CUT_SHORT),
         }
         match ended {
             Ok(()) => Ok(()),
@@ -147,20 +149,18 @@ fn control_config(config: &Config) -> control_api::Config {
         database_url: config.database_url.clone(),
         admin_username: config.admin_username.clone(),
         demo: config.demo,
-        open: config.mqtt.open,
+        open: config.is_open(),
     }
 }
 
 fn broker_config(config: &Config, control: &Control) -> broker::Config {
-    let mqtt = broker::Listener {
-        name: "mqtt".to_owned(),
-        address: config.mqtt.address,
-        open: control.open_domain().map(|domain| domain.to_string()),
-        anonymous: config.mqtt.anonymous,
-    };
+    let open = control.open_domain().map(|domain| domain.to_string());
+    let listeners = config
+        .mqtt_listeners()
+        .map(|(name, websocket, listener)| listener.for_broker(name, websocket, open.as_deref()));
     broker::Config {
         shards: config.shards,
-        listeners: vec![mqtt],
+        listeners: listeners.collect(),
         limits: config.limits.clone(),
         node: control.node(),
         incarnation: control.incarnation(),
@@ -175,11 +175,11 @@ async fn bind_api(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Finds out whether the port is free; the broker takes it when it starts.
-async fn probe_mqtt(address: SocketAddr) -> anyhow::Result<()> {
+async fn probe(listener: &str, address: SocketAddr) -> anyhow::Result<()> {
     let probe = TcpListener::bind(address).await;
     probe
         .map(drop)
-        .map_err(|error| cannot_listen("mqtt", address, &error))
+        .map_err(|error| cannot_listen(listener, address, &error))
 }
 
 fn cannot_listen(listener: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
@@ -189,9 +189,13 @@ fn cannot_listen(listener: &str, address: SocketAddr, error: &std::io::Error) ->
         ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),
         _ => error.to_string(),
     };
+    let flag = match listener {
+        "mqtt" | "api" => format!("with --{listener}-address or "),
+        _ => String::new(),
+    };
     anyhow::anyhow!(
-        "listeners.{listener}.address {address} cannot be used, {reason}; choose another one with \
-         --{listener}-address or in the configuration"
+        "listeners.{listener}.address {address} cannot be used, {reason}; choose another one {flag}\
+         in the configuration"
     )
 }
 
@@ -210,13 +214,8 @@ fn say_ready(
     served: &Served,
     first_run: Option<&FirstRun>,
 ) -> anyhow::Result<()> {
-    let mqtt = served
-        .broker
-        .listeners()
-        .first()
-        .map_or(config.mqtt.address, |(_, at)| *at);
     let banner = Banner {
-        mqtt,
+        listeners: served.broker.listeners(),
         api: served.api,
         data_dir: &config.data_dir,
         open: config.mqtt.open,
@@ -234,8 +233,9 @@ fn say_ready(
     Ok(())
 }
 
-/// SIGINT and SIGTERM, whichever comes.
+/// SIGINT and SIGTERM, whichever comes; SIGHUP on the way.
 struct Signals {
+    hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -243,16 +243,21 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Signals> {
         Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    async fn next(&mut self) {
-        // Cancellation safe: a signal that is not received stays.
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+    /// The next signal to stop; a SIGHUP before it calls `reload`.
+    async fn next(&mut self, reload: impl Fn()) {
+        loop {
+            // Cancellation safe: a signal that is not received stays.
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }

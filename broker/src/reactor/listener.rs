@@ -1,7 +1,7 @@
 //! Listening sockets: one per shard on the same port, so that the kernel spreads connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::reactor::admission::Admission;
+use crate::reactor::door::Door;
 use crate::reactor::tcp::peer_of;
 
 /// One shard's end of a listener.
@@ -18,6 +19,8 @@ pub(crate) struct Listener {
     socket: Socket,
     /// Which listener of the configuration.
     pub(crate) number: u8,
+    /// What lies between its sockets and MQTT.
+    pub(crate) door: Arc<Door>,
     admission: Arc<Admission>,
 }
 
@@ -33,6 +36,7 @@ pub(crate) fn bind(
     address: SocketAddr,
     shards: usize,
     number: u8,
+    door: &Arc<Door>,
     admission: &Arc<Admission>,
 ) -> io::Result<(SocketAddr, Vec<Listener>)> {
     // Sockets that share a port would also share it with a second broker: a bind that does not
@@ -47,6 +51,7 @@ pub(crate) fn bind(
         listeners.push(Listener {
             socket,
             number,
+            door: Arc::clone(door),
             admission: Arc::clone(admission),
         });
     }
@@ -85,8 +90,7 @@ impl Listener {
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,
                 Err(error) => return Err(error),
             };
-            let admitted = peer_of(fd.as_fd())
-                .is_some_and(|peer| self.admission.admit(peer, fd.as_raw_fd(), Instant::now()));
+            let admitted = peer_of(fd.as_fd()).is_some_and(|peer| self.admits(peer, &fd));
             if !admitted {
                 return Ok(Some(None));
             }
@@ -94,6 +98,15 @@ impl Listener {
             let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
             return Ok(Some(Some(fd)));
         }
+    }
+
+    /// Behind a proxy only the proxy is let in, which stands for many: its clients are not counted
+    /// by address.
+    fn admits(&self, peer: IpAddr, fd: &OwnedFd) -> bool {
+        if self.door.proxies.is_empty() {
+            return self.admission.admit(peer, fd.as_raw_fd(), Instant::now());
+        }
+        self.door.proxies.iter().any(|proxy| proxy.contains(peer))
     }
 
     /// Takes the next connection and closes it.

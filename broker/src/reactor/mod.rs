@@ -1,21 +1,28 @@
 //! A shard's thread: its own epoll, its listeners, and the turns it drives.
 
 pub(crate) mod admission;
+pub(crate) mod door;
+mod layer;
 pub(crate) mod listener;
+mod proxy;
 pub(crate) mod tcp;
+pub(crate) mod tls;
+mod websocket;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use session::Now;
 
+use crate::reactor::layer::{Layer, Place, Received};
 use crate::reactor::listener::Listener;
-use crate::reactor::tcp::{TcpWire, TcpWires, token_of};
+use crate::reactor::tcp::{LayerId, TcpWire, TcpWires, token_of};
 use crate::shard::Shard;
-use crate::shard::wires::Readable;
+use crate::shard::wires::{Readable, Token};
 
 /// The descriptor that wakes a sleeping shard.
 #[derive(Debug)]
@@ -61,6 +68,9 @@ const HELD_BACK: Duration = Duration::from_millis(1);
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_MAX: usize = 64;
 
+/// Steps of TLS handshakes in a turn: ~150 us each, so they hold up others by ~2 ms.
+const HANDSHAKES_MAX: u32 = 16;
+
 /// Milliseconds without accepting after the process ran out of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -76,6 +86,8 @@ pub(crate) struct Reactor {
     reserve: Option<OwnedFd>,
     buffer: Box<[u8]>,
     events: Vec<epoll::Event>,
+    /// Steps of handshakes that may still be taken in this turn.
+    handshakes: u32,
     /// Connections that may have more to read than was taken: their event does not come again.
     unread: Vec<u64>,
     start: Instant,
@@ -108,6 +120,7 @@ impl Reactor {
             reserve: rustix::io::dup(std::io::stderr()).ok(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS_MAX),
+            handshakes: 0,
             unread: Vec::new(),
             start,
         })
@@ -183,6 +196,7 @@ impl Reactor {
         let began = Instant::now();
         let now = self.now();
         self.shard.begin(now);
+        self.handshakes = HANDSHAKES_MAX;
         let serve = self.shard.may_serve();
         let mut more = events.len() == EVENTS_MAX;
         if serve {
@@ -234,17 +248,20 @@ impl Reactor {
             return;
         }
         match self.shard.readable(token) {
-            Readable::Now(wire) => match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
-                Ok(0) => self.shard.lost(token),
-                Ok(taken) => {
-                    self.shard.input(token, &self.buffer[..taken]);
-                    if taken == self.buffer.len() {
-                        self.unread.push(data);
+            Readable::Now(wire) => match wire.layer {
+                None => match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
+                    Ok(0) => self.shard.lost(token),
+                    Ok(taken) => {
+                        self.shard.input(token, &self.buffer[..taken]);
+                        if taken == self.buffer.len() {
+                            self.unread.push(data);
+                        }
                     }
-                }
-                Err(rustix::io::Errno::AGAIN) => {}
-                Err(rustix::io::Errno::INTR) => self.unread.push(data),
-                Err(_) => self.shard.lost(token),
+                    Err(rustix::io::Errno::AGAIN) => {}
+                    Err(rustix::io::Errno::INTR) => self.unread.push(data),
+                    Err(_) => self.shard.lost(token),
+                },
+                Some(layer) => self.layered(token, layer, data),
             },
             Readable::Later => self.unread.push(data),
             // Whoever lets it be read again registers it anew, which tells of what waits.
@@ -253,6 +270,67 @@ impl Reactor {
                     self.shard.lost(token);
                 }
             }
+        }
+    }
+
+    /// Reads what came through layers; the MQTT in it goes to the shard.
+    fn layered(&mut self, token: Token, layer: LayerId, data: u64) {
+        if self.shard.outlets.wires.is_shaking_hands(layer) {
+            if self.handshakes == 0 {
+                // (Threats T-TLS-1: a storm of handshakes must not hold up whoever is connected.)
+                self.unread.push(data);
+                return;
+            }
+            self.handshakes -= 1;
+        }
+        let now = self.now();
+        let Some(Some(end)) = self
+            .shard
+            .outlets
+            .slots
+            .current(token)
+            .map(|slot| &slot.wire)
+        else {
+            return;
+        };
+        let taken = match rustix::io::read(&end.fd, &mut self.buffer[..]) {
+            Ok(0) => return self.shard.lost(token),
+            Ok(taken) => taken,
+            Err(rustix::io::Errno::AGAIN) => return,
+            Err(rustix::io::Errno::INTR) => return self.unread.push(data),
+            Err(_) => return self.shard.lost(token),
+        };
+        if taken == self.buffer.len() {
+            self.unread.push(data);
+        }
+        let input = &mut self.buffer[..taken];
+        let wires = &mut self.shard.outlets.wires;
+        // As with machines: a fault in one connection's layers ends that connection.
+        let received = catch_unwind(AssertUnwindSafe(|| wires.received(layer, input, now)));
+        let Received { place, over } = match received {
+            Ok(received) => received,
+            Err(_) => {
+                self.shard.panicked();
+                return self.shard.lost(token);
+            }
+        };
+        if let Some(slot) = self.shard.outlets.slots.current(token)
+            && let Some(end) = &slot.wire
+        {
+            self.shard.outlets.wires.answer(end, token);
+        }
+        let scratch = std::mem::take(&mut self.shard.outlets.wires.scratch);
+        let bytes = match place {
+            Place::Input(range) => &self.buffer[range],
+            Place::Plain(range) => &scratch.plain[range],
+            Place::Aside(range) => &scratch.aside[range],
+        };
+        if !bytes.is_empty() {
+            self.shard.input(token, bytes);
+        }
+        self.shard.outlets.wires.scratch = scratch;
+        if over {
+            self.shard.lost(token);
         }
     }
 
@@ -265,7 +343,8 @@ impl Reactor {
             match listener.accept() {
                 Ok(Some(None)) => self.shard.turned_away(),
                 Ok(Some(Some(fd))) => {
-                    self.shard.accepted(TcpWire { fd }, listener.number);
+                    let layer = Layer::new(&listener.door);
+                    self.shard.accepted(TcpWire { fd, layer }, listener.number);
                 }
                 Ok(None) => return false,
                 Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {

@@ -33,12 +33,14 @@ impl<W: Wires> Shard<W> {
         let mut gone = self.arriving;
         for post in rest.into_iter().flat_map(|batch| batch.posts) {
             if let Post::Arrival(arrival) = post {
-                self.outlets.wires.close(arrival.wire);
+                let wire = self.outlets.wires.place(arrival.wire);
+                self.outlets.wires.close(wire);
                 gone += 1;
             }
         }
         for arrival in self.takeovers.take_all() {
-            self.outlets.wires.close(arrival.wire);
+            let wire = self.outlets.wires.place(arrival.wire);
+            self.outlets.wires.close(wire);
             gone += 1;
         }
         let used: Vec<SlotId> = self.outlets.slots.used().collect();

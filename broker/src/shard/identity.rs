@@ -31,6 +31,10 @@ impl<W: Wires> Shard<W> {
             let outcome = IdentifyOutcome::Refused(Refusal::Unavailable);
             return self.identified(token, outcome, unread);
         }
+        let Some(what) = self.with_certificate(token, what) else {
+            let outcome = IdentifyOutcome::Refused(Refusal::BadCredentials);
+            return self.identified(token, outcome, unread);
+        };
         let slot = self.outlets.slots.slot(token.slot);
         let listener = slot.hot.listener;
         if let Identify::Password {
@@ -67,9 +71,23 @@ impl<W: Wires> Shard<W> {
         }
         let at = self.env.now.plus_millis(limits.auth_timeout_ms);
         self.outlets.deadlines.insert(at, token, Due::Identify);
-        self.outlets.slots.slot_mut(token.slot).awaited_until_ms = at.as_millis() as u32;
+        self.outlets.slots.slot_mut(token.slot).await_until(at);
         self.wait(token.slot);
         false
+    }
+
+    /// Where the transport's certificate says who comes, that counts and no password; `None` if
+    /// the User Name says otherwise.
+    fn with_certificate(&self, token: Token, what: Identify) -> Option<Identify> {
+        let wire = self.outlets.slots.slot(token.slot).wire.as_ref();
+        let shown = wire.and_then(|wire| self.outlets.wires.certificate(wire));
+        match (shown, what) {
+            (Some(name), Identify::Password { username, .. }) => {
+                let agrees = username.is_none_or(|given| given.is_empty() || given == name);
+                agrees.then(|| Identify::Certificate(name.into()))
+            }
+            (_, what) => Some(what),
+        }
     }
 
     pub(super) fn wait(&mut self, id: SlotId) {
@@ -144,7 +162,7 @@ impl<W: Wires> Shard<W> {
         }) {
             let at = self.env.now.plus_millis(RIGHTS_TIMEOUT_MS);
             self.outlets.deadlines.insert(at, token, Due::Rights);
-            self.outlets.slots.slot_mut(token.slot).awaited_until_ms = at.as_millis() as u32;
+            self.outlets.slots.slot_mut(token.slot).await_until(at);
             if self.is_claiming(token) {
                 let mut claiming = std::mem::take(&mut self.claiming);
                 claiming.retain(|other| self.is_claiming(*other));

@@ -153,6 +153,7 @@ impl<W: Wires> Shard<W> {
 
     /// A connection was accepted. `None` when there is no room for it.
     pub(crate) fn accepted(&mut self, wire: W::Wire, listener: u8) -> Option<Token> {
+        let wire = self.outlets.wires.place(wire);
         let limits = &self.env.shared.limits;
         let before = self.env.shared.connections.fetch_add(1, Ordering::Relaxed);
         // Past 105 % they are closed at accept; up to there they are told why.
@@ -182,9 +183,15 @@ impl<W: Wires> Shard<W> {
         self.env.counters.closed(Closed::Refused);
     }
 
+    /// Something below a connection's machine panicked.
+    pub(crate) fn panicked(&self) {
+        self.env.counters.panics.add(1);
+        tracing::error!("a connection's layers panicked; it is closed");
+    }
+
     /// The wire of `token`, if its connection is to be read now. Without a lease only those are
     /// that have to be refused.
-    pub(crate) fn readable(&mut self, token: Token) -> Readable<'_, W::Wire> {
+    pub(crate) fn readable(&mut self, token: Token) -> Readable<'_, W::End> {
         let leased = self.env.may_serve();
         let Some(slot) = self.outlets.slots.current(token) else {
             return Readable::Gone;

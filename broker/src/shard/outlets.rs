@@ -15,7 +15,7 @@ use crate::shard::wires::{Sent, Token, Watch, Wires};
 
 /// Slots, wires, and who has something to send.
 pub(crate) struct Outlets<W: Wires> {
-    pub(crate) slots: Slab<W::Wire>,
+    pub(crate) slots: Slab<W::End>,
     pub(crate) pool: Pool,
     pub(crate) wires: W,
     pub(crate) deadlines: Deadlines,
@@ -285,6 +285,11 @@ impl<W: Wires> Outlets<W> {
             return true;
         };
         let (Some(mut backlog), Some(wire)) = (slot.backlog.take(), &mut slot.wire) else {
+            if let Some(wire) = &mut slot.wire
+                && self.wires.resume(wire)
+            {
+                self.watch_as_marked(token.slot);
+            }
             return true;
         };
         let principal = slot.hot.principal;
@@ -384,7 +389,7 @@ impl<W: Wires> Outlets<W> {
     /// Reads or does not read, as the slot's marks say.
     pub(crate) fn watch_as_marked(&mut self, id: SlotId) {
         let token = self.slots.token(id);
-        let slot: &Slot<W::Wire> = self.slots.slot(id);
+        let slot: &Slot<W::End> = self.slots.slot(id);
         let read = !slot.marks.has(Marks::WAITING) && !slot.marks.has(Marks::PAUSED);
         if let Some(wire) = &slot.wire {
             let write = slot.backlog.is_some();

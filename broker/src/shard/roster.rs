@@ -78,7 +78,7 @@ impl<W: Wires> Shard<W> {
         let (Some(pending), Some(wire)) = (slot.machine().take_pending(), slot.wire.take()) else {
             return self.close(token.slot, Closed::Internal);
         };
-        self.outlets.wires.detach(&wire);
+        let wire = self.outlets.wires.take(wire);
         self.forget_buffers(token.slot);
         self.outlets.slots.remove(token.slot);
         let directory = self.env.shared.cache.directory();
@@ -131,6 +131,7 @@ impl<W: Wires> Shard<W> {
             listener,
             unread,
         } = arrival;
+        let wire = self.outlets.wires.place(wire);
         let clean_start = pending.clean_start();
         let mut resumed = None;
         let place = match self.find(&key) {
@@ -240,6 +241,7 @@ impl<W: Wires> Shard<W> {
             listener,
             ..
         } = arrival;
+        let wire = self.outlets.wires.place(wire);
         let Some(id) = self.outlets.slots.insert(listener, self.env.now) else {
             return self.turn_away(wire);
         };
@@ -258,7 +260,7 @@ impl<W: Wires> Shard<W> {
     }
 
     /// Closes a connection for which there is no slot.
-    fn turn_away(&mut self, wire: W::Wire) {
+    fn turn_away(&mut self, wire: W::End) {
         self.outlets.wires.close(wire);
         self.env
             .shared
@@ -281,7 +283,6 @@ impl<W: Wires> Shard<W> {
         let slot = self.outlets.slots.slot_mut(id);
         let was_live = slot.hot.is_live();
         if let Some(wire) = slot.wire.take() {
-            self.outlets.wires.detach(&wire);
             self.outlets.wires.close(wire);
             self.env
                 .shared

@@ -26,8 +26,8 @@ pub(crate) struct Slot<W> {
     pub(crate) next_of_principal: u32,
     /// The one before it, `NONE` at the start.
     pub(crate) previous_of_principal: u32,
-    /// While an answer is awaited: until when, in milliseconds modulo 2^32.
-    pub(crate) awaited_until_ms: u32,
+    /// While an answer is awaited: until when, in milliseconds modulo 2^24 (4.6 hours).
+    awaited_until_ms: [u8; 3],
     pub(crate) marks: Marks,
 }
 
@@ -68,7 +68,13 @@ impl Marks {
 }
 
 /// Two cache lines, the hot one first (a million idle connections are a million of these).
-const _: () = assert!(std::mem::size_of::<Slot<std::os::fd::OwnedFd>>() == 128);
+const _: () = assert!(std::mem::size_of::<Slot<crate::reactor::tcp::TcpEnd>>() == 128);
+
+/// The lowest 24 bits: no deadline for an answer is further away than ten minutes.
+fn below_2_24(at: Now) -> [u8; 3] {
+    let [a, b, c, ..] = at.as_millis().to_le_bytes();
+    [a, b, c]
+}
 
 /// End of a list of slots.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -76,6 +82,16 @@ pub(crate) const NONE: u32 = u32::MAX;
 impl<W> Slot<W> {
     pub(crate) fn machine(&mut self) -> Machine<'_> {
         Machine::new(&mut self.hot, &mut self.cold)
+    }
+
+    /// An answer is awaited until `at`.
+    pub(crate) fn await_until(&mut self, at: Now) {
+        self.awaited_until_ms = below_2_24(at);
+    }
+
+    /// Whether the deadline at `at` is that of the answer that is awaited now.
+    pub(crate) fn is_awaited_until(&self, at: Now) -> bool {
+        self.awaited_until_ms == below_2_24(at)
     }
 
     /// Whether a delivery can be written at once.
@@ -164,7 +180,7 @@ impl<W> Slab<W> {
                     generation: self.first_generation,
                     next_of_principal: NONE,
                     previous_of_principal: NONE,
-                    awaited_until_ms: 0,
+                    awaited_until_ms: [0; 3],
                     marks: Marks::default(),
                 });
                 self.slots.len() as u32 - 1

@@ -266,7 +266,7 @@ impl<W: Wires> Shard<W> {
         };
         let waiting = slot.marks.has(Marks::WAITING);
         // A deadline of an earlier question says nothing of the one that is open now.
-        let awaited = waiting && slot.awaited_until_ms == at.as_millis() as u32;
+        let awaited = waiting && slot.is_awaited_until(at);
         match due {
             Due::Connect if slot.machine().is_before_connack() && !waiting => {
                 self.close(token.slot, Closed::ConnectTimeout);

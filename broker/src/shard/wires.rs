@@ -44,24 +44,36 @@ pub(crate) enum Readable<'a, W> {
 
 /// Sends, closes and watches the wires of one shard.
 pub(crate) trait Wires {
-    /// One transport; travels between shards before its CONNACK.
+    /// One transport with all that belongs to it; travels between shards before its CONNACK.
     type Wire: Send + 'static;
 
+    /// The same transport in a slot: what is seldom there is kept by the shard's wires.
+    type End;
+
+    /// Takes a wire in, to be put into a slot.
+    fn place(&mut self, wire: Self::Wire) -> Self::End;
+
+    /// Stops reporting and gives the wire out: it travels to another shard or slot.
+    fn take(&mut self, end: Self::End) -> Self::Wire;
+
     /// Gives bytes to the wire without waiting.
-    fn send(&mut self, wire: &mut Self::Wire, bytes: &[u8]) -> Sent;
+    fn send(&mut self, end: &mut Self::End, bytes: &[u8]) -> Sent;
+
+    /// Sends what the wire itself held back, its own answers among it; whether nothing is left.
+    fn resume(&mut self, end: &mut Self::End) -> bool;
 
     /// Begins to report the wire's readiness under `token`.
-    fn attach(&mut self, wire: &Self::Wire, token: Token);
-
-    /// Stops reporting: the wire travels to another shard or slot.
-    fn detach(&mut self, wire: &Self::Wire);
+    fn attach(&mut self, end: &Self::End, token: Token);
 
     /// Changes what is reported.
-    fn watch(&mut self, wire: &Self::Wire, token: Token, watch: Watch);
+    fn watch(&mut self, end: &Self::End, token: Token, watch: Watch);
 
     /// The address at the other end, where it has one.
-    fn peer(&self, wire: &Self::Wire) -> Option<std::net::IpAddr>;
+    fn peer(&self, end: &Self::End) -> Option<std::net::IpAddr>;
 
-    /// Closes it: what was given before is still sent, nothing more is read.
-    fn close(&mut self, wire: Self::Wire);
+    /// Who the certificate names that the peer showed, where its listener takes that for a client.
+    fn certificate(&self, end: &Self::End) -> Option<&str>;
+
+    /// Closes it: what was given before is still sent, nothing more is read or reported.
+    fn close(&mut self, end: Self::End);
 }

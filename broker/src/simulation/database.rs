@@ -401,7 +401,9 @@ impl Database {
                     None => Answer::Rights(Right::NONE),
                 }
             }
-            Question::Token(_) => Answer::Refused(Refusal::BadCredentials),
+            Question::Token(_) | Question::Certificate(_) => {
+                Answer::Refused(Refusal::BadCredentials)
+            }
         }
     }
 }

@@ -255,6 +255,20 @@ pub(super) struct SimWires {
 
 impl Wires for SimWires {
     type Wire = SimWire;
+    type End = SimWire;
+
+    fn place(&mut self, wire: SimWire) -> SimWire {
+        wire
+    }
+
+    fn take(&mut self, wire: SimWire) -> SimWire {
+        self.net.borrow_mut().conns[wire.id].place = None;
+        wire
+    }
+
+    fn resume(&mut self, _wire: &mut SimWire) -> bool {
+        true
+    }
 
     fn send(&mut self, wire: &mut SimWire, bytes: &[u8]) -> Sent {
         self.net.borrow_mut().send(wire.id, bytes)
@@ -267,10 +281,6 @@ impl Wires for SimWires {
         conn.watch = IDLE;
     }
 
-    fn detach(&mut self, wire: &SimWire) {
-        self.net.borrow_mut().conns[wire.id].place = None;
-    }
-
     fn watch(&mut self, wire: &SimWire, token: Token, watch: Watch) {
         let conn = &mut self.net.borrow_mut().conns[wire.id];
         assert_eq!(
@@ -281,6 +291,10 @@ impl Wires for SimWires {
         conn.watch = watch;
     }
 
+    fn certificate(&self, _wire: &SimWire) -> Option<&str> {
+        None
+    }
+
     fn peer(&self, _wire: &SimWire) -> Option<IpAddr> {
         None
     }
@@ -288,6 +302,7 @@ impl Wires for SimWires {
     fn close(&mut self, mut wire: SimWire) {
         wire.leaked = None;
         let mut net = self.net.borrow_mut();
+        net.conns[wire.id].place = None;
         net.conns[wire.id].closed = true;
         net.happenings.push(Happening::Closed(wire.id));
     }

@@ -121,6 +121,98 @@ macro_rules! address {
     };
 }
 
+/// Texts with commas between them.
+macro_rules! list {
+    ($path:literal, $($field:ident).+, $expected:literal, $read:expr, $show:expr) => {
+        Key {
+            path: $path,
+            expected: $expected,
+            set: |config, value| {
+                let text = value.text_or_nothing()?;
+                let items = text.split(',').map(str::trim).filter(|_| !text.is_empty());
+                config.$($field).+ = items.map($read).collect::<Option<_>>()?;
+                Some(())
+            },
+            show: |config| {
+                let items: Vec<String> = config.$($field).+.iter().map($show).collect();
+                Some(quoted(&items.join(", ")))
+            },
+        }
+    };
+}
+
+macro_rules! files {
+    ($path:literal, $($field:ident).+) => {
+        list!(
+            $path,
+            $($field).+,
+            "paths of PEM files, with commas between them",
+            |path| (!path.is_empty()).then(|| PathBuf::from(path)),
+            |path| path.to_string_lossy().into_owned()
+        )
+    };
+}
+
+macro_rules! file {
+    ($path:literal, $($field:ident).+) => {
+        Key {
+            path: $path,
+            expected: "the path of a PEM file",
+            set: |config, value| {
+                let text = value.text_or_nothing()?;
+                config.$($field).+ = (!text.is_empty()).then(|| PathBuf::from(text));
+                Some(())
+            },
+            show: |config| {
+                let path = config.$($field).+.as_deref();
+                Some(quoted(&path.map(|path| path.to_string_lossy()).unwrap_or_default()))
+            },
+        }
+    };
+}
+
+macro_rules! networks {
+    ($path:literal, $($field:ident).+) => {
+        list!(
+            $path,
+            $($field).+,
+            "addresses or networks with commas between them, such as \"10.0.0.0/8, ::1\"",
+            broker::Network::parse,
+            ToString::to_string
+        )
+    };
+}
+
+macro_rules! origins {
+    ($path:literal, $($field:ident).+) => {
+        list!(
+            $path,
+            $($field).+,
+            "origins with commas between them, such as \"https://console.example.com\"",
+            |origin| {
+                let scheme = origin.starts_with("http://") || origin.starts_with("https://");
+                (scheme && !origin.ends_with('/')).then(|| origin.to_owned())
+            },
+            |origin| origin.clone()
+        )
+    };
+}
+
+/// One of two words.
+macro_rules! either {
+    ($path:literal, $($field:ident).+, $no:literal, $yes:literal) => {
+        Key {
+            path: $path,
+            expected: concat!("\"", $no, "\" or \"", $yes, "\""),
+            set: |config, value| {
+                config.$($field).+ = value.word(&[($no, false), ($yes, true)])?;
+                Some(())
+            },
+            show: |config| Some(quoted(if config.$($field).+ { $yes } else { $no })),
+        }
+    };
+}
+
 /// All keys, table by table, in the order in which they are shown.
 pub(crate) const KEYS: &[Key] = &[
     Key {
@@ -159,6 +251,51 @@ pub(crate) const KEYS: &[Key] = &[
     address!("listeners.mqtt.address", mqtt.address),
     boolean!("listeners.mqtt.open", mqtt.open),
     boolean!("listeners.mqtt.anonymous", mqtt.anonymous),
+    networks!("listeners.mqtt.proxies", mqtt.proxies),
+    address!("listeners.mqtts.address", mqtts.address),
+    boolean!("listeners.mqtts.open", mqtts.open),
+    boolean!("listeners.mqtts.anonymous", mqtts.anonymous),
+    networks!("listeners.mqtts.proxies", mqtts.proxies),
+    files!("listeners.mqtts.certificate", mqtts.tls.certificate),
+    files!("listeners.mqtts.key", mqtts.tls.key),
+    file!("listeners.mqtts.client_ca", mqtts.tls.client_ca),
+    either!(
+        "listeners.mqtts.client_certificate",
+        mqtts.tls.client_optional,
+        "required",
+        "optional"
+    ),
+    boolean!("listeners.mqtts.identity", mqtts.tls.identity),
+    file!("listeners.mqtts.revoked", mqtts.tls.revoked),
+    either!(
+        "listeners.mqtts.min_version",
+        mqtts.tls.only_1_3,
+        "1.2",
+        "1.3"
+    ),
+    boolean!("listeners.ws.enabled", ws.enabled),
+    address!("listeners.ws.address", ws.address),
+    boolean!("listeners.ws.open", ws.open),
+    boolean!("listeners.ws.anonymous", ws.anonymous),
+    networks!("listeners.ws.proxies", ws.proxies),
+    origins!("listeners.ws.origins", ws.origins),
+    address!("listeners.wss.address", wss.address),
+    boolean!("listeners.wss.open", wss.open),
+    boolean!("listeners.wss.anonymous", wss.anonymous),
+    networks!("listeners.wss.proxies", wss.proxies),
+    origins!("listeners.wss.origins", wss.origins),
+    files!("listeners.wss.certificate", wss.tls.certificate),
+    files!("listeners.wss.key", wss.tls.key),
+    file!("listeners.wss.client_ca", wss.tls.client_ca),
+    either!(
+        "listeners.wss.client_certificate",
+        wss.tls.client_optional,
+        "required",
+        "optional"
+    ),
+    boolean!("listeners.wss.identity", wss.tls.identity),
+    file!("listeners.wss.revoked", wss.tls.revoked),
+    either!("listeners.wss.min_version", wss.tls.only_1_3, "1.2", "1.3"),
     address!("listeners.api.address", api.address),
     boolean!("listeners.api.insecure", api.insecure),
     Key {

@@ -5,6 +5,7 @@
 //! [`Config`] travels.
 
 mod keys;
+mod listeners;
 mod raw;
 mod value;
 
@@ -13,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use listeners::{ApiListener, MqttListener};
 pub(crate) use raw::{Origin, RawConfig};
 
 use raw::is_table;
@@ -30,33 +32,17 @@ pub(crate) struct Config {
     pub(crate) log_filter: String,
     pub(crate) log_json: bool,
     pub(crate) mqtt: MqttListener,
+    pub(crate) mqtts: MqttListener,
+    pub(crate) ws: MqttListener,
+    pub(crate) wss: MqttListener,
     pub(crate) api: ApiListener,
     pub(crate) admin_username: String,
     pub(crate) database_url: Option<String>,
     pub(crate) limits: broker::Limits,
 }
 
-/// Where MQTT clients come in.
-#[derive(Clone, Debug)]
-pub(crate) struct MqttListener {
-    pub(crate) address: SocketAddr,
-    /// Whether topics outside `m/…` go to the open namespace.
-    pub(crate) open: bool,
-    /// Whether peers that nobody knows are admitted to the open namespace.
-    pub(crate) anonymous: bool,
-}
-
-/// Where the control API, health and metrics are served.
-#[derive(Clone, Debug)]
-pub(crate) struct ApiListener {
-    pub(crate) address: SocketAddr,
-    /// Whether it may listen without TLS where others can read along.
-    pub(crate) insecure: bool,
-}
-
 impl Default for Config {
     fn default() -> Config {
-        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Config {
             data_dir: PathBuf::from("./turnpike-data"),
             demo: true,
@@ -65,13 +51,13 @@ impl Default for Config {
             sys_interval: Duration::from_secs(10),
             log_filter: "info".to_owned(),
             log_json: false,
-            mqtt: MqttListener {
-                address: loopback(1883),
-                open: false,
-                anonymous: false,
-            },
+            mqtt: MqttListener::on(1883, true),
+            // With certificates.
+            mqtts: MqttListener::on(8883, false),
+            ws: MqttListener::on(8083, true),
+            wss: MqttListener::on(8084, false),
             api: ApiListener {
-                address: loopback(9000),
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
             },
             admin_username: "admin".to_owned(),
@@ -101,12 +87,50 @@ impl Config {
                 });
             }
         }
+        config.settle(raw);
         config.check_together(raw, &mut faults);
         if faults.is_empty() {
             Ok(config)
         } else {
             Err(Faults(faults))
         }
+    }
+
+    /// What follows from other keys where it was not written: TLS listeners are there with their
+    /// certificates, and where the system is to choose one port it chooses all.
+    fn settle(&mut self, raw: &RawConfig) {
+        self.mqtts.enabled = !self.mqtts.tls.certificate.is_empty();
+        self.wss.enabled = !self.wss.tls.certificate.is_empty();
+        if self.mqtt.address.port() == 0 {
+            for (path, listener) in [
+                ("listeners.mqtts.address", &mut self.mqtts),
+                ("listeners.ws.address", &mut self.ws),
+                ("listeners.wss.address", &mut self.wss),
+            ] {
+                if !raw.entries.contains_key(path) {
+                    listener.address.set_port(0);
+                }
+            }
+        }
+    }
+
+    /// The MQTT listeners that are there: name, and whether it speaks WebSocket.
+    pub(crate) fn mqtt_listeners(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, bool, &MqttListener)> {
+        [
+            ("mqtt", false, &self.mqtt),
+            ("mqtts", false, &self.mqtts),
+            ("ws", true, &self.ws),
+            ("wss", true, &self.wss),
+        ]
+        .into_iter()
+        .filter(|(_, _, listener)| listener.enabled)
+    }
+
+    /// Whether any listener has the open namespace.
+    pub(crate) fn is_open(&self) -> bool {
+        self.mqtt_listeners().any(|(_, _, listener)| listener.open)
     }
 
     /// Writes every key with its value and where that comes from, as a file that could be read back.
@@ -138,14 +162,15 @@ impl Config {
             let origin = raw.entries.get(path).map(|entry| entry.origin.clone());
             faults.push(Fault { origin, text });
         };
-        if self.mqtt.anonymous && !self.mqtt.open {
-            let path = "listeners.mqtt.anonymous";
-            fault(
-                path,
-                format!(
-                    "{path} is true without an open namespace; expected listeners.mqtt.open = true as well"
-                ),
-            );
+        for (name, listener) in [
+            ("mqtt", &self.mqtt),
+            ("mqtts", &self.mqtts),
+            ("ws", &self.ws),
+            ("wss", &self.wss),
+        ] {
+            for (path, text) in listener.faults(&format!("listeners.{name}")) {
+                fault(&path, text);
+            }
         }
         if !self.api.address.ip().is_loopback() && !self.api.insecure {
             let (path, address) = ("listeners.api.address", self.api.address);
@@ -156,14 +181,21 @@ impl Config {
                 ),
             );
         }
-        let (mqtt, api) = (self.mqtt.address, self.api.address);
-        if mqtt == api && mqtt.port() != 0 {
-            fault(
-                "listeners.api.address",
-                format!(
-                    "listeners.mqtt.address and listeners.api.address are both {mqtt}; expected two addresses"
-                ),
-            );
+        let mut places: Vec<(&str, SocketAddr)> = self
+            .mqtt_listeners()
+            .map(|(name, _, listener)| (name, listener.address))
+            .collect();
+        places.push(("api", self.api.address));
+        for (at, (name, address)) in places.iter().enumerate() {
+            let same = places[..at].iter().find(|(_, other)| other == address);
+            if let Some((first, _)) = same.filter(|_| address.port() != 0) {
+                fault(
+                    &format!("listeners.{name}.address"),
+                    format!(
+                        "listeners.{first}.address and listeners.{name}.address are both {address}; expected two addresses"
+                    ),
+                );
+            }
         }
         if self.limits.max_connect_packet_size > self.limits.max_packet_size {
             let path = "limits.max_connect_packet_size";

@@ -40,6 +40,14 @@ impl Value {
         }
     }
 
+    /// Text that may be empty, which stands for nothing.
+    pub(crate) fn text_or_nothing(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) | Value::Loose(text) => Some(text),
+            Value::Integer(_) | Value::Boolean(_) | Value::Other(_) => None,
+        }
+    }
+
     /// One of these words.
     pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;

@@ -18,7 +18,16 @@ pub(crate) struct Broker {
 impl Broker {
     /// Two shards, the demo domain, and `flags`.
     pub(crate) fn start(flags: &[&str]) -> Broker {
-        let folder = tempfile::tempdir().unwrap();
+        Broker::start_in(tempfile::tempdir().unwrap(), flags)
+    }
+
+    /// As [`Broker::start`], in a folder that holds a `turnpike.toml`.
+    pub(crate) fn configured(folder: TempDir, configuration: &str) -> Broker {
+        std::fs::write(folder.path().join("turnpike.toml"), configuration).unwrap();
+        Broker::start_in(folder, &["--config", "turnpike.toml"])
+    }
+
+    fn start_in(folder: TempDir, flags: &[&str]) -> Broker {
         let mut process = command(&folder)
             .args([
                 "--json",
@@ -45,7 +54,21 @@ impl Broker {
     }
 
     pub(crate) fn address(&self) -> &str {
-        self.ready["listeners"]["mqtt"].as_str().unwrap()
+        self.listener("mqtt")
+    }
+
+    /// The address of the listener with this name.
+    pub(crate) fn listener(&self, name: &str) -> &str {
+        self.ready["listeners"][name].as_str().unwrap()
+    }
+
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let told = Command::new("kill")
+            .args(["-s", name, &self.process.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(told.success());
     }
 
     /// What Prometheus would read.
@@ -85,6 +108,11 @@ impl Broker {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
+    }
+
+    /// Its working folder.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Asks the process to end in an orderly way.

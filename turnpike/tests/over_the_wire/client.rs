@@ -77,8 +77,21 @@ impl Default for Options<'_> {
     }
 }
 
+/// Carries bytes both ways, and waits for them no longer than [`WAIT`].
+pub(crate) trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
+/// A TCP connection on which nothing is waited for longer than [`WAIT`].
+pub(crate) fn tcp(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     version: ProtocolVersion,
     input: Vec<u8>,
     /// What came while an answer was awaited.
@@ -86,13 +99,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Only the TCP connection.
-    pub(crate) fn raw(address: &str, version: ProtocolVersion) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(WAIT)).unwrap();
-        stream.set_nodelay(true).unwrap();
+    /// Over whatever carries bytes.
+    pub(crate) fn over(stream: impl Stream + 'static, version: ProtocolVersion) -> Client {
         Client {
-            stream,
+            stream: Box::new(stream),
             version,
             input: Vec::new(),
             aside: VecDeque::new(),
@@ -121,7 +131,33 @@ impl Client {
         credentials: &Credentials,
         options: &Options<'_>,
     ) -> (Client, Got) {
-        let mut client = Client::raw(address, options.version);
+        Client::try_connect_over(tcp(address), credentials, options)
+    }
+
+    /// Connected with CONNACK 0x00 over `stream`.
+    pub(crate) fn connect_over(
+        stream: impl Stream + 'static,
+        credentials: &Credentials,
+        options: &Options<'_>,
+    ) -> Client {
+        match Client::try_connect_over(stream, credentials, options) {
+            (
+                client,
+                Got::ConnAck {
+                    code: ReasonCode::SUCCESS,
+                    ..
+                },
+            ) => client,
+            (_, other) => panic!("not connected: {other:?}"),
+        }
+    }
+
+    pub(crate) fn try_connect_over(
+        stream: impl Stream + 'static,
+        credentials: &Credentials,
+        options: &Options<'_>,
+    ) -> (Client, Got) {
+        let mut client = Client::over(stream, options.version);
         let mut bytes = Vec::new();
         Connect {
             version: options.version,
@@ -134,7 +170,8 @@ impl Client {
             properties: options.properties,
         }
         .encode(options.version, &mut bytes);
-        client.send(&bytes);
+        // Who was closed before is told by what comes.
+        let _ = client.stream.write_all(&bytes);
         let got = client.next();
         (client, got)
     }
@@ -368,7 +405,15 @@ impl Client {
             match self.stream.read(&mut more) {
                 Ok(0) => return Got::Closed,
                 Ok(taken) => self.input.extend_from_slice(&more[..taken]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Got::Closed,
+                // (InvalidData is a TLS alert.)
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionReset | ErrorKind::InvalidData
+                    ) =>
+                {
+                    return Got::Closed;
+                }
                 Err(error) => panic!("nothing came: {error}"),
             }
         }

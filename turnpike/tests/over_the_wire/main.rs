@@ -19,3 +19,5 @@ mod rumqttc_client;
 mod sessions;
 mod shared;
 mod storm;
+mod tls;
+mod websocket;

@@ -1,0 +1,332 @@
+//! What lies between a socket and MQTT: a PROXY header, TLS, a WebSocket, in this order.
+//!
+//! Bytes that come are opened and unmasked in the shard's buffers; bytes that go are framed and
+//! sealed once per flush. A layer that idles owns no buffer.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use codec::ws::CloseCode;
+use session::Now;
+
+use crate::reactor::tls::Tls;
+
+use crate::reactor::door::Door;
+use crate::reactor::proxy;
+use crate::reactor::websocket::{Carried, WebSocket};
+use crate::shard::wires::Sent;
+
+/// The layers of one connection.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    door: Arc<Door>,
+    /// Who is behind the proxy in front.
+    peer: Option<IpAddr>,
+    /// The part of a PROXY header that came, while one is awaited.
+    header: Option<Vec<u8>>,
+    /// From the first byte on, where the door has TLS.
+    tls: Option<Box<Tls>>,
+    websocket: Option<Box<WebSocket>>,
+    /// Framed and sealed bytes that the socket has not taken.
+    pending: Vec<u8>,
+    pending_sent: usize,
+    /// The last byte that was given is among `pending`, though it was not said to be taken.
+    owed: bool,
+}
+
+/// Buffers of a shard that all its layers use in turn, for what comes in. One read is at most
+/// 64 KiB, so they do not grow much beyond.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Opened records.
+    pub(crate) plain: Vec<u8>,
+    /// What did not come in one piece.
+    pub(crate) aside: Vec<u8>,
+}
+
+/// The same, for what goes out: at most 64 KiB of payload at once.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    framed: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+/// Where the MQTT bytes lie that came.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// In the input.
+    Input(Range<usize>),
+    /// In [`Scratch::plain`].
+    Plain(Range<usize>),
+    /// In [`Scratch::aside`].
+    Aside(Range<usize>),
+}
+
+/// What came of some input.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// The bytes for the machine.
+    pub(crate) place: Place,
+    /// Nothing more is to be read: the connection ends behind these bytes.
+    pub(crate) over: bool,
+}
+
+impl Received {
+    pub(crate) fn nothing() -> Received {
+        Received {
+            place: Place::Input(0..0),
+            over: false,
+        }
+    }
+
+    fn over() -> Received {
+        Received {
+            over: true,
+            ..Received::nothing()
+        }
+    }
+}
+
+/// Bytes framed and sealed at once; a socket that takes less makes the rest wait, already sealed.
+const SEALED_MAX: usize = 64 << 10;
+
+/// Bytes that may wait sealed: twice what is sealed at once, so that own answers have room. A peer
+/// that asks for more answers without taking them is closed.
+const PENDING_MAX: usize = 2 * SEALED_MAX;
+
+impl Layer {
+    /// The layers that `door` has; `None` where it has none.
+    pub(crate) fn new(door: &Arc<Door>) -> Option<Box<Layer>> {
+        if door.is_plain() {
+            return None;
+        }
+        Some(Box::new(Layer {
+            peer: None,
+            tls: None,
+            header: (!door.proxies.is_empty()).then(Vec::new),
+            websocket: door.websocket.as_ref().map(|_| Box::new(WebSocket::new())),
+            pending: Vec::new(),
+            pending_sent: 0,
+            owed: false,
+            door: Arc::clone(door),
+        }))
+    }
+
+    /// Who is behind the proxy in front, if there is one and it said so.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Takes what was read from the socket.
+    pub(crate) fn receive(
+        &mut self,
+        input: &mut [u8],
+        scratch: &mut Scratch,
+        now: Now,
+    ) -> Received {
+        let Some(header) = &mut self.header else {
+            return self.behind_header(input, scratch, now);
+        };
+        let fresh = header.is_empty();
+        if !fresh {
+            header.extend_from_slice(input);
+        }
+        let found = match proxy::read(if fresh { input } else { header }) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                if fresh {
+                    header.extend_from_slice(input);
+                }
+                return Received::nothing();
+            }
+            Err(proxy::NoHeader) => return Received::over(),
+        };
+        self.peer = found.source;
+        let header = self.header.take().unwrap_or_default();
+        if fresh {
+            let received = self.behind_header(&mut input[found.len..], scratch, now);
+            return match received.place {
+                Place::Input(range) => Received {
+                    place: Place::Input(range.start + found.len..range.end + found.len),
+                    ..received
+                },
+                Place::Plain(_) | Place::Aside(_) => received,
+            };
+        }
+        let mut rest = header[found.len..].to_vec();
+        let received = self.behind_header(&mut rest, scratch, now);
+        match received.place {
+            Place::Input(range) => {
+                scratch.plain.clear();
+                scratch.plain.extend_from_slice(&rest[range]);
+                Received {
+                    place: Place::Plain(0..scratch.plain.len()),
+                    ..received
+                }
+            }
+            Place::Plain(_) | Place::Aside(_) => received,
+        }
+    }
+
+    fn behind_header(&mut self, input: &mut [u8], scratch: &mut Scratch, now: Now) -> Received {
+        let received = match &self.door.tls {
+            None => self.websocket_bytes(input, &mut scratch.aside, now),
+            Some(door) => {
+                if self.tls.is_none() {
+                    self.tls = Tls::new(door).map(Box::new);
+                }
+                let Some(tls) = &mut self.tls else {
+                    return Received::over();
+                };
+                scratch.plain.clear();
+                let open = tls.open(input, &mut scratch.plain, &mut self.pending);
+                let received = self.websocket_bytes(&mut scratch.plain, &mut scratch.aside, now);
+                Received {
+                    place: match received.place {
+                        Place::Input(range) | Place::Plain(range) => Place::Plain(range),
+                        Place::Aside(range) => Place::Aside(range),
+                    },
+                    over: received.over || open.is_err(),
+                }
+            }
+        };
+        Received {
+            over: received.over || self.pending.len() > PENDING_MAX,
+            ..received
+        }
+    }
+
+    /// Whether the next bytes of the peer cost the work of a handshake.
+    pub(crate) fn is_shaking_hands(&self) -> bool {
+        self.door.tls.is_some() && self.tls.as_ref().is_none_or(|tls| tls.is_shaking_hands())
+    }
+
+    /// The name in the certificate that the peer showed, where the door takes it for a client.
+    pub(crate) fn certificate(&self) -> Option<&str> {
+        self.tls.as_ref().and_then(|tls| tls.certificate())
+    }
+
+    fn websocket_bytes(&mut self, input: &mut [u8], aside: &mut Vec<u8>, now: Now) -> Received {
+        let (Some(websocket), Some(door)) = (&mut self.websocket, &self.door.websocket) else {
+            return Received {
+                place: Place::Input(0..input.len()),
+                over: false,
+            };
+        };
+        aside.clear();
+        let mut answers = Vec::new();
+        let (carried, more) = websocket.receive(door, input, aside, &mut answers, now);
+        let sealed = match &mut self.tls {
+            Some(tls) if !answers.is_empty() => tls.seal(&answers, &mut self.pending).is_ok(),
+            _ => {
+                self.pending.extend_from_slice(&answers);
+                true
+            }
+        };
+        Received {
+            place: match carried {
+                Carried::Input(range) => Place::Input(range),
+                Carried::Aside(range) => Place::Aside(range),
+            },
+            over: more.is_err() || !sealed,
+        }
+    }
+
+    /// Whether the wire holds bytes back.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending_sent < self.pending.len()
+    }
+
+    /// Sends what is held back: whether all of it went, or `None` when the peer is gone.
+    pub(crate) fn send_pending(&mut self, send: impl FnOnce(&[u8]) -> Sent) -> Option<bool> {
+        if !self.has_pending() {
+            return Some(true);
+        }
+        match send(&self.pending[self.pending_sent..]) {
+            Sent::Gone => None,
+            Sent::Taken(taken) => {
+                self.pending_sent += taken;
+                let all = !self.has_pending();
+                if all {
+                    self.pending = Vec::new();
+                    self.pending_sent = 0;
+                }
+                Some(all)
+            }
+        }
+    }
+
+    /// Frames, seals and sends `bytes`. Sealed bytes cannot be called back, so while the socket
+    /// has not taken all of them the last byte is said not to be taken: whoever sends knows that
+    /// the wire is full, finishes the packet, and comes again.
+    pub(crate) fn send(
+        &mut self,
+        bytes: &[u8],
+        outgoing: &mut Outgoing,
+        mut send: impl FnMut(&[u8]) -> Sent,
+    ) -> Sent {
+        match self.send_pending(&mut send) {
+            None => return Sent::Gone,
+            Some(false) => return Sent::Taken(0),
+            Some(true) => {}
+        }
+        let mut taken = usize::from(std::mem::take(&mut self.owed)).min(bytes.len());
+        while taken < bytes.len() {
+            let piece = &bytes[taken..][..SEALED_MAX.min(bytes.len() - taken)];
+            let Some(sealed) = self.seal(piece, outgoing) else {
+                return Sent::Gone;
+            };
+            taken += piece.len();
+            match send(sealed) {
+                Sent::Gone => return Sent::Gone,
+                Sent::Taken(sent) if sent == sealed.len() => {}
+                Sent::Taken(sent) => {
+                    self.pending.extend_from_slice(&sealed[sent..]);
+                    self.owed = true;
+                    return Sent::Taken(taken - 1);
+                }
+            }
+        }
+        Sent::Taken(taken)
+    }
+
+    /// `bytes` as they leave; `None` if the layer below cannot take them any more.
+    fn seal<'o>(&mut self, bytes: &[u8], outgoing: &'o mut Outgoing) -> Option<&'o [u8]> {
+        let Outgoing { framed, sealed } = outgoing;
+        let framed = match &self.websocket {
+            None if self.tls.is_some() => bytes,
+            websocket => {
+                framed.clear();
+                if let Some(websocket) = websocket {
+                    websocket.put_head(bytes.len(), framed);
+                }
+                framed.extend_from_slice(bytes);
+                framed
+            }
+        };
+        let Some(tls) = &mut self.tls else {
+            // Nothing below frames; they were put where they stay.
+            return Some(&outgoing.framed);
+        };
+        sealed.clear();
+        tls.seal(framed, sealed).ok()?;
+        Some(sealed)
+    }
+
+    /// Says goodbye in the words of each layer, behind what is held back.
+    pub(crate) fn close(&mut self) {
+        let mut last = Vec::new();
+        if let Some(websocket) = &mut self.websocket {
+            websocket.close(CloseCode::NORMAL, &mut last);
+        }
+        match &mut self.tls {
+            None => self.pending.extend_from_slice(&last),
+            Some(tls) => {
+                if last.is_empty() || tls.seal(&last, &mut self.pending).is_ok() {
+                    tls.close(&mut self.pending);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The listeners, as they are configured.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use broker::Network;
+
+/// Where MQTT clients come in, and what lies between.
+#[derive(Clone, Debug)]
+pub(crate) struct MqttListener {
+    pub(crate) address: SocketAddr,
+    pub(crate) enabled: bool,
+    /// Whether topics outside `m/…` go to the open namespace.
+    pub(crate) open: bool,
+    /// Whether peers that nobody knows are admitted to the open namespace.
+    pub(crate) anonymous: bool,
+    /// Proxies in front that say for whom they speak.
+    pub(crate) proxies: Vec<Network>,
+    /// Origins of pages that may open a WebSocket; all if empty.
+    pub(crate) origins: Vec<String>,
+    pub(crate) tls: Tls,
+}
+
+/// Certificates and keys of a listener.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tls {
+    pub(crate) certificate: Vec<PathBuf>,
+    pub(crate) key: Vec<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Whether clients without a certificate are let in.
+    pub(crate) client_optional: bool,
+    /// Whether a certificate says which client it is.
+    pub(crate) identity: bool,
+    pub(crate) revoked: Option<PathBuf>,
+    pub(crate) only_1_3: bool,
+}
+
+/// Where the control API, health and metrics are served.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiListener {
+    pub(crate) address: SocketAddr,
+    /// Whether it may listen without TLS where others can read along.
+    pub(crate) insecure: bool,
+}
+
+impl MqttListener {
+    /// On loopback, for known clients on channels.
+    pub(crate) fn on(port: u16, enabled: bool) -> MqttListener {
+        MqttListener {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            enabled,
+            open: false,
+            anonymous: false,
+            proxies: Vec::new(),
+            origins: Vec::new(),
+            tls: Tls::default(),
+        }
+    }
+
+    /// What the broker is told, under this name.
+    pub(crate) fn for_broker(
+        &self,
+        name: &str,
+        websocket: bool,
+        open_domain: Option<&str>,
+    ) -> broker::Listener {
+        let tls = &self.tls;
+        let pairs = tls.certificate.iter().cloned().zip(tls.key.iter().cloned());
+        broker::Listener {
+            open: open_domain.filter(|_| self.open).map(str::to_owned),
+            anonymous: self.anonymous,
+            tls: (!tls.certificate.is_empty()).then(|| broker::TlsOptions {
+                certificates: pairs.collect(),
+                client_ca: tls.client_ca.clone(),
+                client_optional: tls.client_optional,
+                revoked: tls.revoked.clone(),
+                identity: tls.identity,
+                only_1_3: tls.only_1_3,
+            }),
+            websocket: websocket.then(|| broker::WebSocketOptions {
+                origins: self.origins.clone(),
+            }),
+            proxies: self.proxies.clone(),
+            ..broker::Listener::plain(name, self.address)
+        }
+    }
+
+    /// What does not fit together, as key below the listener's table and sentence.
+    pub(crate) fn faults(&self, table: &str) -> Vec<(String, String)> {
+        let tls = &self.tls;
+        let mut found = Vec::new();
+        let mut fault = |key: &str, what: String| {
+            let path = format!("{table}.{key}");
+            let text = format!("{path} {what}");
+            found.push((path, text));
+        };
+        if self.anonymous && !self.open {
+            fault(
+                "anonymous",
+                format!("is true without an open namespace; expected {table}.open = true as well"),
+            );
+        }
+        if tls.certificate.len() != tls.key.len() {
+            let (certificates, keys) = (tls.certificate.len(), tls.key.len());
+            fault(
+                "key",
+                format!(
+                    "names {keys} files and {table}.certificate {certificates}; expected one key for each certificate"
+                ),
+            );
+        }
+        if tls.client_ca.is_some() && tls.certificate.is_empty() {
+            fault(
+                "client_ca",
+                format!("is set without {table}.certificate; expected both"),
+            );
+        }
+        if tls.client_ca.is_none() {
+            if tls.identity {
+                fault(
+                    "identity",
+                    format!(
+                        "is true without {table}.client_ca; expected the authorities that sign clients' certificates"
+                    ),
+                );
+            }
+            if tls.revoked.is_some() {
+                fault(
+                    "revoked",
+                    format!(
+                        "is set without {table}.client_ca; expected the authorities whose list it is"
+                    ),
+                );
+            }
+        }
+        found
+    }
+}
