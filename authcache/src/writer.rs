@@ -32,6 +32,8 @@ pub struct Writer {
     domain_routes: HashMap<DomainIndex, Box<str>, RandomState>,
     channel_routes: HashMap<ChannelIndex, (DomainIndex, Box<str>), RandomState>,
     held: HashMap<EntityId, Held, RandomState>,
+    /// On which channels the right of a held user was ever told.
+    user_channels: HashMap<EntityId, HashSet<ChannelIndex, RandomState>, RandomState>,
 }
 
 /// A held principal, as far as readers do not need it.
@@ -75,6 +77,7 @@ impl Writer {
             domain_routes: HashMap::default(),
             channel_routes: HashMap::default(),
             held: HashMap::default(),
+            user_channels: HashMap::default(),
         };
         writer.make_sys();
         (cache, writer)
@@ -206,6 +209,38 @@ impl Writer {
         if before.is_some() {
             self.bump(self.cache.directory.domain_of(channel));
         }
+    }
+
+    /// The rights of users in a domain that are known, as (user, channel): whoever asks control for
+    /// all of them anew, and applies each as [`Change::RightSet`], need not apply
+    /// [`Change::UserRightsStale`]. `None` when there are more than `most`.
+    #[must_use]
+    pub fn known_user_rights(
+        &self,
+        domain: EntityId,
+        most: usize,
+    ) -> Option<Vec<(EntityId, EntityId)>> {
+        let directory = &self.cache.directory;
+        let Some(domain) = directory.domain(domain) else {
+            return Some(Vec::new());
+        };
+        let mut known = Vec::new();
+        for (user, channels) in &self.user_channels {
+            let Some(held) = self.held.get(user) else {
+                continue;
+            };
+            for &channel in channels {
+                let here = directory.domain_of(channel) == domain;
+                if !here || self.stored(held.index, channel).is_none() {
+                    continue;
+                }
+                if known.len() == most {
+                    return None;
+                }
+                known.extend(directory.channel_id(channel).map(|id| (*user, id)));
+            }
+        }
+        Some(known)
     }
 
     /// A fence has passed: indexes removed before it began may be reused.

@@ -61,7 +61,7 @@ pub(crate) async fn drive<W: 'static>(
             () = tokio::time::sleep(wait) => link.tick(moment()),
         }
     };
-    link.disconnected();
+    link.disconnected(moment());
     serving.send_replace(false);
     ended
 }

@@ -14,6 +14,7 @@ mod control;
 mod link;
 mod metrics;
 mod reactor;
+mod renewal;
 mod shard;
 #[cfg(test)]
 mod simulation;

@@ -3,18 +3,19 @@
 //! A value without I/O: bytes of the feed go in and out, posts go to the shards' inboxes. The task
 //! in `control` drives it over a pipe, the simulator over a virtual one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use authcache::feed::{
     Answer, Credentials, FeedError, Follower, FollowerEvent, LEASE_UNLIMITED, Question, Refusal,
 };
-use authcache::{EntityId, Identity, Notice, Right, Writer};
+use authcache::{Change, EntityId, Identity, Notice, Right, Writer};
 use router::ShardId;
 use session::{Identify, IdentifyOutcome, ListenerRules, Now, RightsQuestion};
 
 use crate::metrics::ControlCounters;
+use crate::renewal::{RIGHTS_MAX, Renewal, WAIT_MS};
 use crate::shard::identity::open_username;
 use crate::shard::inbox::Post;
 use crate::shard::shared::{Shared, ToControl};
@@ -44,6 +45,8 @@ enum Asked {
         principal: EntityId,
         channel: EntityId,
     },
+    /// For the renewal under way.
+    Renewed { user: EntityId, channel: EntityId },
 }
 
 /// Two rounds over all shards: in the first every shard posts what it judged before, in the
@@ -65,6 +68,7 @@ pub(crate) struct Link<W> {
     follower: Follower,
     listeners: Vec<LinkListener>,
     asked: HashMap<u64, Asked>,
+    renewal: Option<Renewal>,
     fence: Option<Fence>,
     next_round: u64,
     /// Highest revision that is in the tables.
@@ -94,6 +98,7 @@ impl<W: 'static> Link<W> {
             follower: Follower::new(node, incarnation),
             listeners,
             asked: HashMap::new(),
+            renewal: None,
             fence: None,
             next_round: 1,
             applied: 0,
@@ -110,8 +115,12 @@ impl<W: 'static> Link<W> {
     }
 
     /// The pipe is gone, and with it a lease without end.
-    pub(crate) fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self, now: Now) {
         self.follower.disconnected();
+        if let Some(renewal) = &mut self.renewal {
+            renewal.failed = true;
+        }
+        self.renewed(now);
         if self.shared.cache.lease().until() == Some(u64::MAX) {
             self.shared.cache.lease().end();
         }
@@ -159,15 +168,17 @@ impl<W: 'static> Link<W> {
                 ToControl::BegunAnew { shard } => self.begun_anew(shard),
             }
         }
-        self.start_fence(now_us);
         while let Some(event) = self.follower.poll() {
             self.event(event, now);
         }
+        self.start_fence(now_us);
     }
 
     /// Time passes: the lease is renewed.
     pub(crate) fn tick(&mut self, now: Now) {
         self.follower.tick(now.as_millis());
+        self.renewed(now);
+        self.start_fence(now.as_millis() * 1000);
         let valid = self.shared.cache.lease().valid(now.as_millis());
         self.counters
             .lease
@@ -176,7 +187,9 @@ impl<W: 'static> Link<W> {
 
     /// When time has to pass next.
     pub(crate) fn next_timeout(&self) -> Option<Now> {
-        self.follower.next_timeout().map(Now::from_millis)
+        let follower = self.follower.next_timeout().map(Now::from_millis);
+        let renewal = self.renewal.as_ref().map(|renewal| renewal.until);
+        follower.into_iter().chain(renewal).min()
     }
 
     /// Takes the bytes for control.
@@ -189,7 +202,31 @@ impl<W: 'static> Link<W> {
         self.serving
     }
 
+    /// What control says, in its order: behind a renewal everything but its answers waits.
     fn event(&mut self, event: FollowerEvent, now: Now) {
+        if let FollowerEvent::Answer { number, answer } = &event
+            && let Some(Asked::Renewed { user, channel }) = self.asked.get(number)
+        {
+            let (user, channel, right) = (*user, *channel, right_of(answer));
+            self.asked.remove(number);
+            let renewal = self.renewal.as_mut();
+            if let Some(renewal) = renewal.filter(|renewal| renewal.open.contains(number)) {
+                renewal.open.remove(number);
+                renewal.answered(user, channel, right);
+                self.renewed(now);
+            } else if let Some(right) = right {
+                // It came too late for its revision, and is as good as one asked for on use.
+                self.told_late(user, channel, right);
+            }
+            return;
+        }
+        match &mut self.renewal {
+            Some(renewal) => renewal.behind.push_back(event),
+            None => self.carry_out(event, now),
+        }
+    }
+
+    fn carry_out(&mut self, event: FollowerEvent, now: Now) {
         match event {
             FollowerEvent::Snapshot {
                 revision,
@@ -204,11 +241,9 @@ impl<W: 'static> Link<W> {
                 self.told(revision, notices);
             }
             FollowerEvent::Delta { revision, changes } => {
-                let notices = changes
-                    .iter()
-                    .flat_map(|change| self.writer.apply(change))
-                    .collect();
-                self.told(revision, notices);
+                if let Err(changes) = self.renew(revision, changes, now) {
+                    self.apply(revision, &changes);
+                }
             }
             FollowerEvent::Answer { number, answer } => self.answered(number, answer, now),
             FollowerEvent::Lease { until_ms, revision } => {
@@ -217,6 +252,88 @@ impl<W: 'static> Link<W> {
             }
             FollowerEvent::Gap { .. } => self.follower.rejoin(self.writer.held()),
         }
+    }
+
+    /// Asks anew for rights that a revision may have changed, before it counts. Gives the changes
+    /// back when there is nothing to ask for, or too much.
+    fn renew(&mut self, revision: u64, changes: Vec<Change>, now: Now) -> Result<(), Vec<Change>> {
+        let mut domains = Vec::new();
+        let mut known = Vec::new();
+        let mut rest = Vec::new();
+        for change in &changes {
+            match change {
+                Change::UserRightsStale { domain } => {
+                    let most = RIGHTS_MAX - known.len();
+                    match self.writer.known_user_rights(*domain, most) {
+                        Some(rights) => known.extend(rights),
+                        None => {
+                            self.counters.rights_voided.fetch_add(1, Ordering::Relaxed);
+                            return Err(changes);
+                        }
+                    }
+                    domains.push(*domain);
+                }
+                other => rest.push(other.clone()),
+            }
+        }
+        if known.is_empty() {
+            return Err(changes);
+        }
+        let mut open = HashSet::new();
+        for (user, channel) in known {
+            let principal = user;
+            let number = self.follower.ask(Question::Rights { principal, channel });
+            self.asked.insert(number, Asked::Renewed { user, channel });
+            open.insert(number);
+        }
+        self.renewal = Some(Renewal {
+            revision,
+            changes: rest,
+            domains,
+            open,
+            fresh: Vec::new(),
+            failed: false,
+            until: now.plus_millis(WAIT_MS),
+            behind: VecDeque::new(),
+        });
+        Ok(())
+    }
+
+    /// Carries out a revision whose rights are told, and what came behind it.
+    fn renewed(&mut self, now: Now) {
+        while let Some(renewal) = self.renewal.take_if(|renewal| renewal.is_over(now)) {
+            if renewal.failed || !renewal.open.is_empty() {
+                self.counters.rights_voided.fetch_add(1, Ordering::Relaxed);
+            }
+            let (revision, changes, mut behind) = renewal.into_changes();
+            self.apply(revision, &changes);
+            while let Some(event) = behind.pop_front() {
+                match &mut self.renewal {
+                    Some(next) => next.behind.push_back(event),
+                    None => self.carry_out(event, now),
+                }
+            }
+        }
+    }
+
+    fn told_late(&mut self, principal: EntityId, channel: EntityId, right: Right) {
+        let change = Change::RightSet {
+            principal,
+            channel,
+            right,
+        };
+        let revision = self.applied;
+        for notice in self.writer.apply(&change) {
+            self.shared.post_all(|| Post::Notice { revision, notice });
+        }
+    }
+
+    fn apply(&mut self, revision: u64, changes: &[Change]) {
+        let notices = changes
+            .iter()
+            .flat_map(|change| self.writer.apply(change))
+            .collect();
+        self.told(revision, notices);
     }
 
     /// The tables hold a revision: shards hear of it before the fence that follows.
@@ -301,6 +418,7 @@ impl<W: 'static> Link<W> {
     fn begun_anew(&mut self, shard: ShardId) {
         self.asked.retain(|_, asked| match asked {
             Asked::Identity { shard: of, .. } | Asked::Right { shard: of, .. } => *of != shard,
+            Asked::Renewed { .. } => true,
         });
         let inbox = &self.shared.inboxes[shard.index()];
         for &(revision, notice) in &self.unfenced {
@@ -432,11 +550,7 @@ impl<W: 'static> Link<W> {
                 principal,
                 channel,
             }) => {
-                let right = match answer {
-                    Answer::Rights(right) => Some(right),
-                    Answer::Refused(Refusal::Unavailable | Refusal::Throttled) => None,
-                    Answer::Refused(_) | Answer::Identity(..) => Some(Right::NONE),
-                };
+                let right = right_of(&answer);
                 // The indexes may be somebody else's by now: the right is theirs no more.
                 let directory = self.shared.cache.directory();
                 let same = directory.principal(principal) == Some(question.principal)
@@ -452,7 +566,7 @@ impl<W: 'static> Link<W> {
                 };
                 self.shared.inboxes[shard.index()].post_one(post);
             }
-            None => {}
+            Some(Asked::Renewed { .. }) | None => {}
         }
     }
 
@@ -480,6 +594,15 @@ impl<W: 'static> Link<W> {
             );
         }
         IdentifyOutcome::Known(who, until)
+    }
+}
+
+/// The right that control told; `None` when it could not.
+fn right_of(answer: &Answer) -> Option<Right> {
+    match answer {
+        Answer::Rights(right) => Some(*right),
+        Answer::Refused(Refusal::Unavailable | Refusal::Throttled) => None,
+        Answer::Refused(_) | Answer::Identity(..) => Some(Right::NONE),
     }
 }
 

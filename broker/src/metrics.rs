@@ -214,6 +214,8 @@ pub(crate) struct ControlCounters {
     pub(crate) fences: Durations,
     pub(crate) revision: AtomicU64,
     pub(crate) lease: AtomicU64,
+    /// Changes behind which users' rights had to be asked for on use.
+    pub(crate) rights_voided: AtomicU64,
 }
 
 /// Writes metrics in the Prometheus text format.
@@ -374,6 +376,12 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
             sum(&|s| s.closed[at].get()),
         );
     }
+    text.counter(
+        "user_rights_voided",
+        "Changes behind which control did not tell the rights of a domain's users in time, or they \
+         were too many: they are asked for on use.",
+        control.rights_voided.load(Ordering::Relaxed),
+    );
     text.counter(
         "task_panics",
         "Faults of our own.",

@@ -50,6 +50,7 @@ impl Writer {
 
     pub(super) fn drop_held(&mut self, id: EntityId) -> Option<PrincipalIndex> {
         let held = self.held.remove(&id)?;
+        self.user_channels.remove(&id);
         let directory = &self.cache.directory;
         let words = directory.principals.grow(held.index.get());
         words.state.store(0, Ordering::Release);
@@ -194,6 +195,14 @@ impl Writer {
         }
     }
 
+    fn note_user_channel(&mut self, who: PrincipalIndex, channel: ChannelIndex) {
+        let user = self.cache.directory.principal_id(who);
+        let held = self.held.get(&user);
+        if held.is_some_and(|held| matches!(held.kind, PrincipalRecord::User)) {
+            self.user_channels.entry(user).or_default().insert(channel);
+        }
+    }
+
     pub(super) fn stored(&self, who: PrincipalIndex, channel: ChannelIndex) -> Option<Right> {
         let directory = &self.cache.directory;
         let principal = directory.principals.get(who.get())?;
@@ -210,6 +219,7 @@ impl Writer {
         ) else {
             return;
         };
+        self.note_user_channel(who, channel);
         let before = cache
             .stored_right(who, principal, words)
             .unwrap_or_default();

@@ -47,6 +47,7 @@ pub(super) struct Broker {
     pub(super) net: Rc<RefCell<Net>>,
     pub(super) now: Now,
     link: Link<SimWire>,
+    counters: Arc<ControlCounters>,
     leader: Leader,
     leader_link: Option<LinkId>,
     terms: LeaseTerms,
@@ -121,7 +122,7 @@ impl Broker {
         let counters = Arc::new(ControlCounters::default());
         let link = Link::new(
             Arc::clone(&shared),
-            counters,
+            Arc::clone(&counters),
             writer,
             node,
             1,
@@ -133,6 +134,7 @@ impl Broker {
             net,
             now: Now::from_millis(1_000),
             link,
+            counters,
             leader: Leader::new(1, false, 1_000),
             leader_link: None,
             terms,
@@ -174,6 +176,11 @@ impl Broker {
         );
     }
 
+    /// Whether users' rights were forgotten because control was slow.
+    pub(super) fn has_voided(&self) -> bool {
+        self.counters.rights_voided.load(Ordering::Relaxed) > 0
+    }
+
     /// A pipe between link and leader.
     pub(super) fn join(&mut self) {
         self.leader_link = Some(self.leader.connected(self.terms, self.now.as_millis()));
@@ -186,7 +193,7 @@ impl Broker {
             self.to_leader.clear();
             self.to_link.clear();
             self.leader.disconnected(link, self.now.as_millis());
-            self.link.disconnected();
+            self.link.disconnected(self.now);
         }
     }
 

@@ -222,7 +222,6 @@ impl Database {
         let principal = self.principals[who].row.id;
         let row = &self.channels[channel];
         let change = if self.principals[who].user && self.voids {
-            self.voided = true;
             Change::UserRightsStale {
                 domain: self.domains[row.domain].id,
             }

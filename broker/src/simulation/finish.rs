@@ -239,7 +239,8 @@ impl World {
         if self.lease_was_over && self.shape.terms == LeaseTerms::Pipe {
             return false;
         }
-        if self.database.voided && self.database.principals[reader].user {
+        let voided = self.database.voided || self.broker.has_voided();
+        if voided && self.database.principals[reader].user {
             return false;
         }
         let standing = self

@@ -120,7 +120,6 @@ fn retained_message_on_its_way_to_its_home_does_not_outlive_its_channel() {
 }
 
 #[test]
-#[ignore = "the session drops what waits while a right is not known, instead of waiting for it"]
 fn what_waits_for_a_user_survives_a_change_of_other_rights() {
     let mut world = World::shaped(Shape::plain(2, 3), Dice::new(1), true);
     world.database.principals[2].user = true;

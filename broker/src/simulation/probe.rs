@@ -18,7 +18,7 @@ impl World {
         else {
             return;
         };
-        if !first.live || self.lease_was_over || self.database.voided {
+        if !first.live || self.lease_was_over || self.database.voided || self.broker.has_voided() {
             return;
         }
         let reader = first.principal;
