@@ -15,6 +15,47 @@ pub struct Config {
     pub demo: bool,
     /// Whether the domain of the open namespace is made.
     pub open: bool,
+    /// How the control API behaves.
+    pub api: ApiSettings,
+}
+
+/// How the control API behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiSettings {
+    /// Whether people register themselves; otherwise administrators register them.
+    pub self_registration: bool,
+    /// Whether secrets of clients are kept, sealed, to be read back by those who may see the client.
+    pub reveal_client_secrets: bool,
+    /// Whether users must verify their e-mail address before they may do anything else.
+    pub require_verified_email: bool,
+    /// Where mail goes; none is sent without.
+    pub mail: Option<MailSink>,
+    /// Address that mail comes from.
+    pub mail_from: String,
+    /// Where people reach this installation, without a slash at the end; links in mails begin with it.
+    pub public_url: String,
+}
+
+impl Default for ApiSettings {
+    fn default() -> ApiSettings {
+        ApiSettings {
+            self_registration: false,
+            reveal_client_secrets: true,
+            require_verified_email: false,
+            mail: None,
+            mail_from: "turnpike@localhost".to_owned(),
+            public_url: "http://127.0.0.1:9000".to_owned(),
+        }
+    }
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MailSink {
+    /// Files in this folder, one for each mail.
+    Folder(PathBuf),
+    /// A relay that speaks SMTP, as host and port.
+    Relay(String),
 }
 
 impl Config {
@@ -27,6 +68,7 @@ impl Config {
             admin_username: "admin".to_owned(),
             demo: true,
             open: false,
+            api: ApiSettings::default(),
         }
     }
 }

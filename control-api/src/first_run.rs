@@ -127,6 +127,7 @@ pub(crate) async fn ensure_open(store: &Store) -> Result<EntityId, StoreError> {
             domain,
             name: "anonymous",
             secret_digest: None,
+            secret_sealed: None,
             anonymous: true,
             now,
         };
@@ -150,6 +151,7 @@ async fn make_demo(write: &mut Write, pepper: &Pepper, now: Time) -> Result<Demo
             domain,
             name,
             secret_digest,
+            secret_sealed: None,
             anonymous: false,
             now,
         };
@@ -170,14 +172,7 @@ async fn make_domain(
     name: &str,
     now: Time,
 ) -> Result<EntityId, StoreError> {
-    let domain = Domain {
-        id: random_id(),
-        route: route.to_owned(),
-        name: name.to_owned(),
-        status: Status::Enabled,
-        created_at: now,
-        updated_at: None,
-    };
+    let domain = Domain::new(random_id(), route, name, now);
     write.insert_domain(&domain).await?;
     write.change(domain_set(&domain));
     Ok(domain.id)

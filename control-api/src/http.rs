@@ -1,4 +1,4 @@
-//! The HTTP listener: health, metrics, and tokens for users.
+//! The HTTP listener: health, metrics, and the control API.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,22 +6,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::identify::LoginError;
-use crate::secret::{Secret, random_id};
+use crate::api::{self, Failure};
+use crate::secret::random_id;
 use crate::{Control, metrics};
 
 /// Gives the broker's metrics as text.
@@ -34,9 +32,6 @@ pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
 const CONNECTIONS_MAX: usize = 1_024;
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A login is a name and a password; nothing else is posted here.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests in progress may take once control stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -130,16 +125,36 @@ fn router(app: App) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(scrape))
-        .route("/users/tokens/issue", post(issue))
-        .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such route") })
-        .method_not_allowed_fallback(|method: Method| async move {
-            Failure::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                format!("{method} is not served here"),
-            )
-        })
+        .route("/openapi.json", get(document))
+        .route("/docs", get(explorer))
+        .fallback(operate)
         .layer(axum::middleware::map_response(identify_response))
         .with_state(app)
+}
+
+/// Everything else is in the table of the control API.
+async fn operate(
+    State(app): State<App>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    api::answer(app.control, peer, request).await
+}
+
+async fn document() -> Response {
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (content_type, api::document().to_string()).into_response()
+}
+
+async fn explorer() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+        ),
+    ];
+    (headers, include_str!("explorer.html")).into_response()
 }
 
 async fn identify_response(mut response: Response) -> Result<Response, Infallible> {
@@ -147,46 +162,6 @@ async fn identify_response(mut response: Response) -> Result<Response, Infallibl
         response.headers_mut().insert("x-request-id", id);
     }
     Ok(response)
-}
-
-/// An error as every route answers it.
-struct Failure {
-    status: StatusCode,
-    message: String,
-    detail: String,
-}
-
-impl Failure {
-    fn new(status: StatusCode, message: impl Into<String>) -> Failure {
-        Failure {
-            status,
-            message: message.into(),
-            detail: String::new(),
-        }
-    }
-
-    fn with_detail(self, detail: impl ToString) -> Failure {
-        Failure {
-            detail: detail.to_string(),
-            ..self
-        }
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": self.detail, "message": self.message });
-        let mut response = (self.status, Json(body)).into_response();
-        let retry = match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => "1",
-            StatusCode::TOO_MANY_REQUESTS => "60",
-            _ => return response,
-        };
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static(retry));
-        response
-    }
 }
 
 async fn health(State(app): State<App>) -> Response {
@@ -224,90 +199,4 @@ async fn scrape(State(app): State<App>, headers: HeaderMap) -> Result<Response, 
     }
     let (text, content_type) = metrics::text(&app.control, &(app.metrics)());
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
-}
-
-#[derive(Deserialize)]
-struct Login {
-    #[serde(alias = "identity", alias = "email")]
-    username: String,
-    #[serde(alias = "secret")]
-    password: Secret,
-}
-
-#[derive(Serialize)]
-struct IssuedTokens {
-    access_token: Secret,
-    refresh_token: Secret,
-    access_type: &'static str,
-}
-
-async fn issue(
-    State(app): State<App>,
-    axum::Extension(Peer(peer)): axum::Extension<Peer>,
-    request: Request<Body>,
-) -> Result<Response, Failure> {
-    let login: Login = json(request).await?;
-    let password = login.password.reveal().as_bytes();
-    let issued = app
-        .control
-        .0
-        .identifier
-        .login(&login.username, password, Some(peer))
-        .await;
-    let issued = issued.map_err(|error| {
-        let status = match error {
-            LoginError::BadCredentials => StatusCode::UNAUTHORIZED,
-            LoginError::Throttled => StatusCode::TOO_MANY_REQUESTS,
-            LoginError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Failure::new(status, error.to_string())
-    })?;
-    let body = IssuedTokens {
-        access_token: issued.access,
-        refresh_token: issued.refresh,
-        access_type: "Bearer",
-    };
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, no_store, Json(body)).into_response())
-}
-
-/// Reads a JSON body: type, length and time are checked before a byte is parsed.
-async fn json<T: for<'de> Deserialize<'de>>(request: Request<Body>) -> Result<T, Failure> {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let content_type = content_type
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if !content_type.contains("application/json") {
-        let message = "unsupported content type; expected application/json";
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    }
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-    let body = tokio::time::timeout(BODY_TIMEOUT, body)
-        .await
-        .map_err(|_| {
-            Failure::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body did not arrive in 30 seconds",
-            )
-        })?;
-    let bytes = body
-        .map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                let message =
-                    format!("the body is too long; expected at most {BODY_BYTES_MAX} bytes");
-                Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-            } else {
-                Failure::new(StatusCode::BAD_REQUEST, "the body could not be read")
-            }
-        })?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| {
-        // Where and what kind, never what was sent: it may be a password.
-        let kind = match error.classify() {
-            serde_json::error::Category::Data => "a field is missing or has the wrong type",
-            _ => "not JSON",
-        };
-        let detail = format!("{kind}, line {}, column {}", error.line(), error.column());
-        Failure::new(StatusCode::BAD_REQUEST, "malformed body").with_detail(detail)
-    })
 }

@@ -10,13 +10,16 @@ use thiserror::Error;
 
 use crate::clock::{Clock, lock};
 use crate::feed::UNAVAILABLE;
+use crate::model::Time;
 use crate::password::{Busy, Passwords};
 use crate::secret::Pepper;
+use crate::store::access::Pat;
 use crate::store::clients::ClientAuth;
 use crate::store::users::UserAuth;
-use crate::store::{Store, StoreError, channels, clients, users};
+use crate::store::{Store, StoreError, access, channels, clients, users};
 use crate::throttle::Throttle;
 use crate::token::{Tokens, Verified};
+use crate::{authz, pat};
 
 /// Identifies principals. Cheap to clone.
 #[derive(Clone)]
@@ -54,7 +57,7 @@ pub(crate) enum LoginError {
 
 /// Why no answer can be given now.
 #[derive(Debug, Error)]
-enum Trouble {
+pub(crate) enum Trouble {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -66,6 +69,8 @@ enum Found {
     Client(ClientAuth),
     /// With the end of the token, in seconds since 1970.
     User(UserAuth, Option<u64>),
+    /// Through a personal access token.
+    Pat(Pat),
 }
 
 impl Identifier {
@@ -113,13 +118,13 @@ impl Identifier {
         })
     }
 
-    /// Logs a user in by name, e-mail address or id, and issues its tokens.
+    /// The user with this name, e-mail address or id and this password.
     pub(crate) async fn login(
         &self,
         login: &str,
         password: &[u8],
         peer: Option<std::net::IpAddr>,
-    ) -> Result<crate::token::Issued, LoginError> {
+    ) -> Result<UserAuth, LoginError> {
         if self.is_throttled(peer, login) {
             return Err(LoginError::Throttled);
         }
@@ -135,11 +140,15 @@ impl Identifier {
             self.count_failure(peer, login);
             return Err(LoginError::BadCredentials);
         };
-        let now = crate::model::Time::now();
-        self.0
-            .tokens
-            .issue(user.id, user.administrator, user.credential, now)
-            .map_err(|_| LoginError::Unavailable)
+        Ok(user)
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.0.passwords
     }
 
     /// Whether this is the access token of an enabled platform administrator.
@@ -203,24 +212,36 @@ impl Identifier {
         }
     }
 
-    /// Rights of a user on a channel: a platform administrator has all. (Roles will add theirs.)
+    /// Rights of a user on a channel, or of a personal access token: those of its owner that it may
+    /// use.
     async fn rights(
         &self,
         principal: EntityId,
         channel: EntityId,
     ) -> Result<(u64, Answer), Trouble> {
         let (mut tx, revision) = self.0.store.read_at().await?;
-        let user = users::user_auth(&mut tx, principal).await?;
-        let administrator = user.is_some_and(|user| user.administrator && user.status.is_live());
-        let right = if !administrator {
-            Right::NONE
-        } else if channel == EntityId::SYS {
-            Right::SUBSCRIBE
-        } else if channels::channel_exists(&mut tx, channel).await? {
-            Right::BOTH
-        } else {
-            Right::NONE
+        let mut pat = None;
+        let mut user = users::user_auth(&mut tx, principal).await?;
+        if user.is_none()
+            && let Some(found) = access::pat(&mut tx, principal).await?
+            && found.is_good(Time::now())
+        {
+            user = users::user_auth(&mut tx, found.user).await?;
+            pat = Some(found);
+        }
+        let Some(user) = user else {
+            return Ok((revision, Answer::Rights(Right::NONE)));
         };
+        if channel == EntityId::SYS {
+            let sees = user.administrator && user.status.is_live() && pat.is_none();
+            let right = if sees { Right::SUBSCRIBE } else { Right::NONE };
+            return Ok((revision, Answer::Rights(right)));
+        }
+        let (mut right, domain) = authz::message_right(&mut tx, &user, channel).await?;
+        if let (Some(pat), Some(domain)) = (pat, domain) {
+            let scopes = access::scopes(&mut tx, pat.id).await?;
+            right = right & authz::message_ceiling(&scopes, domain, channel);
+        }
         Ok((revision, Answer::Rights(right)))
     }
 
@@ -233,6 +254,11 @@ impl Identifier {
         let Some(password) = credentials.password.as_deref() else {
             return Ok(None);
         };
+        if pat::is_pat_like(password) {
+            let found = self.pat_by_text(password).await?;
+            let found = found.filter(|pat| login.is_empty() || login == pat.user.to_string());
+            return Ok(found.map(Found::Pat));
+        }
         if login.is_empty() {
             let found = self.user_by_token(password).await?;
             return Ok(found.map(|(user, token)| Found::User(user, Some(token.expires_at))));
@@ -308,7 +334,11 @@ impl Identifier {
         Ok(user.filter(|_| right))
     }
 
-    async fn user_by_token(&self, token: &[u8]) -> Result<Option<(UserAuth, Verified)>, Trouble> {
+    /// The user whose access token this is, and what it says.
+    pub(crate) async fn user_by_token(
+        &self,
+        token: &[u8],
+    ) -> Result<Option<(UserAuth, Verified)>, Trouble> {
         if !Tokens::is_token_like(token) {
             return Ok(None);
         }
@@ -317,9 +347,25 @@ impl Identifier {
         };
         let mut connection = self.0.store.read().await?;
         let user = users::user_auth(&mut connection, verified.user).await?;
-        // A changed password ends the tokens that were issued under the old one.
-        let user = user.filter(|user| user.credential == verified.credential);
-        Ok(user.map(|user| (user, verified)))
+        // A changed password ends the tokens that were issued under the old one, and the end of a
+        // login those that came from it.
+        let user = user.filter(|user| verified.credential >= user.tokens_from);
+        let session = access::session(&mut connection, verified.session).await?;
+        let alive = session.is_some_and(|session| session.user == verified.user);
+        Ok(user.filter(|_| alive).map(|user| (user, verified)))
+    }
+
+    /// The personal access token with this text, if it is good now.
+    pub(crate) async fn pat_by_text(&self, text: &[u8]) -> Result<Option<Pat>, Trouble> {
+        let Some((user, id, random)) = pat::parse(text) else {
+            return Ok(None);
+        };
+        let mut connection = self.0.store.read().await?;
+        let found = access::pat(&mut connection, id).await?;
+        let digest = self.0.pepper.digest(pat::LABEL, &[&id.to_bytes(), random]);
+        let stored = found.as_ref().map_or(&[0; 32][..], |pat| &pat.digest);
+        let right = digest.matches(stored);
+        Ok(found.filter(|pat| right && pat.user == user && pat.is_good(Time::now())))
     }
 
     /// Reads the identity as of one revision, provided the secret that was verified still holds.
@@ -347,6 +393,24 @@ impl Identifier {
                     return not_authorized;
                 }
                 Ok((revision, Answer::Identity(user_identity(&user), expires_at)))
+            }
+            Found::Pat(before) => {
+                let now = access::pat(&mut tx, before.id).await?;
+                let now = now.filter(|now| now.credential == before.credential);
+                let Some(pat) = now.filter(|pat| pat.is_good(Time::now())) else {
+                    return not_authorized;
+                };
+                let Some(owner) = users::user_auth(&mut tx, pat.user).await? else {
+                    return not_authorized;
+                };
+                if !owner.status.is_live() {
+                    return not_authorized;
+                }
+                let ends = pat.expires_at.seconds().cast_unsigned();
+                Ok((
+                    revision,
+                    Answer::Identity(pat_identity(&pat, &owner), Some(ends)),
+                ))
             }
         }
     }
@@ -379,6 +443,18 @@ pub(crate) async fn client_identity(
         credential: client.credential,
         rights: channels::rights_of(connection, client.id).await?,
     })
+}
+
+/// A personal access token is a principal of its own: what it may do is less than its owner may, and
+/// it ends alone. Nothing is known without asking.
+pub(crate) fn pat_identity(pat: &Pat, owner: &UserAuth) -> Identity {
+    Identity {
+        id: pat.id,
+        kind: PrincipalRecord::User,
+        status: owner.status,
+        credential: pat.credential,
+        rights: vec![],
+    }
 }
 
 /// A user with the rights known without asking: a platform administrator reads `$SYS`.

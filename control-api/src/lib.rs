@@ -25,11 +25,14 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
+mod authz;
 mod clock;
 mod config;
 mod data_dir;
 mod feed;
 mod first_run;
+mod grant;
 mod http;
 mod identify;
 mod metrics;
@@ -37,7 +40,9 @@ mod model;
 mod name;
 mod outbox;
 mod password;
+mod pat;
 mod provision;
+mod purge;
 mod recent;
 mod secret;
 mod snapshot;
@@ -57,7 +62,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::Config;
+pub use config::{ApiSettings, Config, MailSink};
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
 pub use http::{Metrics, Ready};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
@@ -70,6 +75,7 @@ pub use secret::Secret;
 pub use socket::{OperatorError, OperatorSocket, Refused, operator_request};
 pub use store::StoreError;
 
+use api::Mailer;
 use clock::Clock;
 use data_dir::DataDir;
 use feed::Feed;
@@ -151,15 +157,19 @@ struct Inner {
     node: EntityId,
     incarnation: u64,
     open_domain: Option<EntityId>,
+    settings: ApiSettings,
+    mailer: Option<Mailer>,
     socket: PathBuf,
     stopping: watch::Sender<bool>,
     outbox: JoinHandle<()>,
+    purge: JoinHandle<()>,
     _data_dir: DataDir,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.outbox.abort();
+        self.purge.abort();
     }
 }
 
@@ -211,7 +221,12 @@ impl Control {
         let feed = Feed::new(revision, clock, store.clone(), identifier.clone());
         let outbox = Outbox::default();
         let publishing = tokio::spawn(outbox.clone().run(store.clone(), feed.clone()));
+        let purge = tokio::spawn(purge::run(store.clone()));
         let provision = Provision::new(store.clone(), feed.clone(), outbox, identifier.clone());
+        let mailer = config.api.mail.as_ref().map(|sink| {
+            let (from, url) = (config.api.mail_from.clone(), config.api.public_url.clone());
+            Mailer::new(sink.clone(), from, url)
+        });
         let control = Control(Arc::new(Inner {
             provision,
             feed,
@@ -220,9 +235,12 @@ impl Control {
             node,
             incarnation,
             open_domain,
+            mailer,
+            settings: config.api,
             socket: data_dir.file(SOCKET),
             stopping: watch::Sender::new(false),
             outbox: publishing,
+            purge,
             _data_dir: data_dir,
         }));
         Ok((control, first_run))
@@ -284,7 +302,16 @@ impl Control {
     pub async fn close(&self) {
         self.stop();
         self.0.outbox.abort();
+        self.0.purge.abort();
         self.0.store.close().await;
+    }
+
+    fn settings(&self) -> &ApiSettings {
+        &self.0.settings
+    }
+
+    fn mailer(&self) -> Option<&Mailer> {
+        self.0.mailer.as_ref()
     }
 
     /// Resolves once [`stop`](Self::stop) is called.

@@ -39,6 +39,60 @@ impl Time {
     }
 }
 
+impl Time {
+    /// This time and so many seconds.
+    pub(crate) const fn plus_seconds(self, seconds: i64) -> Time {
+        Time(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
+    }
+
+    /// Reads RFC 3339, in UTC or with an offset.
+    pub(crate) fn parse(text: &str) -> Option<Time> {
+        let (date, rest) = text.split_once(['T', 't', ' '])?;
+        let mut date = date.splitn(3, '-').map(str::parse::<i64>);
+        let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+        let zone_at = rest.find(['Z', 'z', '+', '-'])?;
+        let (clock, zone) = rest.split_at(zone_at);
+        let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+        let mut clock = clock.splitn(3, ':').map(str::parse::<i64>);
+        let (hour, minute, second) = (
+            clock.next()?.ok()?,
+            clock.next()?.ok()?,
+            clock.next()?.ok()?,
+        );
+        let offset = match zone {
+            "Z" | "z" => 0,
+            _ => {
+                let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+                let seconds =
+                    hours.parse::<i64>().ok()? * 3_600 + minutes.parse::<i64>().ok()? * 60;
+                if zone.starts_with('-') {
+                    -seconds
+                } else {
+                    seconds
+                }
+            }
+        };
+        let valid = (0..=9_999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && (0..24).contains(&hour)
+            && (0..60).contains(&minute)
+            && (0..=60).contains(&second)
+            && fraction.bytes().all(|digit| digit.is_ascii_digit());
+        if !valid {
+            return None;
+        }
+        // The inverse of how times are shown: years begin in March, so that the leap day is last.
+        let years = if month <= 2 { year - 1 } else { year };
+        let (cycle, of_era) = (years.div_euclid(400), years.rem_euclid(400));
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let days = cycle * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+        let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset;
+        let micros: String = fraction.chars().chain("000000".chars()).take(6).collect();
+        Some(Time(seconds * 1_000_000 + micros.parse::<i64>().ok()?))
+    }
+}
+
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.seconds();
@@ -90,6 +144,40 @@ pub struct Domain {
     /// When it was changed last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Time>,
+    /// Words to find it by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Whatever its owner keeps with it: a JSON object.
+    #[serde(skip_serializing_if = "is_empty_object")]
+    pub metadata: serde_json::Value,
+    /// The user that made it.
+    #[serde(skip)]
+    pub created_by: Option<EntityId>,
+    /// The user that changed it last.
+    #[serde(skip)]
+    pub updated_by: Option<EntityId>,
+}
+
+impl Domain {
+    /// An enabled one with nothing but its names.
+    pub(crate) fn new(id: EntityId, route: &str, name: &str, now: Time) -> Domain {
+        Domain {
+            id,
+            route: route.to_owned(),
+            name: name.to_owned(),
+            status: Status::Enabled,
+            created_at: now,
+            updated_at: None,
+            tags: Vec::new(),
+            metadata: serde_json::Value::Object(serde_json::Map::new()),
+            created_by: None,
+            updated_by: None,
+        }
+    }
+}
+
+fn is_empty_object(value: &serde_json::Value) -> bool {
+    value.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
 /// A channel.
@@ -236,14 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn times_are_read_as_they_are_written() {
+        for micros in [0, 951_782_400_000_001, 1_709_251_199_500_000, -1] {
+            let time = Time::from_micros(micros);
+            assert_eq!(Time::parse(&time.to_string()), Some(time));
+        }
+        let noon = Time::parse("2024-02-29T12:00:00Z");
+        assert_eq!(Time::parse("2024-02-29T13:30:00+01:30"), noon);
+        assert_eq!(Time::parse("2024-02-29T11:00:00.0-01:00"), noon);
+        for bad in [
+            "",
+            "2024-02-29",
+            "yesterday",
+            "2024-13-01T00:00:00Z",
+            "2024-02-29T12:00:00",
+        ] {
+            assert_eq!(Time::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn ids_and_states_are_text_on_the_wire() {
         let domain = Domain {
-            id: EntityId::from_u128(1),
-            route: "plant".into(),
-            name: "Plant".into(),
             status: Status::Frozen,
-            created_at: Time::from_micros(0),
-            updated_at: None,
+            ..Domain::new(
+                EntityId::from_u128(1),
+                "plant",
+                "Plant",
+                Time::from_micros(0),
+            )
         };
         let text = serde_json::to_string(&domain).unwrap();
         assert_eq!(

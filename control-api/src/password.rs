@@ -141,6 +141,8 @@ mod tests {
             password: passwords.hash(&Secret::new(password.into())).await.unwrap(),
             credential: 1,
             status: Status::Enabled,
+            tokens_from: 1,
+            verified: false,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use authcache::{Change, EntityId, Identity};
 
-use crate::identify::{client_identity, user_identity};
-use crate::model::{Channel, Domain};
-use crate::store::{Store, StoreError, channels, clients, domains, users};
+use crate::identify::{client_identity, pat_identity, user_identity};
+use crate::model::{Channel, Domain, Time};
+use crate::store::{Store, StoreError, access, channels, clients, domains, users};
 
 /// A snapshot for one broker.
 pub(crate) struct Snapshot {
@@ -29,6 +29,11 @@ pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, S
             identities.push(client_identity(&mut tx, &client).await?);
         } else if let Some(user) = users::user_auth(&mut tx, id).await? {
             identities.push(user_identity(&user));
+        } else if let Some(pat) = access::pat(&mut tx, id).await?
+            && pat.is_good(Time::now())
+            && let Some(owner) = users::user_auth(&mut tx, pat.user).await?
+        {
+            identities.push(pat_identity(&pat, &owner));
         }
     }
     Ok(Snapshot {

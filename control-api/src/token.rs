@@ -3,9 +3,13 @@
 //! The algorithm is the key's, never the token's. A token of one kind is not accepted as another:
 //! header type, audience and the `type` claim all say which it is.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use authcache::EntityId;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -38,8 +42,14 @@ pub(crate) enum TokenError {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Verified {
     pub(crate) user: EntityId,
-    /// Generation of the user's password when the token was issued.
+    /// Generation of the user's credential when the token was issued.
     pub(crate) credential: u64,
+    /// The login that it comes from.
+    pub(crate) session: EntityId,
+    /// Of a refresh token: which one of the login it is.
+    pub(crate) turn: u64,
+    /// The domain that it was issued for, which older routes take from it.
+    pub(crate) domain: Option<EntityId>,
     /// Seconds since 1970.
     pub(crate) expires_at: u64,
 }
@@ -50,13 +60,25 @@ pub(crate) struct Issued {
     pub(crate) refresh: Secret,
 }
 
+/// For whom tokens are issued, and out of which login.
+pub(crate) struct Login {
+    pub(crate) user: EntityId,
+    pub(crate) administrator: bool,
+    pub(crate) verified: bool,
+    pub(crate) credential: u64,
+    pub(crate) session: EntityId,
+    pub(crate) turn: u64,
+    pub(crate) domain: Option<EntityId>,
+}
+
 /// The keys tokens are signed and checked with.
 pub(crate) struct Tokens {
-    keys: Vec<Key>,
+    keys: RwLock<Vec<Arc<Key>>>,
 }
 
 struct Key {
     kid: String,
+    public: Vec<u8>,
     verify: DecodingKey,
     /// None for a retired key: it still verifies, until its last token has expired.
     sign: Option<EncodingKey>,
@@ -112,9 +134,17 @@ struct Claims {
     /// 1 for a user, 2 for a platform administrator. For clients to read; rights come from the
     /// database.
     role: u8,
-    /// Generation of the user's password.
+    /// Generation of the user's credential.
     #[serde(rename = "gen")]
     credential: u64,
+    /// Which refresh token of its login it is.
+    #[serde(default)]
+    turn: u64,
+    /// Whether the e-mail address is verified. For clients to read.
+    #[serde(default)]
+    verified: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
 }
 
 impl Tokens {
@@ -132,24 +162,72 @@ impl Tokens {
         }
         let keys = rows
             .into_iter()
-            .map(|row| open_key(row, pepper))
+            .map(|row| open_key(row, pepper).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        Ok(Tokens { keys })
+        Ok(Tokens {
+            keys: RwLock::new(keys),
+        })
+    }
+
+    /// Makes a new key to sign with; the ones before verify until their last token has expired.
+    pub(crate) async fn rotate(&self, store: &Store, pepper: &Pepper) -> Result<(), TokenError> {
+        let row = make_key(pepper)?;
+        let now = Time::now();
+        let mut write = store.write().await?;
+        write
+            .retire_keys(
+                now,
+                now.plus_seconds(-REFRESH_SECONDS - SKEW_SECONDS.cast_signed()),
+            )
+            .await?;
+        write.insert_key(&row, now).await?;
+        let kept = keys::keys(write.connection()).await?;
+        write.commit().await?;
+        let keys: Vec<Arc<Key>> = kept
+            .into_iter()
+            .map(|row| open_key(row, pepper).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// The public keys as a JSON Web Key Set (RFC 7517).
+    pub(crate) fn jwks(&self) -> serde_json::Value {
+        let keys = self.keys();
+        let keys = keys.iter().map(|key| {
+            serde_json::json!({
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "alg": "EdDSA",
+                "use": "sig",
+                "kid": key.kid,
+                "x": URL_SAFE_NO_PAD.encode(&key.public),
+            })
+        });
+        serde_json::json!({ "keys": keys.collect::<Vec<_>>() })
     }
 
     /// Issues an access and a refresh token.
-    pub(crate) fn issue(
-        &self,
-        user: EntityId,
-        administrator: bool,
-        credential: u64,
-        now: Time,
-    ) -> Result<Issued, TokenError> {
-        let session = random_id();
+    pub(crate) fn issue(&self, login: &Login, now: Time) -> Result<Issued, TokenError> {
         Ok(Issued {
-            access: self.sign(Kind::Access, user, session, administrator, credential, now)?,
-            refresh: self.sign(Kind::Refresh, user, session, administrator, credential, now)?,
+            access: self.sign(Kind::Access, login, now)?,
+            refresh: self.sign(Kind::Refresh, login, now)?,
         })
+    }
+
+    /// Until when a refresh token issued now is good.
+    pub(crate) fn refresh_until(now: Time) -> Time {
+        now.plus_seconds(REFRESH_SECONDS)
+    }
+
+    /// Checks a refresh token. Every fault gives the same answer.
+    pub(crate) fn verify_refresh(&self, token: &[u8]) -> Result<Verified, TokenError> {
+        self.verify(Kind::Refresh, token)
+    }
+
+    fn keys(&self) -> Vec<Arc<Key>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.clone()
     }
 
     /// Checks an access token. Every fault gives the same answer.
@@ -162,19 +240,9 @@ impl Tokens {
         bytes.starts_with(b"eyJ") && bytes.iter().filter(|b| **b == b'.').count() == 2
     }
 
-    fn sign(
-        &self,
-        kind: Kind,
-        user: EntityId,
-        session: EntityId,
-        administrator: bool,
-        credential: u64,
-        now: Time,
-    ) -> Result<Secret, TokenError> {
-        let signing = self
-            .keys
-            .iter()
-            .find_map(|key| Some((key, key.sign.as_ref()?)));
+    fn sign(&self, kind: Kind, login: &Login, now: Time) -> Result<Secret, TokenError> {
+        let keys = self.keys();
+        let signing = keys.iter().find_map(|key| Some((key, key.sign.as_ref()?)));
         let (key, sign) = signing.ok_or(TokenError::Sealed)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(kind.header_type().to_owned());
@@ -182,14 +250,17 @@ impl Tokens {
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: kind.audience().to_owned(),
-            sub: user.to_string(),
+            sub: login.user.to_string(),
             iat: now.seconds(),
             nbf: now.seconds(),
             exp: now.seconds() + kind.seconds(),
-            jti: session.to_string(),
+            jti: login.session.to_string(),
             kind: kind.number(),
-            role: if administrator { 2 } else { 1 },
-            credential,
+            role: if login.administrator { 2 } else { 1 },
+            credential: login.credential,
+            turn: login.turn,
+            verified: login.verified,
+            domain: login.domain.map(|domain| domain.to_string()),
         };
         let text = jsonwebtoken::encode(&header, &claims, sign).map_err(|_| TokenError::Refused)?;
         Ok(Secret::new(text))
@@ -211,8 +282,8 @@ impl Tokens {
         if foreign || header.typ.as_deref() != Some(kind.header_type()) {
             return Err(TokenError::Refused);
         }
-        let key = self
-            .keys
+        let keys = self.keys();
+        let key = keys
             .iter()
             .find(|key| header.kid.as_deref() == Some(&key.kid));
         let key = key.ok_or(TokenError::Refused)?;
@@ -226,12 +297,16 @@ impl Tokens {
             .map_err(|_| TokenError::Refused)?
             .claims;
         let user = EntityId::from_text(&claims.sub).ok_or(TokenError::Refused)?;
+        let session = EntityId::from_text(&claims.jti).ok_or(TokenError::Refused)?;
         if claims.kind != kind.number() {
             return Err(TokenError::Refused);
         }
         Ok(Verified {
             user,
             credential: claims.credential,
+            session,
+            turn: claims.turn,
+            domain: claims.domain.as_deref().and_then(EntityId::from_text),
             expires_at: claims.exp.try_into().map_err(|_| TokenError::Refused)?,
         })
     }
@@ -262,6 +337,7 @@ fn open_key(row: KeyRow, pepper: &Pepper) -> Result<Key, TokenError> {
     };
     Ok(Key {
         verify: DecodingKey::from_ed_der(&row.public_key),
+        public: row.public_key,
         sign,
         kid: row.kid,
     })
@@ -274,7 +350,7 @@ fn sealing_key(pepper: &Pepper) -> Result<LessSafeKey, TokenError> {
 }
 
 /// Nonce, then the sealed bytes; the key's id is bound to them.
-fn seal(pepper: &Pepper, kid: &str, private: &[u8]) -> Result<Vec<u8>, TokenError> {
+pub(crate) fn seal(pepper: &Pepper, kid: &str, private: &[u8]) -> Result<Vec<u8>, TokenError> {
     let nonce = random::<NONCE_LEN>();
     let mut bytes = private.to_vec();
     sealing_key(pepper)?
@@ -287,7 +363,11 @@ fn seal(pepper: &Pepper, kid: &str, private: &[u8]) -> Result<Vec<u8>, TokenErro
     Ok([nonce.as_slice(), &bytes].concat())
 }
 
-fn unseal(pepper: &Pepper, kid: &str, mut sealed: Vec<u8>) -> Result<Vec<u8>, TokenError> {
+pub(crate) fn unseal(
+    pepper: &Pepper,
+    kid: &str,
+    mut sealed: Vec<u8>,
+) -> Result<Vec<u8>, TokenError> {
     let Some((nonce, bytes)) = sealed.split_first_chunk_mut::<NONCE_LEN>() else {
         return Err(TokenError::Sealed);
     };
@@ -301,21 +381,33 @@ fn unseal(pepper: &Pepper, kid: &str, mut sealed: Vec<u8>) -> Result<Vec<u8>, To
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::Engine;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     fn tokens() -> Tokens {
         let pepper = Pepper::ephemeral();
         let key = open_key(make_key(&pepper).unwrap(), &pepper).unwrap();
-        Tokens { keys: vec![key] }
+        Tokens {
+            keys: RwLock::new(vec![Arc::new(key)]),
+        }
     }
 
     fn user() -> EntityId {
         EntityId::from_u128(7)
     }
 
+    fn login(administrator: bool) -> Login {
+        Login {
+            user: user(),
+            administrator,
+            verified: false,
+            credential: 3,
+            session: EntityId::from_u128(8),
+            turn: 1,
+            domain: None,
+        }
+    }
+
     fn issued(tokens: &Tokens) -> Issued {
-        tokens.issue(user(), true, 3, Time::now()).unwrap()
+        tokens.issue(&login(true), Time::now()).unwrap()
     }
 
     fn refused(tokens: &Tokens, token: &str) -> bool {
@@ -329,7 +421,7 @@ mod tests {
     fn an_access_token_names_its_user_and_ends_in_an_hour() {
         let tokens = tokens();
         let now = Time::now();
-        let token = tokens.issue(user(), false, 3, now).unwrap().access;
+        let token = tokens.issue(&login(false), now).unwrap().access;
         let verified = tokens.verify_access(token.reveal().as_bytes()).unwrap();
         assert_eq!((verified.user, verified.credential), (user(), 3));
         assert_eq!(verified.expires_at, now.seconds().cast_unsigned() + 3_600);
@@ -358,7 +450,7 @@ mod tests {
         let tokens = tokens();
         let token = issued(&tokens).access.reveal().to_owned();
         let (_, rest) = token.split_once('.').unwrap();
-        let kid = &tokens.keys[0].kid;
+        let kid = &tokens.keys()[0].kid;
         let good = format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{kid}"}}"#);
         for header in [
             good.replace("EdDSA", "none"),
@@ -390,7 +482,7 @@ mod tests {
             (25, true),
             (60, false),
         ] {
-            let token = tokens.issue(user(), false, 3, at(seconds)).unwrap().access;
+            let token = tokens.issue(&login(false), at(seconds)).unwrap().access;
             let result = tokens.verify_access(token.reveal().as_bytes());
             assert_eq!(result.is_ok(), good, "issued {seconds} s from now");
         }

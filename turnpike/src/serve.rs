@@ -150,6 +150,7 @@ fn control_config(config: &Config) -> control_api::Config {
         admin_username: config.admin_username.clone(),
         demo: config.demo,
         open: config.is_open(),
+        api: config.control.clone(),
     }
 }
 

@@ -73,6 +73,7 @@ impl Provision {
             domain: within.id,
             name: name.as_str(),
             secret_digest: Some(digest.as_bytes()),
+            secret_sealed: None,
             anonymous: false,
             now,
         };

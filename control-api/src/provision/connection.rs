@@ -1,6 +1,6 @@
 //! Connections: which clients may publish to and subscribe on which channels.
 
-use authcache::{Change, Right, Status};
+use authcache::{Change, EntityId, Right, Status};
 use serde::{Deserialize, Serialize};
 
 use super::{Conflict, Provision, ProvisionError, channel, client, domain};
@@ -45,41 +45,13 @@ impl Provision {
         for channel in &channels {
             enabled("channel", channel.id.to_string(), channel.status)?;
         }
-        let now = Time::now();
-        for client in &clients {
-            for channel in &channels {
-                let before = write.connection_right(client.id, channel.id).await?;
-                let again = before & right;
-                if !again.is_empty() {
-                    let types = right_words(again).join(" and ");
-                    let (client, channel) = (client.id, channel.id);
-                    return Err(Conflict::AlreadyConnected {
-                        client,
-                        channel,
-                        types,
-                    }
-                    .into());
-                }
-                let right = before | right;
-                write
-                    .set_connection_right(client.id, channel.id, right, now)
-                    .await?;
-                let (principal, channel) = (client.id, channel.id);
-                write.change(Change::RightSet {
-                    principal,
-                    channel,
-                    right,
-                });
-            }
-            let count = write.connections_of(client.id).await?;
-            if count > CONNECTIONS_MAX {
-                return Err(Conflict::TooManyConnections {
-                    client: client.id,
-                    count,
-                }
-                .into());
-            }
-        }
+        apply_connect(
+            &mut write,
+            &ids(&clients, |c| c.id),
+            &ids(&channels, |c| c.id),
+            right,
+        )
+        .await?;
         self.commit(write).await
     }
 
@@ -96,29 +68,91 @@ impl Provision {
         let right = check(connections)?;
         let mut write = self.store.write().await?;
         let (_, clients, channels) = find(&mut write, domain_name, connections).await?;
-        let now = Time::now();
-        for client in &clients {
-            for channel in &channels {
-                let before = write.connection_right(client.id, channel.id).await?;
-                let after = without(before, right);
-                if after == before {
-                    continue;
-                }
-                write
-                    .set_connection_right(client.id, channel.id, after, now)
-                    .await?;
-                let (principal, channel) = (client.id, channel.id);
-                write.change(Change::RightSet {
-                    principal,
-                    channel,
-                    right: after,
-                });
-            }
-        }
+        apply_disconnect(
+            &mut write,
+            &ids(&clients, |c| c.id),
+            &ids(&channels, |c| c.id),
+            right,
+        )
+        .await?;
         // Without a change this waits for the last revision: another call may have taken the same
         // rights away and not be settled.
         self.commit(write).await
     }
+}
+
+/// Connects every client with every channel, or nothing if one of the connections exists.
+pub(crate) async fn apply_connect(
+    write: &mut Write,
+    clients: &[EntityId],
+    channels: &[EntityId],
+    right: Right,
+) -> Result<(), ProvisionError> {
+    let now = Time::now();
+    for &client in clients {
+        for &channel in channels {
+            let before = write.connection_right(client, channel).await?;
+            let again = before & right;
+            if !again.is_empty() {
+                let types = right_words(again).join(" and ");
+                return Err(Conflict::AlreadyConnected {
+                    client,
+                    channel,
+                    types,
+                }
+                .into());
+            }
+            let right = before | right;
+            set(write, client, channel, right, now).await?;
+        }
+        let count = write.connections_of(client).await?;
+        if count > CONNECTIONS_MAX {
+            return Err(Conflict::TooManyConnections { client, count }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Takes rights from every client on every channel; what is not there stays so.
+pub(crate) async fn apply_disconnect(
+    write: &mut Write,
+    clients: &[EntityId],
+    channels: &[EntityId],
+    right: Right,
+) -> Result<(), ProvisionError> {
+    let now = Time::now();
+    for &client in clients {
+        for &channel in channels {
+            let before = write.connection_right(client, channel).await?;
+            let after = without(before, right);
+            if after != before {
+                set(write, client, channel, after, now).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn set(
+    write: &mut Write,
+    principal: EntityId,
+    channel: EntityId,
+    right: Right,
+    now: Time,
+) -> Result<(), ProvisionError> {
+    write
+        .set_connection_right(principal, channel, right, now)
+        .await?;
+    write.change(Change::RightSet {
+        principal,
+        channel,
+        right,
+    });
+    Ok(())
+}
+
+fn ids<T>(items: &[T], id: impl Fn(&T) -> EntityId) -> Vec<EntityId> {
+    items.iter().map(id).collect()
 }
 
 fn check(connections: &Connections) -> Result<Right, Invalid> {

@@ -38,14 +38,7 @@ impl Provision {
         } else {
             &new.name
         })?;
-        let created = Domain {
-            id,
-            route: route.as_str().to_owned(),
-            name: name.as_str().to_owned(),
-            status: Status::Enabled,
-            created_at: Time::now(),
-            updated_at: None,
-        };
+        let created = Domain::new(id, route.as_str(), name.as_str(), Time::now());
         let mut write = self.store.write().await?;
         if domains::domain(write.connection(), route.as_str())
             .await?

@@ -21,10 +21,12 @@ use crate::model::{Channel, Client, Domain, Page};
 use crate::name::{Invalid, excerpt, parse_id};
 use crate::outbox::Outbox;
 use crate::store::{Store, StoreError, Write, channels, clients, domains};
+use crate::token::TokenError;
 
 pub use channel::NewChannel;
 pub use client::{ClientWithSecret, NewClient};
 pub use connection::{CONNECTIONS_MAX, Connections, TRIPLES_MAX};
+pub(crate) use connection::{apply_connect, apply_disconnect};
 pub use domain::NewDomain;
 pub use request::{Request, Response};
 
@@ -177,8 +179,24 @@ impl Provision {
         }
     }
 
+    /// Makes a new key to sign tokens with. Tokens signed with the ones before are good until they
+    /// end; then those keys are forgotten.
+    ///
+    /// # Errors
+    /// The database failed, or the key could not be made.
+    pub async fn rotate_keys(&self) -> Result<(), ProvisionError> {
+        let tokens = self.identifier.tokens();
+        let rotated = tokens.rotate(&self.store, self.identifier.pepper()).await;
+        rotated.map_err(|error| match error {
+            TokenError::Store(error) => error.into(),
+            TokenError::Sealed | TokenError::Refused => {
+                StoreError::BrokenRow("a signing key that cannot be made").into()
+            }
+        })
+    }
+
     /// Commits, wakes the outbox, and waits until the revision has settled.
-    async fn commit(&self, write: Write) -> Result<(), ProvisionError> {
+    pub(crate) async fn commit(&self, write: Write) -> Result<(), ProvisionError> {
         let revision = write.commit().await?;
         self.outbox.wake();
         self.feed.settled(revision).await;
@@ -227,7 +245,7 @@ fn not_found(kind: &'static str, name: &str, domain: Option<&Domain>) -> Provisi
     }
 }
 
-fn check_page(page: Page) -> Result<Page, Invalid> {
+pub(crate) fn check_page(page: Page) -> Result<Page, Invalid> {
     if !(1..=Page::LIMIT_MAX).contains(&page.limit) {
         return Err(Invalid::Limit {
             value: page.limit,

@@ -104,6 +104,8 @@ pub enum Request {
         /// Which.
         client: String,
     },
+    /// [`Provision::rotate_keys`]
+    RotateKeys,
     /// [`Provision::connect`]
     Connect {
         /// Where.
@@ -190,6 +192,7 @@ impl Provision {
             Request::DeleteClient { domain, client } => {
                 done(self.delete_client(&domain, &client).await?)
             }
+            Request::RotateKeys => done(self.rotate_keys().await?),
             Request::Connect {
                 domain,
                 connections,

@@ -3,8 +3,10 @@
 use authcache::{Action, EntityId, Right, Status};
 use sqlx::SqliteConnection;
 
+use super::entities::Entity;
 use super::rows::{self, blob};
 use super::{Store, StoreError, Write};
+use crate::grant::Kind;
 use crate::model::{Channel, Page, Time};
 
 /// A channel to insert.
@@ -23,20 +25,12 @@ impl Write {
         &mut self,
         new: NewChannelRow<'_>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO channels (id, domain_id, route, name, status, open, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(blob(new.id))
-        .bind(blob(new.domain))
-        .bind(new.route)
-        .bind(new.name)
-        .bind(rows::status_number(Status::Enabled))
-        .bind(new.open)
-        .bind(new.now.micros())
-        .execute(self.connection())
-        .await?;
-        Ok(())
+        let entity = Entity {
+            route: new.route.map(str::to_owned),
+            open: new.open,
+            ..Entity::new(Kind::Channel, new.id, new.domain, new.name, new.now)
+        };
+        self.insert_entity(&entity).await
     }
 
     pub(crate) async fn set_channel_status(
@@ -56,11 +50,7 @@ impl Write {
 
     /// Removes a channel and its connections.
     pub(crate) async fn delete_channel(&mut self, id: EntityId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM channels WHERE id = $1")
-            .bind(blob(id))
-            .execute(self.connection())
-            .await?;
-        Ok(())
+        self.delete_entity(Kind::Channel, id).await
     }
 
     /// What a connection permits now; nothing if there is none.
@@ -187,16 +177,16 @@ pub(crate) async fn open_channel(
     found.map(rows::channel).transpose()
 }
 
-/// Whether a channel with this id exists in any domain.
-pub(crate) async fn channel_exists(
+/// The domain of a channel, wherever it is.
+pub(crate) async fn domain_of(
     connection: &mut SqliteConnection,
     id: EntityId,
-) -> Result<bool, StoreError> {
-    let found: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM channels WHERE id = $1")
+) -> Result<Option<EntityId>, StoreError> {
+    let found: Option<(Vec<u8>,)> = sqlx::query_as("SELECT domain_id FROM channels WHERE id = $1")
         .bind(blob(id))
         .fetch_optional(connection)
         .await?;
-    Ok(found.is_some())
+    found.map(|(domain,)| rows::id(&domain)).transpose()
 }
 
 /// All channels, oldest first.
@@ -234,4 +224,23 @@ pub(crate) async fn rights_of(
         rights.push((rows::id(&channel)?, right));
     }
     Ok(rights)
+}
+
+/// Clients connected to a channel, at most so many.
+pub(crate) async fn clients_of(
+    connection: &mut SqliteConnection,
+    channel: EntityId,
+    limit: i64,
+) -> Result<Vec<(EntityId, Right)>, StoreError> {
+    let found: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT client_id, rights FROM connections WHERE channel_id = $1 ORDER BY client_id LIMIT $2",
+    )
+    .bind(blob(channel))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    found
+        .iter()
+        .map(|(client, number)| Ok((rows::id(client)?, rows::right(*number)?)))
+        .collect()
 }

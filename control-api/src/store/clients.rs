@@ -3,8 +3,10 @@
 use authcache::{EntityId, Status};
 use sqlx::SqliteConnection;
 
+use super::entities::Entity;
 use super::rows::{self, blob};
 use super::{Store, StoreError, Write};
+use crate::grant::Kind;
 use crate::model::{Client, Page, Time};
 
 /// A client to insert.
@@ -14,6 +16,7 @@ pub(crate) struct NewClientRow<'a> {
     pub(crate) name: &'a str,
     /// None for the client that stands for peers without credentials.
     pub(crate) secret_digest: Option<&'a [u8]>,
+    pub(crate) secret_sealed: Option<Vec<u8>>,
     pub(crate) anonymous: bool,
     pub(crate) now: Time,
 }
@@ -48,20 +51,13 @@ impl Write {
     /// Inserts a client, enabled. An id that is taken, or a secret that another client of the domain
     /// has, is a unique violation.
     pub(crate) async fn insert_client(&mut self, new: NewClientRow<'_>) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO clients (id, domain_id, name, secret_digest, anonymous, credential, status, \
-             created_at) VALUES ($1, $2, $3, $4, $5, 1, $6, $7)",
-        )
-        .bind(blob(new.id))
-        .bind(blob(new.domain))
-        .bind(new.name)
-        .bind(new.secret_digest)
-        .bind(new.anonymous)
-        .bind(rows::status_number(Status::Enabled))
-        .bind(new.now.micros())
-        .execute(self.connection())
-        .await?;
-        Ok(())
+        let entity = Entity {
+            secret_digest: new.secret_digest.map(<[u8]>::to_vec),
+            secret_sealed: new.secret_sealed,
+            anonymous: new.anonymous,
+            ..Entity::new(Kind::Client, new.id, new.domain, new.name, new.now)
+        };
+        self.insert_entity(&entity).await
     }
 
     pub(crate) async fn set_client_status(
@@ -81,11 +77,7 @@ impl Write {
 
     /// Removes a client and its connections.
     pub(crate) async fn delete_client(&mut self, id: EntityId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM clients WHERE id = $1")
-            .bind(blob(id))
-            .execute(self.connection())
-            .await?;
-        Ok(())
+        self.delete_entity(Kind::Client, id).await
     }
 
     /// Whether another client of the domain has this secret.

@@ -14,6 +14,19 @@ pub(crate) struct KeyRow {
 }
 
 impl Write {
+    /// Lets the keys there are sign no more, and forgets those that ceased to before `before`.
+    pub(crate) async fn retire_keys(&mut self, now: Time, before: Time) -> Result<(), StoreError> {
+        sqlx::query("UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL")
+            .bind(now.micros())
+            .execute(self.connection())
+            .await?;
+        sqlx::query("DELETE FROM signing_keys WHERE retired_at < $1")
+            .bind(before.micros())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn insert_key(&mut self, key: &KeyRow, now: Time) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO signing_keys (kid, public_key, private_key, created_at) \

@@ -3,10 +3,17 @@
 //! SQL is the portable subset with `$1` placeholders, so that PostgreSQL can become a second store
 //! with the same texts. What a table means is in `rows.rs`, what a call does in `provision`.
 
+pub(crate) mod access;
 pub(crate) mod channels;
 pub(crate) mod clients;
 pub(crate) mod domains;
+pub(crate) mod entities;
+pub(crate) mod groups;
+pub(crate) mod journal;
 pub(crate) mod keys;
+pub(crate) mod listing;
+pub(crate) mod people;
+pub(crate) mod roles;
 mod rows;
 pub(crate) mod users;
 
@@ -29,6 +36,20 @@ const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(5);
 /// Revisions kept in the outbox after they were published.
 const OUTBOX_KEPT: i64 = 4_096;
+
+/// The schema's history: number, name, text.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "control",
+        include_str!("../../migrations/sqlite/0001_control.sql"),
+    ),
+    (
+        2,
+        "model",
+        include_str!("../../migrations/sqlite/0002_model.sql"),
+    ),
+];
 
 /// The database failed; what was asked may work later.
 #[derive(Debug, Error)]
@@ -78,14 +99,13 @@ impl Store {
             .max_lifetime(None)
             .connect_with(options.clone())
             .await?;
-        let first = Migration::new(
-            1,
-            "control".into(),
-            MigrationType::Simple,
-            include_str!("../../migrations/sqlite/0001_control.sql").into_sql_str(),
-            false,
-        );
-        Migrator::with_migrations(vec![first]).run(&writer).await?;
+        let migrations = MIGRATIONS.iter().map(|(version, name, text)| {
+            let (name, kind) = ((*name).into(), MigrationType::Simple);
+            Migration::new(*version, name, kind, text.into_sql_str(), false)
+        });
+        Migrator::with_migrations(migrations.collect())
+            .run(&writer)
+            .await?;
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS)
             .idle_timeout(None)

@@ -42,11 +42,27 @@ pub(super) fn right(number: i64) -> Result<Right, StoreError> {
     }
 }
 
-pub(super) type DomainRow = (Vec<u8>, String, String, i64, i64, Option<i64>);
+pub(super) type DomainRow = (
+    Vec<u8>,
+    String,
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    String,
+    String,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+);
 
 pub(super) fn domain(row: DomainRow) -> Result<Domain, StoreError> {
-    let (row_id, route, name, row_status, created_at, updated_at) = row;
+    let (row_id, route, name, row_status, created_at, updated_at, tags, metadata, by, updated_by) =
+        row;
     Ok(Domain {
+        tags: json(&tags)?,
+        metadata: json(&metadata)?,
+        created_by: maybe_id(by)?,
+        updated_by: maybe_id(updated_by)?,
         id: id(&row_id)?,
         route,
         name,
@@ -93,4 +109,17 @@ pub(super) fn client(row: ClientRow) -> Result<Client, StoreError> {
         created_at: Time::from_micros(created_at),
         updated_at: updated_at.map(Time::from_micros),
     })
+}
+
+pub(super) fn maybe_id(bytes: Option<Vec<u8>>) -> Result<Option<EntityId>, StoreError> {
+    bytes.map(|bytes| id(&bytes)).transpose()
+}
+
+/// Reads JSON that control wrote.
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::BrokenRow("a text that is not JSON"))
+}
+
+pub(super) fn json_text(tags: &[String]) -> String {
+    serde_json::Value::from(tags.to_vec()).to_string()
 }

@@ -1,7 +1,7 @@
 //! Users in the database.
 
 use authcache::{EntityId, Status};
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::rows::{self, blob};
 use super::{StoreError, Write};
@@ -24,18 +24,27 @@ pub(crate) struct UserAuth {
     pub(crate) password: String,
     pub(crate) credential: u64,
     pub(crate) status: Status,
+    /// Tokens of earlier generations are void.
+    pub(crate) tokens_from: u64,
+    /// Whether its e-mail address was verified.
+    pub(crate) verified: bool,
 }
 
-type AuthRow = (Vec<u8>, bool, String, i64, i64);
+type AuthRow = (Vec<u8>, bool, String, i64, i64, i64, Option<i64>);
+
+const AUTH: &str = "SELECT id, administrator, password, credential, status, tokens_from, \
+    verified_at FROM users WHERE deleted_at IS NULL AND ";
 
 fn auth(row: AuthRow) -> Result<UserAuth, StoreError> {
-    let (id, administrator, password, credential, status) = row;
+    let (id, administrator, password, credential, status, tokens_from, verified_at) = row;
     Ok(UserAuth {
         id: rows::id(&id)?,
         administrator,
         password,
         credential: credential.cast_unsigned(),
         status: rows::status(status)?,
+        tokens_from: tokens_from.cast_unsigned(),
+        verified: verified_at.is_some(),
     })
 }
 
@@ -43,8 +52,8 @@ impl Write {
     /// Inserts a user, enabled.
     pub(crate) async fn insert_user(&mut self, new: NewUserRow<'_>) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO users (id, username, administrator, password, credential, status, created_at) \
-             VALUES ($1, $2, $3, $4, 1, $5, $6)",
+            "INSERT INTO users (id, username, administrator, password, credential, tokens_from, \
+             status, created_at) VALUES ($1, $2, $3, $4, 1, 1, $5, $6)",
         )
         .bind(blob(new.id))
         .bind(new.username)
@@ -71,12 +80,10 @@ pub(crate) async fn user_auth(
     connection: &mut SqliteConnection,
     id: EntityId,
 ) -> Result<Option<UserAuth>, StoreError> {
-    let found: Option<AuthRow> = sqlx::query_as(
-        "SELECT id, administrator, password, credential, status FROM users WHERE id = $1",
-    )
-    .bind(blob(id))
-    .fetch_optional(connection)
-    .await?;
+    let found: Option<AuthRow> = sqlx::query_as(AssertSqlSafe(format!("{AUTH} id = $1")))
+        .bind(blob(id))
+        .fetch_optional(connection)
+        .await?;
     found.map(auth).transpose()
 }
 
@@ -85,12 +92,10 @@ pub(crate) async fn user_auth_by_login(
     connection: &mut SqliteConnection,
     login: &str,
 ) -> Result<Option<UserAuth>, StoreError> {
-    let found: Option<AuthRow> = sqlx::query_as(
-        "SELECT id, administrator, password, credential, status FROM users \
-         WHERE username = $1 OR email = $1",
-    )
-    .bind(login)
-    .fetch_optional(connection)
-    .await?;
+    let sql = format!("{AUTH} (username = $1 OR email = $1)");
+    let found: Option<AuthRow> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(login)
+        .fetch_optional(connection)
+        .await?;
     found.map(auth).transpose()
 }

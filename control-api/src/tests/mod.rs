@@ -1,5 +1,6 @@
 //! Control over real SQLite in temporary folders, with brokers made of a follower and a task.
 
+mod api;
 mod feed;
 mod identify;
 mod provision;
@@ -29,9 +30,14 @@ struct Installation {
 }
 
 async fn installation() -> Installation {
+    installation_with(crate::ApiSettings::default()).await
+}
+
+async fn installation_with(api: crate::ApiSettings) -> Installation {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         demo: false,
+        api,
         ..Config::new(folder.path().join("data"))
     };
     let (control, first_run) = Control::open(config).await.unwrap();

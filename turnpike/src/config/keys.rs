@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use broker::QueuePolicy;
+use control_api::MailSink;
 
 use super::Config;
 use super::value::{Value, show_duration, show_size};
@@ -321,6 +322,60 @@ pub(crate) const KEYS: &[Key] = &[
         },
         show: |config| config.database_url.as_deref().map(quoted),
     },
+    boolean!("control.self_registration", control.self_registration),
+    boolean!(
+        "control.require_verified_email",
+        control.require_verified_email
+    ),
+    Key {
+        path: "control.public_url",
+        expected: "an http:// or https:// URL without a slash at the end",
+        set: |config, value| {
+            let text = value.text()?;
+            let is_url = text.starts_with("http://") || text.starts_with("https://");
+            config.control.public_url =
+                (is_url && !text.ends_with('/')).then(|| text.to_owned())?;
+            Some(())
+        },
+        show: |config| Some(quoted(&config.control.public_url)),
+    },
+    Key {
+        path: "control.mail",
+        expected: "\"file:FOLDER\" or \"smtp:HOST:PORT\"",
+        set: |config, value| {
+            let text = value.text()?;
+            let folder = text.strip_prefix("file:").filter(|path| !path.is_empty());
+            let relay = text.strip_prefix("smtp:");
+            let relay = relay.filter(|relay| relay.rsplit_once(':').is_some_and(is_host_and_port));
+            config.control.mail = Some(match (folder, relay) {
+                (Some(folder), _) => MailSink::Folder(PathBuf::from(folder)),
+                (None, Some(relay)) => MailSink::Relay(relay.to_owned()),
+                (None, None) => return None,
+            });
+            Some(())
+        },
+        show: |config| {
+            Some(quoted(&match config.control.mail.as_ref()? {
+                MailSink::Folder(folder) => format!("file:{}", folder.display()),
+                MailSink::Relay(relay) => format!("smtp:{relay}"),
+            }))
+        },
+    },
+    Key {
+        path: "control.mail_from",
+        expected: "an e-mail address",
+        set: |config, value| {
+            let text = value.text()?;
+            let good = text.contains('@') && !text.chars().any(|c| c.is_control() || c == ' ');
+            config.control.mail_from = good.then(|| text.to_owned())?;
+            Some(())
+        },
+        show: |config| Some(quoted(&config.control.mail_from)),
+    },
+    boolean!(
+        "compat.reveal_client_secrets",
+        control.reveal_client_secrets
+    ),
     size!(
         "limits.max_packet_size",
         limits.max_packet_size,
@@ -505,6 +560,11 @@ pub(crate) const KEYS: &[Key] = &[
         4294967295
     ),
 ];
+
+/// Whether what stands around the last colon names a host and a port.
+fn is_host_and_port((host, port): (&str, &str)) -> bool {
+    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
 
 /// Text in TOML's basic strings. What `{:?}` escapes beyond them does not occur in these values.
 fn quoted(text: &str) -> String {

@@ -38,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) api: ApiListener,
     pub(crate) admin_username: String,
     pub(crate) database_url: Option<String>,
+    pub(crate) control: control_api::ApiSettings,
     pub(crate) limits: broker::Limits,
 }
 
@@ -62,6 +63,7 @@ impl Default for Config {
             },
             admin_username: "admin".to_owned(),
             database_url: None,
+            control: control_api::ApiSettings::default(),
             limits: broker::Limits::default(),
         }
     }

@@ -1,0 +1,290 @@
+//! One request on its way through an operation: who calls, with what, and the transaction's end.
+
+use std::net::IpAddr;
+
+use authcache::EntityId;
+use axum::http::StatusCode;
+use serde_json::Value;
+use sqlx::{Sqlite, Transaction};
+
+use super::failure::Failure;
+use super::fields::{Body, Fields};
+use super::query::Query;
+use super::route::{Params, Route};
+use crate::Control;
+use crate::authz;
+use crate::model::Time;
+use crate::name::parse_id;
+use crate::pat;
+use crate::store::access::PatScope;
+use crate::store::journal::{Event, Outcome};
+use crate::store::{Write, access, domains, users};
+
+/// A personal access token's use is noted at most this often.
+const TOUCH_SECONDS: i64 = 60;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) id: EntityId,
+    /// Whether it administers the platform.
+    pub(super) admin: bool,
+    pub(super) verified: bool,
+    /// The personal access token it calls by, and what that may be used for.
+    pub(super) pat: Option<(EntityId, Vec<PatScope>)>,
+}
+
+impl Caller {
+    /// The enabled user behind a token; none if the token is not good.
+    pub(super) async fn identify(
+        control: &Control,
+        token: &[u8],
+    ) -> Result<Option<Caller>, Failure> {
+        let identifier = &control.0.identifier;
+        let (user, found) = if pat::is_pat_like(token) {
+            let Some(found) = identifier.pat_by_text(token).await? else {
+                return Ok(None);
+            };
+            let mut connection = control.0.store.read().await?;
+            let user = users::user_auth(&mut connection, found.user).await?;
+            let scopes = access::scopes(&mut connection, found.id).await?;
+            drop(connection);
+            let now = Time::now();
+            let noted = found.last_used_at.unwrap_or(Time::from_micros(0));
+            if noted.plus_seconds(TOUCH_SECONDS) < now {
+                let mut write = control.0.store.write().await?;
+                write.touch_pat(found.id, now).await?;
+                write.commit().await?;
+            }
+            (user, Some((found.id, scopes)))
+        } else {
+            match identifier.user_by_token(token).await? {
+                Some((user, _)) => (Some(user), None),
+                None => return Ok(None),
+            }
+        };
+        let user = user.filter(|user| user.status.is_live());
+        Ok(user.map(|user| Caller {
+            id: user.id,
+            admin: user.administrator,
+            verified: user.verified,
+            pat: found,
+        }))
+    }
+}
+
+/// A request with everything that its operation needs.
+pub(super) struct Call {
+    pub(super) control: Control,
+    pub(super) route: &'static Route,
+    pub(super) peer: IpAddr,
+    pub(super) params: Params,
+    pub(super) query: Query,
+    pub(super) fields: Body,
+    pub(super) bearer: Option<Vec<u8>>,
+    pub(super) caller: Option<Caller>,
+    /// Whether an older path led here: some fields had defaults there.
+    pub(super) old: bool,
+}
+
+impl Call {
+    /// Who calls.
+    ///
+    /// # Errors
+    /// Nobody is known.
+    pub(super) fn caller(&self) -> Result<&Caller, Failure> {
+        let missing = || Failure::unauthorized("missing access token");
+        self.caller.as_ref().ok_or_else(missing)
+    }
+
+    /// A platform administrator.
+    ///
+    /// # Errors
+    /// Somebody else calls.
+    pub(super) fn administrator(&self) -> Result<&Caller, Failure> {
+        let caller = self.caller()?;
+        if caller.admin {
+            return Ok(caller);
+        }
+        Err(Failure::forbidden())
+    }
+
+    /// A parameter of the path, empty if the route has none of that name.
+    pub(super) fn param(&self, name: &str) -> &str {
+        let found = self.params.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// A parameter of the path that is an id.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn id(&self, name: &'static str) -> Result<EntityId, Failure> {
+        Ok(parse_id(name, self.param(name))?)
+    }
+
+    /// The body's fields; none if it has none.
+    pub(super) fn body(&self) -> Fields {
+        match &self.fields {
+            Body::One(fields) => fields.clone(),
+            Body::None | Body::Many(_) => Fields::default(),
+        }
+    }
+
+    /// The items of a body that is a list; a body that is one object is a list of one.
+    pub(super) fn items(&self) -> Vec<Fields> {
+        match &self.fields {
+            Body::Many(list) => list.clone(),
+            Body::One(fields) => vec![fields.clone()],
+            Body::None => Vec::new(),
+        }
+    }
+
+    /// Begins the transaction that writes.
+    pub(super) async fn write(&self) -> Result<Write, Failure> {
+        Ok(self.control.0.store.write().await?)
+    }
+
+    /// Begins a transaction that reads everything as of one moment.
+    pub(super) async fn read(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
+        Ok(self.control.0.store.read_at().await?.0)
+    }
+
+    /// Notes in the journal what was done.
+    pub(super) async fn record(
+        &self,
+        write: &mut Write,
+        domain: Option<EntityId>,
+        entity: &str,
+        attributes: Value,
+    ) -> Result<(), Failure> {
+        let event = Event {
+            domain,
+            entity: entity.to_owned(),
+            attributes,
+            ..self.event(Outcome::Done)
+        };
+        Ok(write.record(&event, Time::now()).await?)
+    }
+
+    fn event(&self, outcome: Outcome) -> Event {
+        let operation = self.route.operation.clone();
+        let kind = operation.split('.').next().unwrap_or_default();
+        let kinds = [
+            "user",
+            "domain",
+            "group",
+            "channel",
+            "client",
+            "pat",
+            "invitation",
+        ];
+        let known = kinds.into_iter().find(|known| *known == kind);
+        Event {
+            kind: known.unwrap_or("platform"),
+            operation,
+            outcome,
+            domain: None,
+            entity: String::new(),
+            user: self.caller.as_ref().map(|caller| caller.id),
+            peer: self.peer.to_string(),
+            attributes: Value::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// Commits, and waits until every broker has applied what was changed.
+    pub(super) async fn commit(&self, write: Write) -> Result<(), Failure> {
+        Ok(self.control.provision().commit(write).await?)
+    }
+
+    /// Checks that a personal access token may be used for this route.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(super) async fn check_scope(&self) -> Result<(), Failure> {
+        let Some((kind, operation)) = &self.route.scope else {
+            return match self.caller.as_ref().and_then(|caller| caller.pat.as_ref()) {
+                Some(_) if !self.route.scope_in_body => Err(out_of_scope()),
+                Some(_) | None => Ok(()),
+            };
+        };
+        let name = if *kind == "domains" { "domain" } else { "id" };
+        let entity = match self.param(name) {
+            "" => "*",
+            id => id,
+        };
+        self.require_scope(kind, entity, operation).await
+    }
+
+    /// Checks that a personal access token, if that is how the caller comes, may be used for an
+    /// operation on an entity.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(super) async fn require_scope(
+        &self,
+        kind: &str,
+        entity: &str,
+        operation: &str,
+    ) -> Result<(), Failure> {
+        let Some((_, scopes)) = self.caller.as_ref().and_then(|caller| caller.pat.as_ref()) else {
+            return Ok(());
+        };
+        let mut connection = self.control.0.store.read().await?;
+        let domain = domains::domain(&mut connection, self.param("domain")).await?;
+        drop(connection);
+        let domain = domain.ok_or_else(out_of_scope)?;
+        // A domain may be named by its route.
+        let own = domain.id.to_string();
+        let entity = if kind == "domains" {
+            own.as_str()
+        } else {
+            entity
+        };
+        if authz::scope_permits(scopes, Some(domain.id), kind, entity, operation) {
+            return Ok(());
+        }
+        Err(out_of_scope())
+    }
+
+    /// What to note should the operation be denied.
+    pub(super) fn on_denial(&self) -> Option<Denial> {
+        self.caller.as_ref()?;
+        let entity = ["id", "domain"]
+            .into_iter()
+            .map(|name| self.param(name))
+            .find(|value| !value.is_empty());
+        Some(Denial {
+            control: self.control.clone(),
+            event: Event {
+                entity: crate::name::excerpt(entity.unwrap_or_default()),
+                domain: EntityId::from_text(self.param("domain")),
+                ..self.event(Outcome::Denied)
+            },
+        })
+    }
+}
+
+fn out_of_scope() -> Failure {
+    Failure::new(StatusCode::FORBIDDEN, "failed to authorize PAT")
+}
+
+/// An operation that was denied.
+pub(super) struct Denial {
+    control: Control,
+    event: Event,
+}
+
+impl Denial {
+    /// Notes it. The caller hears of the denial whether or not that works.
+    pub(super) async fn record(self) {
+        let noted = async {
+            let mut write = self.control.0.store.write().await?;
+            write.record(&self.event, Time::now()).await?;
+            write.commit().await
+        };
+        if let Err(error) = noted.await {
+            tracing::error!(%error, "a denial could not be noted in the journal");
+        }
+    }
+}

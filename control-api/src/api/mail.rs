@@ -1,0 +1,133 @@
+//! Mail on its way out: into a folder, or to a relay by SMTP.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::config::MailSink;
+use crate::model::Time;
+use crate::secret::random_id;
+
+/// Label of the digest under which tokens in mails are kept.
+pub(super) const TOKEN_LABEL: &[u8] = b"mail token";
+/// Kinds of tokens in mails.
+pub(super) const VERIFY: i64 = 0;
+pub(super) const RESET: i64 = 1;
+/// How long a relay may take in all.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest line of a relay's answer.
+const LINE_BYTES_MAX: u64 = 4_096;
+
+/// Why a mail was not sent.
+#[derive(Debug, Error)]
+pub(crate) enum MailError {
+    #[error("the mail could not be written: {0}")]
+    Io(#[from] io::Error),
+    #[error("the relay refused the mail: {0}")]
+    Refused(String),
+    #[error("the relay did not answer in time")]
+    Silent,
+}
+
+/// Sends mail. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailer(Arc<Settings>);
+
+#[derive(Debug)]
+struct Settings {
+    sink: MailSink,
+    from: String,
+    public_url: String,
+}
+
+impl Mailer {
+    pub(crate) fn new(sink: MailSink, from: String, public_url: String) -> Mailer {
+        Mailer(Arc::new(Settings {
+            sink,
+            from,
+            public_url,
+        }))
+    }
+
+    /// Where people reach this installation; links in mails begin with it.
+    pub(super) fn public_url(&self) -> &str {
+        &self.0.public_url
+    }
+
+    /// Sends a mail.
+    ///
+    /// # Errors
+    /// It could not be handed over.
+    pub(super) async fn send(&self, to: &str, subject: &str, text: &str) -> Result<(), MailError> {
+        let id = random_id();
+        let message = format!(
+            "From: {}\r\nTo: {to}\r\nSubject: {subject}\r\nMessage-ID: <{id}@turnpike>\r\n\
+             MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{}",
+            self.0.from,
+            text.replace('\n', "\r\n")
+        );
+        match &self.0.sink {
+            MailSink::Folder(folder) => into_folder(folder.clone(), message).await,
+            MailSink::Relay(address) => {
+                let sent = by_smtp(address, &self.0.from, to, &message);
+                tokio::time::timeout(TIMEOUT, sent)
+                    .await
+                    .map_err(|_| MailError::Silent)?
+            }
+        }
+    }
+}
+
+/// Writes a mail under a name that sorts by time; it appears as a whole.
+async fn into_folder(folder: PathBuf, message: String) -> Result<(), MailError> {
+    let name = format!("{}-{}", Time::now().micros(), random_id());
+    tokio::fs::create_dir_all(&folder).await?;
+    let unfinished = folder.join(format!("{name}.tmp"));
+    tokio::fs::write(&unfinished, message).await?;
+    tokio::fs::rename(unfinished, folder.join(format!("{name}.eml"))).await?;
+    Ok(())
+}
+
+/// Hands a mail to a relay (RFC 5321).
+async fn by_smtp(address: &str, from: &str, to: &str, message: &str) -> Result<(), MailError> {
+    let mut stream = BufReader::new(TcpStream::connect(address).await?);
+    expect(&mut stream, '2').await?;
+    for (command, answer) in [
+        ("EHLO turnpike".to_owned(), '2'),
+        (format!("MAIL FROM:<{from}>"), '2'),
+        (format!("RCPT TO:<{to}>"), '2'),
+        ("DATA".to_owned(), '3'),
+    ] {
+        stream
+            .write_all(format!("{command}\r\n").as_bytes())
+            .await?;
+        expect(&mut stream, answer).await?;
+    }
+    // A line that begins with a dot would end the mail.
+    let mut stuffed = message.replace("\r\n.", "\r\n..");
+    stuffed.push_str("\r\n.\r\n");
+    stream.write_all(stuffed.as_bytes()).await?;
+    expect(&mut stream, '2').await?;
+    stream.write_all(b"QUIT\r\n").await?;
+    Ok(())
+}
+
+/// Reads an answer, all its lines, and checks its first digit.
+async fn expect(stream: &mut BufReader<TcpStream>, digit: char) -> Result<(), MailError> {
+    loop {
+        let mut line = String::new();
+        stream.take(LINE_BYTES_MAX).read_line(&mut line).await?;
+        if line.as_bytes().get(3) == Some(&b'-') {
+            continue;
+        }
+        if line.starts_with(digit) {
+            return Ok(());
+        }
+        return Err(MailError::Refused(line.trim_end().to_owned()));
+    }
+}

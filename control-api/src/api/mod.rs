@@ -1,0 +1,202 @@
+//! The control API: one table of routes, each with its right, its body and its operation.
+//!
+//! [`answer`] takes a request through the same steps whatever the route: find it, identify the
+//! caller, read and check the body, carry out the operation. An operation authorizes inside the
+//! transaction in which it reads or writes, so what was checked is what is changed; and it answers
+//! once its revision has settled.
+
+mod aliases;
+mod authorize;
+mod call;
+mod connect;
+mod domains;
+mod entities;
+mod explain;
+mod failure;
+mod fields;
+mod groups;
+mod invitations;
+mod journal;
+mod mail;
+mod openapi;
+mod parents;
+mod pats;
+mod people;
+mod query;
+mod roles;
+mod route;
+mod routes;
+mod show;
+mod tokens;
+
+use std::net::IpAddr;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::Control;
+use call::{Call, Caller};
+use query::Query;
+use route::{Auth, BodyShape, Found};
+
+pub(crate) use failure::Failure;
+pub(crate) use mail::Mailer;
+pub(crate) use openapi::document;
+
+/// What an operation answers.
+pub(crate) struct Reply {
+    status: StatusCode,
+    body: Option<serde_json::Value>,
+    location: Option<String>,
+    cache: Option<&'static str>,
+}
+
+impl Reply {
+    fn json(status: StatusCode, body: serde_json::Value) -> Reply {
+        Reply {
+            status,
+            body: Some(body),
+            location: None,
+            cache: None,
+        }
+    }
+
+    fn ok(body: serde_json::Value) -> Reply {
+        Reply::json(StatusCode::OK, body)
+    }
+
+    fn created(location: String, body: serde_json::Value) -> Reply {
+        Reply {
+            location: Some(location),
+            ..Reply::json(StatusCode::CREATED, body)
+        }
+    }
+
+    fn empty(status: StatusCode) -> Reply {
+        Reply {
+            status,
+            body: None,
+            location: None,
+            cache: None,
+        }
+    }
+
+    fn cached(self, cache: &'static str) -> Reply {
+        Reply {
+            cache: Some(cache),
+            ..self
+        }
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = match self.body {
+            Some(body) => (self.status, axum::Json(body)).into_response(),
+            None => self.status.into_response(),
+        };
+        let headers = response.headers_mut();
+        let cache = self.cache.unwrap_or("no-store");
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+        if let Some(location) = self.location
+            && let Ok(location) = HeaderValue::from_str(&location)
+        {
+            headers.insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer(control: Control, peer: IpAddr, request: Request<Body>) -> Response {
+    match carry_out(control, peer, request).await {
+        Ok(reply) => reply.into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn carry_out(
+    control: Control,
+    peer: IpAddr,
+    request: Request<Body>,
+) -> Result<Reply, Failure> {
+    let (head, body) = request.into_parts();
+    let segments = route::segments(head.uri.path())?;
+    let bearer = bearer(&head.headers);
+    let (found, old) = match route::find(&head.method, &segments)? {
+        Some(found) => (found, false),
+        None => (
+            aliases::find(&control, &head, &segments, bearer.as_deref())?,
+            true,
+        ),
+    };
+    let Found { route, params } = found;
+    let mut query = Query::parse(head.uri.query().unwrap_or_default())?;
+    if let Some((name, value)) = route.default_query {
+        query.set(name, value.to_owned());
+    }
+    let caller = identify(&control, route.auth, bearer.as_deref()).await?;
+    let fields = match &route.body {
+        BodyShape::None => fields::Body::None,
+        shape => fields::read(shape, caller.is_none(), &head.headers, body).await?,
+    };
+    let call = Call {
+        control,
+        route,
+        peer,
+        params,
+        query,
+        fields,
+        bearer,
+        caller,
+        old,
+    };
+    call.check_scope().await?;
+    let denied = call.on_denial();
+    let result = (route.handler)(call).await;
+    if let Err(failure) = &result
+        && failure.status == StatusCode::FORBIDDEN
+        && let Some(denied) = denied
+    {
+        denied.record().await;
+    }
+    result
+}
+
+/// The bearer token of a request. The JavaScript SDK sends the word `undefined` where it has none.
+fn bearer(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    let token = token.trim_ascii();
+    let given = scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty();
+    (given && token != b"undefined").then(|| token.to_vec())
+}
+
+async fn identify(
+    control: &Control,
+    auth: Auth,
+    bearer: Option<&[u8]>,
+) -> Result<Option<Caller>, Failure> {
+    let needed = match (auth, bearer) {
+        (Auth::Open, _) | (Auth::Optional, None) => return Ok(None),
+        (Auth::Optional | Auth::Any | Auth::Login | Auth::Unverified, Some(token)) => token,
+        (Auth::Any | Auth::Login | Auth::Unverified, None) => {
+            return Err(Failure::unauthorized(
+                "missing access token; expected \"Authorization: Bearer <token>\"",
+            ));
+        }
+    };
+    let caller = Caller::identify(control, needed).await?;
+    let caller = caller.filter(|caller| caller.pat.is_none() || auth == Auth::Any);
+    let caller = caller.ok_or_else(|| Failure::unauthorized("the access token is not valid"))?;
+    let blocked = control.settings().require_verified_email
+        && !caller.verified
+        && !caller.admin
+        && caller.pat.is_none()
+        && auth != Auth::Unverified;
+    if blocked {
+        return Err(Failure::unauthorized("email not verified"));
+    }
+    Ok(Some(caller))
+}

@@ -1,0 +1,554 @@
+//! Sessions of people, personal access tokens and invitations in the database.
+
+use authcache::EntityId;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use super::rows::{self, blob};
+use super::{StoreError, Write};
+use crate::model::{Page, Time};
+
+/// A login that can be refreshed.
+pub(crate) struct Session {
+    pub(crate) id: EntityId,
+    pub(crate) user: EntityId,
+    pub(crate) description: String,
+    /// Number of the one refresh token that is good.
+    pub(crate) turn: u64,
+    pub(crate) expires_at: Time,
+}
+
+/// A personal access token.
+#[derive(Clone, Debug)]
+pub(crate) struct Pat {
+    pub(crate) id: EntityId,
+    pub(crate) user: EntityId,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) credential: u64,
+    pub(crate) issued_at: Time,
+    pub(crate) expires_at: Time,
+    pub(crate) updated_at: Option<Time>,
+    pub(crate) last_used_at: Option<Time>,
+    pub(crate) revoked_at: Option<Time>,
+}
+
+impl Pat {
+    /// Whether it is good at this time.
+    pub(crate) fn is_good(&self, now: Time) -> bool {
+        self.revoked_at.is_none() && self.expires_at > now
+    }
+}
+
+/// One thing that a personal access token may be used for.
+#[derive(Clone, Debug)]
+pub(crate) struct PatScope {
+    pub(crate) id: EntityId,
+    pub(crate) domain: EntityId,
+    pub(crate) entity_type: String,
+    /// An id, or `*`.
+    pub(crate) entity: String,
+    pub(crate) operation: String,
+}
+
+/// An invitation to a domain.
+#[derive(Clone, Debug)]
+pub(crate) struct Invitation {
+    pub(crate) domain: EntityId,
+    pub(crate) domain_name: String,
+    pub(crate) invitee: EntityId,
+    pub(crate) invited_by: EntityId,
+    pub(crate) role: String,
+    pub(crate) role_name: String,
+    pub(crate) created_at: Time,
+    pub(crate) updated_at: Option<Time>,
+    pub(crate) confirmed_at: Option<Time>,
+    pub(crate) rejected_at: Option<Time>,
+}
+
+fn time(row: &SqliteRow, name: &str) -> Result<Option<Time>, StoreError> {
+    Ok(row.try_get::<Option<i64>, _>(name)?.map(Time::from_micros))
+}
+
+fn read_session(row: &SqliteRow) -> Result<Session, StoreError> {
+    Ok(Session {
+        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
+        user: rows::id(&row.try_get::<Vec<u8>, _>("user_id")?)?,
+        description: row.try_get("description")?,
+        turn: row.try_get::<i64, _>("turn")?.cast_unsigned(),
+        expires_at: Time::from_micros(row.try_get("expires_at")?),
+    })
+}
+
+/// The login with this id.
+pub(crate) async fn session(
+    connection: &mut SqliteConnection,
+    id: EntityId,
+) -> Result<Option<Session>, StoreError> {
+    let row = sqlx::query("SELECT * FROM sessions WHERE id = $1")
+        .bind(blob(id))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| read_session(&row)).transpose()
+}
+
+/// Logins of a user that are good at this time, newest first, at most 1 000.
+pub(crate) async fn sessions(
+    connection: &mut SqliteConnection,
+    user: EntityId,
+    now: Time,
+) -> Result<Vec<Session>, StoreError> {
+    let found = sqlx::query(
+        "SELECT * FROM sessions WHERE user_id = $1 AND expires_at > $2 \
+         ORDER BY created_at DESC, id LIMIT 1000",
+    )
+    .bind(blob(user))
+    .bind(now.micros())
+    .fetch_all(connection)
+    .await?;
+    found.iter().map(read_session).collect()
+}
+
+fn read_pat(row: &SqliteRow) -> Result<Pat, StoreError> {
+    Ok(Pat {
+        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
+        user: rows::id(&row.try_get::<Vec<u8>, _>("user_id")?)?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        digest: row.try_get("digest")?,
+        credential: row.try_get::<i64, _>("credential")?.cast_unsigned(),
+        issued_at: Time::from_micros(row.try_get("issued_at")?),
+        expires_at: Time::from_micros(row.try_get("expires_at")?),
+        updated_at: time(row, "updated_at")?,
+        last_used_at: time(row, "last_used_at")?,
+        revoked_at: time(row, "revoked_at")?,
+    })
+}
+
+/// The personal access token with this id.
+pub(crate) async fn pat(
+    connection: &mut SqliteConnection,
+    id: EntityId,
+) -> Result<Option<Pat>, StoreError> {
+    let row = sqlx::query("SELECT * FROM pats WHERE id = $1")
+        .bind(blob(id))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| read_pat(&row)).transpose()
+}
+
+/// All personal access tokens of a user.
+pub(crate) async fn pats_of(
+    connection: &mut SqliteConnection,
+    user: EntityId,
+) -> Result<Vec<Pat>, StoreError> {
+    let found = sqlx::query("SELECT * FROM pats WHERE user_id = $1")
+        .bind(blob(user))
+        .fetch_all(connection)
+        .await?;
+    found.iter().map(read_pat).collect()
+}
+
+/// What a list of personal access tokens is narrowed by.
+pub(crate) struct PatFilter {
+    pub(crate) id: Option<EntityId>,
+    pub(crate) name: Option<String>,
+    /// `active`, `revoked`, `expired`, or none for all.
+    pub(crate) status: Option<&'static str>,
+}
+
+/// A page of a user's personal access tokens, newest first.
+pub(crate) async fn pats(
+    connection: &mut SqliteConnection,
+    user: EntityId,
+    filter: &PatFilter,
+    page: Page,
+    now: Time,
+) -> Result<(u64, Vec<Pat>), StoreError> {
+    let narrow = |query: &mut QueryBuilder<Sqlite>| {
+        query.push("e.user_id = ").push_bind(blob(user));
+        if let Some(id) = filter.id {
+            query.push(" AND e.id = ").push_bind(blob(id));
+        }
+        if let Some(name) = &filter.name {
+            super::listing::contains(query, "e.name", name);
+        }
+        match filter.status {
+            Some("active") => {
+                query
+                    .push(" AND e.revoked_at IS NULL AND e.expires_at > ")
+                    .push_bind(now.micros());
+            }
+            Some("revoked") => {
+                query.push(" AND e.revoked_at IS NOT NULL");
+            }
+            Some(_) => {
+                query
+                    .push(" AND e.revoked_at IS NULL AND e.expires_at <= ")
+                    .push_bind(now.micros());
+            }
+            None => {}
+        }
+    };
+    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) FROM pats e WHERE ");
+    narrow(&mut count);
+    let (total,): (i64,) = count.build_query_as().fetch_one(&mut *connection).await?;
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT e.* FROM pats e WHERE ");
+    narrow(&mut query);
+    query
+        .push(" ORDER BY e.issued_at DESC, e.id LIMIT ")
+        .push_bind(page.limit.cast_signed())
+        .push(" OFFSET ")
+        .push_bind(page.offset.cast_signed());
+    let found = query.build().fetch_all(connection).await?;
+    let found = found.iter().map(read_pat).collect::<Result<_, _>>()?;
+    Ok((total.cast_unsigned(), found))
+}
+
+/// What a personal access token may be used for.
+pub(crate) async fn scopes(
+    connection: &mut SqliteConnection,
+    pat: EntityId,
+) -> Result<Vec<PatScope>, StoreError> {
+    let found = sqlx::query(
+        "SELECT id, domain_id, entity_type, entity_id, operation FROM pat_scopes \
+         WHERE pat_id = $1 ORDER BY domain_id, entity_type, operation, entity_id",
+    )
+    .bind(blob(pat))
+    .fetch_all(connection)
+    .await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(PatScope {
+                id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
+                domain: rows::id(&row.try_get::<Vec<u8>, _>("domain_id")?)?,
+                entity_type: row.try_get("entity_type")?,
+                entity: row.try_get("entity_id")?,
+                operation: row.try_get("operation")?,
+            })
+        })
+        .collect()
+}
+
+const INVITATION: &str = "SELECT i.domain_id, d.name AS domain_name, i.invitee, i.invited_by, \
+    i.role_id, r.name AS role_name, i.created_at, i.updated_at, i.confirmed_at, i.rejected_at \
+    FROM invitations i JOIN domains d ON d.id = i.domain_id JOIN roles r ON r.id = i.role_id WHERE ";
+
+fn read_invitation(row: &SqliteRow) -> Result<Invitation, StoreError> {
+    Ok(Invitation {
+        domain: rows::id(&row.try_get::<Vec<u8>, _>("domain_id")?)?,
+        domain_name: row.try_get("domain_name")?,
+        invitee: rows::id(&row.try_get::<Vec<u8>, _>("invitee")?)?,
+        invited_by: rows::id(&row.try_get::<Vec<u8>, _>("invited_by")?)?,
+        role: row.try_get("role_id")?,
+        role_name: row.try_get("role_name")?,
+        created_at: Time::from_micros(row.try_get("created_at")?),
+        updated_at: time(row, "updated_at")?,
+        confirmed_at: time(row, "confirmed_at")?,
+        rejected_at: time(row, "rejected_at")?,
+    })
+}
+
+/// The invitation of a user to a domain.
+pub(crate) async fn invitation(
+    connection: &mut SqliteConnection,
+    domain: EntityId,
+    invitee: EntityId,
+) -> Result<Option<Invitation>, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(INVITATION);
+    query
+        .push("i.domain_id = ")
+        .push_bind(blob(domain))
+        .push(" AND i.invitee = ")
+        .push_bind(blob(invitee));
+    let row = query.build().fetch_optional(connection).await?;
+    row.map(|row| read_invitation(&row)).transpose()
+}
+
+/// What a list of invitations is narrowed by.
+#[derive(Default)]
+pub(crate) struct InvitationFilter {
+    pub(crate) domain: Option<EntityId>,
+    pub(crate) invitee: Option<EntityId>,
+    pub(crate) invited_by: Option<EntityId>,
+    pub(crate) role: Option<String>,
+    /// `pending`, `accepted`, `rejected`, or none for all.
+    pub(crate) state: Option<&'static str>,
+}
+
+/// A page of invitations, newest first.
+pub(crate) async fn invitations(
+    connection: &mut SqliteConnection,
+    filter: &InvitationFilter,
+    page: Page,
+) -> Result<(u64, Vec<Invitation>), StoreError> {
+    let narrow = |query: &mut QueryBuilder<Sqlite>| {
+        query.push("1 = 1");
+        for (column, id) in [
+            ("i.domain_id", filter.domain),
+            ("i.invitee", filter.invitee),
+            ("i.invited_by", filter.invited_by),
+        ] {
+            if let Some(id) = id {
+                query.push(format!(" AND {column} = ")).push_bind(blob(id));
+            }
+        }
+        if let Some(role) = &filter.role {
+            query.push(" AND i.role_id = ").push_bind(role);
+        }
+        query.push(match filter.state {
+            Some("pending") => " AND i.confirmed_at IS NULL AND i.rejected_at IS NULL",
+            Some("accepted") => " AND i.confirmed_at IS NOT NULL",
+            Some(_) => " AND i.rejected_at IS NOT NULL",
+            None => "",
+        });
+    };
+    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) FROM invitations i WHERE ");
+    narrow(&mut count);
+    let (total,): (i64,) = count.build_query_as().fetch_one(&mut *connection).await?;
+    let mut query = QueryBuilder::<Sqlite>::new(INVITATION);
+    narrow(&mut query);
+    query
+        .push(" ORDER BY i.created_at DESC, i.domain_id, i.invitee LIMIT ")
+        .push_bind(page.limit.cast_signed())
+        .push(" OFFSET ")
+        .push_bind(page.offset.cast_signed());
+    let found = query.build().fetch_all(connection).await?;
+    let found = found
+        .iter()
+        .map(read_invitation)
+        .collect::<Result<_, _>>()?;
+    Ok((total.cast_unsigned(), found))
+}
+
+impl Write {
+    /// Notes a login, and forgets those of the user that have ended.
+    pub(crate) async fn insert_session(
+        &mut self,
+        session: &Session,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND expires_at <= $2")
+            .bind(blob(session.user))
+            .bind(now.micros())
+            .execute(self.connection())
+            .await?;
+        sqlx::query(
+            "INSERT INTO sessions (id, user_id, description, turn, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(blob(session.id))
+        .bind(blob(session.user))
+        .bind(&session.description)
+        .bind(session.turn.cast_signed())
+        .bind(now.micros())
+        .bind(session.expires_at.micros())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// The refresh token of a login was used: the next one counts.
+    pub(crate) async fn turn_session(
+        &mut self,
+        id: EntityId,
+        expires_at: Time,
+    ) -> Result<u64, StoreError> {
+        let (turn,): (i64,) = sqlx::query_as(
+            "UPDATE sessions SET turn = turn + 1, expires_at = $1 WHERE id = $2 RETURNING turn",
+        )
+        .bind(expires_at.micros())
+        .bind(blob(id))
+        .fetch_one(self.connection())
+        .await?;
+        Ok(turn.cast_unsigned())
+    }
+
+    /// Ends a login of a user. Answers whether there was one.
+    pub(crate) async fn delete_session(
+        &mut self,
+        user: EntityId,
+        id: EntityId,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND id = $2")
+            .bind(blob(user))
+            .bind(blob(id))
+            .execute(self.connection())
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Inserts a personal access token, or writes it back.
+    pub(crate) async fn put_pat(&mut self, pat: &Pat) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO pats (id, user_id, name, description, digest, credential, issued_at, \
+             expires_at, updated_at, last_used_at, revoked_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, \
+             digest = excluded.digest, credential = excluded.credential, \
+             issued_at = excluded.issued_at, expires_at = excluded.expires_at, \
+             updated_at = excluded.updated_at, revoked_at = excluded.revoked_at",
+        )
+        .bind(blob(pat.id))
+        .bind(blob(pat.user))
+        .bind(&pat.name)
+        .bind(&pat.description)
+        .bind(&pat.digest)
+        .bind(pat.credential.cast_signed())
+        .bind(pat.issued_at.micros())
+        .bind(pat.expires_at.micros())
+        .bind(pat.updated_at.map(Time::micros))
+        .bind(pat.last_used_at.map(Time::micros))
+        .bind(pat.revoked_at.map(Time::micros))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// A personal access token was used.
+    pub(crate) async fn touch_pat(&mut self, id: EntityId, now: Time) -> Result<(), StoreError> {
+        sqlx::query("UPDATE pats SET last_used_at = $1 WHERE id = $2")
+            .bind(now.micros())
+            .bind(blob(id))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete_pat(&mut self, id: EntityId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM pats WHERE id = $1")
+            .bind(blob(id))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Adds a use of a personal access token; one that is there already stays as it is.
+    pub(crate) async fn insert_scope(
+        &mut self,
+        pat: EntityId,
+        scope: &PatScope,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO pat_scopes (id, pat_id, domain_id, entity_type, entity_id, operation) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(blob(scope.id))
+        .bind(blob(pat))
+        .bind(blob(scope.domain))
+        .bind(&scope.entity_type)
+        .bind(&scope.entity)
+        .bind(&scope.operation)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Removes a use of a personal access token; none removes all.
+    pub(crate) async fn delete_scope(
+        &mut self,
+        pat: EntityId,
+        scope: Option<EntityId>,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM pat_scopes WHERE pat_id = $1 AND ($2 IS NULL OR id = $2)")
+            .bind(blob(pat))
+            .bind(scope.map(blob))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Inserts an invitation, or writes its state back.
+    pub(crate) async fn put_invitation(
+        &mut self,
+        invitation: &Invitation,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO invitations (domain_id, invitee, invited_by, role_id, created_at, \
+             updated_at, confirmed_at, rejected_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (domain_id, invitee) DO UPDATE SET invited_by = excluded.invited_by, \
+             role_id = excluded.role_id, updated_at = excluded.updated_at, \
+             confirmed_at = excluded.confirmed_at, rejected_at = excluded.rejected_at",
+        )
+        .bind(blob(invitation.domain))
+        .bind(blob(invitation.invitee))
+        .bind(blob(invitation.invited_by))
+        .bind(&invitation.role)
+        .bind(invitation.created_at.micros())
+        .bind(invitation.updated_at.map(Time::micros))
+        .bind(invitation.confirmed_at.map(Time::micros))
+        .bind(invitation.rejected_at.map(Time::micros))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete_invitation(
+        &mut self,
+        domain: EntityId,
+        invitee: EntityId,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM invitations WHERE domain_id = $1 AND invitee = $2")
+            .bind(blob(domain))
+            .bind(blob(invitee))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
+impl Write {
+    /// Notes a token that goes out by mail, and forgets those that have ended.
+    pub(crate) async fn insert_mail_token(
+        &mut self,
+        digest: &[u8],
+        kind: i64,
+        user: EntityId,
+        email: &str,
+        ends: Time,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "DELETE FROM mail_tokens WHERE expires_at < $1 OR (user_id = $2 AND kind = $3)",
+        )
+        .bind(Time::now().micros())
+        .bind(blob(user))
+        .bind(kind)
+        .execute(self.connection())
+        .await?;
+        sqlx::query(
+            "INSERT INTO mail_tokens (digest, kind, user_id, email, expires_at) \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(digest)
+        .bind(kind)
+        .bind(blob(user))
+        .bind(email)
+        .bind(ends.micros())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Whom a token was mailed to, and where; it is gone then.
+    pub(crate) async fn take_mail_token(
+        &mut self,
+        digest: &[u8],
+        kind: i64,
+        now: Time,
+    ) -> Result<Option<(EntityId, String)>, StoreError> {
+        let found: Option<(Vec<u8>, String, i64)> = sqlx::query_as(
+            "DELETE FROM mail_tokens WHERE digest = $1 AND kind = $2 \
+             RETURNING user_id, email, expires_at",
+        )
+        .bind(digest)
+        .bind(kind)
+        .fetch_optional(self.connection())
+        .await?;
+        let found = found.filter(|(_, _, ends)| *ends > now.micros());
+        found
+            .map(|(user, email, _)| Ok((rows::id(&user)?, email)))
+            .transpose()
+    }
+}

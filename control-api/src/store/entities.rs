@@ -1,0 +1,386 @@
+//! Groups, channels and clients in the database: three tables with the same shape.
+
+use authcache::{EntityId, Status};
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use super::rows::{self, blob};
+use super::{StoreError, Write, roles};
+use crate::grant::Kind;
+use crate::model::Time;
+
+/// A group, a channel or a client. What a kind does not have is empty.
+#[derive(Clone, Debug)]
+pub(crate) struct Entity {
+    pub(crate) kind: Kind,
+    pub(crate) id: EntityId,
+    pub(crate) domain: EntityId,
+    pub(crate) name: String,
+    /// Of a channel.
+    pub(crate) route: Option<String>,
+    /// Of a group.
+    pub(crate) description: String,
+    /// Of a client.
+    pub(crate) identity: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) metadata: Value,
+    /// Of a client.
+    pub(crate) private_metadata: Value,
+    pub(crate) parent: Option<EntityId>,
+    /// Of a group: ids from the root to itself, joined by dots.
+    pub(crate) path: String,
+    pub(crate) status: Status,
+    /// Of a channel: whether it carries the open namespace.
+    pub(crate) open: bool,
+    /// Of a client: whether it stands for peers without credentials.
+    pub(crate) anonymous: bool,
+    pub(crate) secret_digest: Option<Vec<u8>>,
+    pub(crate) secret_sealed: Option<Vec<u8>>,
+    pub(crate) created_at: Time,
+    pub(crate) created_by: Option<EntityId>,
+    pub(crate) updated_at: Option<Time>,
+    pub(crate) updated_by: Option<EntityId>,
+}
+
+impl Entity {
+    /// An enabled one with nothing but a name.
+    pub(crate) fn new(kind: Kind, id: EntityId, domain: EntityId, name: &str, now: Time) -> Entity {
+        Entity {
+            kind,
+            id,
+            domain,
+            name: name.to_owned(),
+            route: None,
+            description: String::new(),
+            identity: String::new(),
+            tags: Vec::new(),
+            metadata: Value::Object(serde_json::Map::new()),
+            private_metadata: Value::Object(serde_json::Map::new()),
+            parent: None,
+            path: String::new(),
+            status: Status::Enabled,
+            open: false,
+            anonymous: false,
+            secret_digest: None,
+            secret_sealed: None,
+            created_at: now,
+            created_by: None,
+            updated_at: None,
+            updated_by: None,
+        }
+    }
+
+    /// Of a group: its level, 1 for a root.
+    pub(crate) fn level(&self) -> usize {
+        self.path.split('.').count()
+    }
+}
+
+/// The table of a kind.
+pub(crate) const fn table(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Domain => "domains",
+        Kind::Group => "object_groups",
+        Kind::Channel => "channels",
+        Kind::Client => "clients",
+    }
+}
+
+/// The columns that every query for [`read`] selects, of the table named `e`.
+pub(crate) const fn columns(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Group => {
+            "e.id, e.domain_id, e.name, NULL AS route, e.description, '' AS identity, e.tags, \
+             e.metadata, '{}' AS private_metadata, e.parent_group_id, e.path, e.status, 0 AS open, \
+             0 AS anonymous, NULL AS secret_sealed, e.created_at, e.created_by, e.updated_at, e.updated_by"
+        }
+        Kind::Channel => {
+            "e.id, e.domain_id, e.name, e.route, '' AS description, '' AS identity, e.tags, \
+             e.metadata, '{}' AS private_metadata, e.parent_group_id, '' AS path, e.status, e.open, \
+             0 AS anonymous, NULL AS secret_sealed, e.created_at, e.created_by, e.updated_at, e.updated_by"
+        }
+        Kind::Client | Kind::Domain => {
+            "e.id, e.domain_id, e.name, NULL AS route, '' AS description, e.identity, e.tags, \
+             e.metadata, e.private_metadata, e.parent_group_id, '' AS path, e.status, 0 AS open, \
+             e.anonymous, e.secret_sealed, e.created_at, e.created_by, e.updated_at, e.updated_by"
+        }
+    }
+}
+
+/// A row of [`columns`].
+pub(crate) fn read(kind: Kind, row: &SqliteRow) -> Result<Entity, StoreError> {
+    Ok(Entity {
+        kind,
+        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
+        domain: rows::id(&row.try_get::<Vec<u8>, _>("domain_id")?)?,
+        name: row.try_get("name")?,
+        route: row.try_get("route")?,
+        description: row.try_get("description")?,
+        identity: row.try_get("identity")?,
+        tags: rows::json(row.try_get("tags")?)?,
+        metadata: rows::json(row.try_get("metadata")?)?,
+        private_metadata: rows::json(row.try_get("private_metadata")?)?,
+        parent: rows::maybe_id(row.try_get("parent_group_id")?)?,
+        path: row.try_get("path")?,
+        status: rows::status(row.try_get("status")?)?,
+        open: row.try_get("open")?,
+        anonymous: row.try_get("anonymous")?,
+        secret_digest: None,
+        secret_sealed: row.try_get("secret_sealed")?,
+        created_at: Time::from_micros(row.try_get("created_at")?),
+        created_by: rows::maybe_id(row.try_get("created_by")?)?,
+        updated_at: row
+            .try_get::<Option<i64>, _>("updated_at")?
+            .map(Time::from_micros),
+        updated_by: rows::maybe_id(row.try_get("updated_by")?)?,
+    })
+}
+
+/// The object of this kind with this id, in this domain.
+pub(crate) async fn entity(
+    connection: &mut SqliteConnection,
+    kind: Kind,
+    domain: EntityId,
+    id: EntityId,
+) -> Result<Option<Entity>, StoreError> {
+    let sql = format!(
+        "SELECT {} FROM {} e WHERE e.domain_id = $1 AND e.id = $2",
+        columns(kind),
+        table(kind)
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(blob(domain))
+        .bind(blob(id))
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| read(kind, &row)).transpose()
+}
+
+/// A group and those above it, the group first; empty if there is none.
+pub(crate) async fn chain(
+    connection: &mut SqliteConnection,
+    group: Option<EntityId>,
+) -> Result<Vec<EntityId>, StoreError> {
+    let Some(group) = group else {
+        return Ok(Vec::new());
+    };
+    let found: Option<(String,)> = sqlx::query_as("SELECT path FROM object_groups WHERE id = $1")
+        .bind(blob(group))
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.map_or_else(Vec::new, |(path,)| path_ids(&path)))
+}
+
+/// The ids of a path, the group itself first.
+pub(crate) fn path_ids(path: &str) -> Vec<EntityId> {
+    path.split('.')
+        .rev()
+        .filter_map(EntityId::from_text)
+        .collect()
+}
+
+/// Groups above an object, its parent first.
+pub(crate) async fn groups_of(
+    connection: &mut SqliteConnection,
+    entity: &Entity,
+) -> Result<Vec<EntityId>, StoreError> {
+    if entity.kind == Kind::Group {
+        let mut groups = path_ids(&entity.path);
+        groups.drain(..groups.len().min(1));
+        return Ok(groups);
+    }
+    chain(connection, entity.parent).await
+}
+
+impl Write {
+    /// Inserts an object with its built-in role, whose first member is the creator. An id, route or
+    /// secret that is taken is a unique violation.
+    pub(crate) async fn insert_entity(&mut self, new: &Entity) -> Result<(), StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO ");
+        query.push(table(new.kind)).push(
+            " (id, domain_id, name, tags, metadata, parent_group_id, status, created_at, created_by, ",
+        );
+        query.push(match new.kind {
+            Kind::Group => "description, path",
+            Kind::Channel => "route, open",
+            Kind::Client | Kind::Domain => {
+                "identity, private_metadata, secret_digest, secret_sealed, anonymous, credential"
+            }
+        });
+        query.push(") VALUES (");
+        {
+            let mut values = query.separated(", ");
+            values
+                .push_bind(blob(new.id))
+                .push_bind(blob(new.domain))
+                .push_bind(&new.name)
+                .push_bind(rows::json_text(&new.tags))
+                .push_bind(new.metadata.to_string())
+                .push_bind(new.parent.map(blob))
+                .push_bind(rows::status_number(new.status))
+                .push_bind(new.created_at.micros())
+                .push_bind(new.created_by.map(blob));
+            match new.kind {
+                Kind::Group => {
+                    values.push_bind(&new.description).push_bind(&new.path);
+                }
+                Kind::Channel => {
+                    values.push_bind(&new.route).push_bind(new.open);
+                }
+                Kind::Client | Kind::Domain => {
+                    values
+                        .push_bind(&new.identity)
+                        .push_bind(new.private_metadata.to_string())
+                        .push_bind(&new.secret_digest)
+                        .push_bind(&new.secret_sealed)
+                        .push_bind(new.anonymous)
+                        .push_bind(1_i64);
+                }
+            }
+        }
+        query.push(")");
+        query.build().execute(self.connection()).await?;
+        insert_tags(
+            self.connection(),
+            new.domain,
+            new.kind.number(),
+            new.id,
+            &new.tags,
+        )
+        .await?;
+        roles::insert_builtin(
+            self.connection(),
+            new.domain,
+            new.kind,
+            new.id,
+            new.created_by,
+            new.created_at,
+        )
+        .await
+    }
+
+    /// Writes name, description, tags, metadata, parent, path and status back.
+    pub(crate) async fn update_entity(&mut self, entity: &Entity) -> Result<(), StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE ");
+        query
+            .push(table(entity.kind))
+            .push(" SET name = ")
+            .push_bind(&entity.name)
+            .push(", tags = ")
+            .push_bind(rows::json_text(&entity.tags))
+            .push(", metadata = ")
+            .push_bind(entity.metadata.to_string())
+            .push(", parent_group_id = ")
+            .push_bind(entity.parent.map(blob))
+            .push(", status = ")
+            .push_bind(rows::status_number(entity.status))
+            .push(", updated_at = ")
+            .push_bind(entity.updated_at.map(Time::micros))
+            .push(", updated_by = ")
+            .push_bind(entity.updated_by.map(blob));
+        match entity.kind {
+            Kind::Group => {
+                query
+                    .push(", description = ")
+                    .push_bind(&entity.description)
+                    .push(", path = ")
+                    .push_bind(&entity.path);
+            }
+            Kind::Client => {
+                query
+                    .push(", private_metadata = ")
+                    .push_bind(entity.private_metadata.to_string());
+            }
+            Kind::Channel | Kind::Domain => {}
+        }
+        query.push(" WHERE id = ").push_bind(blob(entity.id));
+        query.build().execute(self.connection()).await?;
+        let (domain, id) = (entity.domain, entity.id);
+        replace_tags(
+            self.connection(),
+            domain,
+            entity.kind.number(),
+            id,
+            &entity.tags,
+        )
+        .await
+    }
+
+    /// Gives a client another secret, which is a new credential generation.
+    pub(crate) async fn set_client_secret(
+        &mut self,
+        id: EntityId,
+        digest: &[u8],
+        sealed: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE clients SET secret_digest = $1, secret_sealed = $2, credential = credential + 1 \
+             WHERE id = $3",
+        )
+        .bind(digest)
+        .bind(sealed)
+        .bind(blob(id))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Removes an object with its roles and tags. A group must have no members any more.
+    pub(crate) async fn delete_entity(
+        &mut self,
+        kind: Kind,
+        id: EntityId,
+    ) -> Result<(), StoreError> {
+        let sql = format!("DELETE FROM {} WHERE id = $1", table(kind));
+        for sql in [
+            "DELETE FROM roles WHERE entity_id = $1".to_owned(),
+            "DELETE FROM entity_tags WHERE entity_id = $1".to_owned(),
+            sql,
+        ] {
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(blob(id))
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes the tags of something that has none noted.
+pub(crate) async fn insert_tags(
+    connection: &mut SqliteConnection,
+    domain: EntityId,
+    kind: i64,
+    id: EntityId,
+    tags: &[String],
+) -> Result<(), StoreError> {
+    for tag in tags {
+        sqlx::query(
+            "INSERT INTO entity_tags (domain_id, kind, tag, entity_id) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(blob(domain))
+        .bind(kind)
+        .bind(tag)
+        .bind(blob(id))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Notes other tags.
+pub(crate) async fn replace_tags(
+    connection: &mut SqliteConnection,
+    domain: EntityId,
+    kind: i64,
+    id: EntityId,
+    tags: &[String],
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM entity_tags WHERE entity_id = $1")
+        .bind(blob(id))
+        .execute(&mut *connection)
+        .await?;
+    insert_tags(connection, domain, kind, id, tags).await
+}
