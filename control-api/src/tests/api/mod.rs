@@ -1,7 +1,9 @@
 //! The control API over real sockets.
 
+mod denials;
 mod entities;
 mod people;
+mod revocation;
 mod roles;
 
 use std::sync::Arc;
