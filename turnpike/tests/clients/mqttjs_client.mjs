@@ -1,5 +1,6 @@
 // MQTT.js against a running broker: both versions, every QoS, retained, will, aliases, resume.
-// Usage: node mqttjs_client.mjs READY_JSON, with MQTT.js installed where node finds it.
+// Usage: node mqttjs_client.mjs READY_JSON [LISTENER [CA]], with MQTT.js installed where node finds
+// it; LISTENER is mqtt, mqtts, ws or wss, and CA signed the certificate of mqtts and wss.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -9,6 +10,9 @@ const mqtt = require("mqtt");
 const ready = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const root = `m/${ready.demo.domain}/c/${ready.demo.channel}/mqttjs`;
 const WAIT_MS = 20_000;
+const listener = process.argv[3] ?? "mqtt";
+const path = listener.startsWith("ws") ? "/mqtt" : "";
+const trust = process.argv[4] ? { ca: readFileSync(process.argv[4]) } : {};
 
 function within(promise, what) {
   let timer;
@@ -20,7 +24,8 @@ function within(promise, what) {
 
 async function connect(number, protocolVersion, options = {}) {
   const { id, secret } = ready.demo.clients[number];
-  const client = mqtt.connect(`mqtt://${ready.listeners.mqtt}`, {
+  const client = mqtt.connect(`${listener}://${ready.listeners[listener]}${path}`, {
+    ...trust,
     username: id,
     password: secret,
     protocolVersion,
@@ -95,7 +100,7 @@ for (const version of [4, 5]) {
   await again.endAsync();
   await subscriber.endAsync();
   await publisher.endAsync();
-  console.log(`ok MQTT.js version ${version}`);
+  console.log(`ok MQTT.js ${listener} version ${version}`);
 }
 
 const aliasing = await connect(1, 5, { autoAssignTopicAlias: true });
@@ -114,4 +119,4 @@ for (let n = 0; n < 10; n += 1) {
 }
 await aliasing.endAsync();
 await resolving.endAsync();
-console.log("ok MQTT.js topic aliases both ways");
+console.log(`ok MQTT.js ${listener} topic aliases both ways`);

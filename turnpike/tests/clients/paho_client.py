@@ -1,6 +1,7 @@
 """paho-mqtt against a running broker: both protocol versions, every QoS.
 
-Usage: paho_client.py READY_JSON, where READY_JSON holds what `turnpike serve --json` printed.
+Usage: paho_client.py READY_JSON [LISTENER [CA]], where READY_JSON holds what `turnpike serve --json`
+printed, LISTENER is mqtt, mqtts, ws or wss, and CA signed the certificate of the last two.
 Waits on events only; exits non-zero with the first promise that does not hold.
 """
 
@@ -15,6 +16,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 WAIT_S = 20
+LISTENER = sys.argv[2] if len(sys.argv) > 2 else "mqtt"
+CA = sys.argv[3] if len(sys.argv) > 3 else None
 
 
 class Client:
@@ -22,12 +25,15 @@ class Client:
 
     def __init__(self, ready, version, number=0, client_id=None, clean=True, expiry=0, will=None):
         credentials = ready["demo"]["clients"][number]
-        host, port = ready["listeners"]["mqtt"].rsplit(":", 1)
+        host, port = ready["listeners"][LISTENER].rsplit(":", 1)
         self.version = version
-        arguments = {"client_id": client_id or f"paho-{uuid.uuid4().hex[:12]}", "protocol": version}
+        transport = "websockets" if LISTENER in ("ws", "wss") else "tcp"
+        arguments = {"transport": transport, "client_id": client_id or f"paho-{uuid.uuid4().hex[:12]}", "protocol": version}
         if version != mqtt.MQTTv5:
             arguments["clean_session"] = clean
         self.mqtt = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, **arguments)
+        if LISTENER in ("mqtts", "wss"):
+            self.mqtt.tls_set(CA)
         self.mqtt.username_pw_set(credentials["id"], credentials["secret"])
         self.messages = queue.Queue()
         self.connected = queue.Queue()
@@ -214,9 +220,9 @@ def main():
     for version, name in ((mqtt.MQTTv311, "v311"), (mqtt.MQTTv5, "v5")):
         for check in (round_trips, retained, will, resume, shared):
             check(ready, version, f"{root}/{name}/{check.__name__}")
-            print(f"ok paho {name} {check.__name__}", flush=True)
+            print(f"ok paho {LISTENER} {name} {check.__name__}", flush=True)
     version5(ready, f"{root}/properties")
-    print("ok paho v5 properties", flush=True)
+    print(f"ok paho {LISTENER} v5 properties", flush=True)
 
 
 main()
