@@ -6,6 +6,7 @@ use authcache::EntityId;
 pub use session::{Limits, QueuePolicy};
 
 pub use crate::reactor::door::Network;
+pub use crate::shard::wires::SlowPolicy;
 pub use crate::tls::TlsOptions;
 
 /// A checked configuration of the broker.
@@ -66,4 +67,6 @@ pub struct WebSocketOptions {
     /// Origins of pages, such as `https://console.example.com`, that may connect; all if empty.
     /// Clients that are no browsers send none and always may.
     pub origins: Vec<String>,
+    /// What becomes of messages that a channel socket has no room for.
+    pub slow_consumer: SlowPolicy,
 }

@@ -23,6 +23,8 @@ mod sys;
 mod thread;
 mod tls;
 
-pub use config::{Config, Limits, Listener, Network, QueuePolicy, TlsOptions, WebSocketOptions};
+pub use config::{
+    Config, Limits, Listener, Network, QueuePolicy, SlowPolicy, TlsOptions, WebSocketOptions,
+};
 pub use start::{Broker, StartError, start};
 pub use tls::TlsError;

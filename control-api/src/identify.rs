@@ -16,7 +16,7 @@ use crate::secret::Pepper;
 use crate::store::access::Pat;
 use crate::store::clients::ClientAuth;
 use crate::store::users::UserAuth;
-use crate::store::{Store, StoreError, access, channels, clients, users};
+use crate::store::{Store, StoreError, access, channels, clients, domains, users};
 use crate::throttle::Throttle;
 use crate::token::{Tokens, Verified};
 use crate::{authz, pat};
@@ -248,7 +248,7 @@ impl Identifier {
     /// Looks for the one whose user name and secret these are.
     ///
     /// A UUID is looked up among clients first; a wrong secret and an unknown id both cost one
-    /// digest. Other names cost one password hash, known or not. The one exception is a listener
+    /// digest. The id or route of a domain stands for the client there whose secret it is. Other names cost one password hash, known or not. The one exception is a listener
     /// for anonymous peers, which admits everybody: there an unknown name is not hashed.
     async fn find(&self, credentials: &Credentials, login: &str) -> Result<Option<Found>, Trouble> {
         let Some(password) = credentials.password.as_deref() else {
@@ -277,6 +277,9 @@ impl Identifier {
         {
             return Ok(Some(Found::Client(client)));
         }
+        if let Some(client) = self.client_by_domain(login, password).await? {
+            return Ok(Some(Found::Client(client)));
+        }
         let hash_unknown = credentials.open.is_none() || !credentials.anonymous;
         let user = self.user_by_password(login, password, hash_unknown).await?;
         Ok(user.map(|user| Found::User(user, None)))
@@ -296,6 +299,21 @@ impl Identifier {
             .and_then(|client| client.secret_digest.as_deref());
         let right = digest.matches(stored.unwrap_or(&[0; 32]));
         Ok(client.filter(|client| right && client.secret_digest.is_some()))
+    }
+
+    /// A secret without a client's id: secrets are unique in their domain, which `login` names.
+    async fn client_by_domain(
+        &self,
+        login: &str,
+        secret: &[u8],
+    ) -> Result<Option<ClientAuth>, Trouble> {
+        let mut connection = self.0.store.read().await?;
+        let Some(domain) = domains::domain(&mut connection, login).await? else {
+            return Ok(None);
+        };
+        let digest = self.0.pepper.device_secret(domain.id, secret);
+        let found = clients::client_auth_by_secret(&mut connection, domain.id, digest.as_bytes());
+        Ok(found.await?)
     }
 
     /// Names need not be unique in a domain, but secrets are: the secret finds the client.

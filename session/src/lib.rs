@@ -1,5 +1,8 @@
 //! The protocol machines: what MQTT says a server does, as values without I/O.
 //!
+//! [`channel_socket`] makes an MQTT client of a WebSocket on a channel, [`web`] reads what comes over
+//! HTTP.
+//!
 //! A [`Machine`] is a view on the state of one connection. It is fed bytes and answers with one
 //! [`Step`] at a time; what it has to tell its own peer it appends to an out-buffer. It never
 //! opens a socket, reads a clock, spawns or waits: time is an argument ([`Now`]), rights are
@@ -13,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod channel_socket;
 mod hot;
 mod limits;
 mod message;
@@ -22,6 +26,7 @@ mod out;
 mod rules;
 mod session;
 mod step;
+pub mod web;
 
 pub use hot::Hot;
 pub use limits::{Limits, QueuePolicy};

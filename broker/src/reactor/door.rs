@@ -7,6 +7,7 @@ use codec::ws::ReceiverLimits;
 
 use crate::config::Listener;
 use crate::reactor::tls::{TlsDoor, TlsDoors};
+use crate::shard::wires::SlowPolicy;
 use crate::tls::TlsError;
 
 /// The way in through one listener; shared by all its connections.
@@ -26,6 +27,8 @@ pub(crate) struct WebSocketDoor {
     /// Origins of browsers' pages that may connect; all if empty. Clients without an origin, which
     /// are no browsers, always may.
     pub(crate) origins: Vec<String>,
+    /// What becomes of messages that a channel socket has no room for.
+    pub(crate) slow: SlowPolicy,
     /// Bounds for messages that carry MQTT.
     pub(crate) limits: ReceiverLimits,
 }
@@ -55,6 +58,7 @@ impl Door {
         all.0.extend(tls.clone());
         let websocket = listener.websocket.as_ref().map(|websocket| WebSocketDoor {
             origins: websocket.origins.clone(),
+            slow: websocket.slow_consumer,
             limits: ReceiverLimits {
                 frame_bytes: u64::from(max_packet_size) + FRAME_SLACK,
                 // MQTT is a stream: its own limits hold for what messages carry.

@@ -15,7 +15,7 @@ use crate::reactor::tls::Tls;
 use crate::reactor::door::Door;
 use crate::reactor::proxy;
 use crate::reactor::websocket::{Carried, WebSocket};
-use crate::shard::wires::Sent;
+use crate::shard::wires::{Sent, SlowPolicy};
 
 /// The layers of one connection.
 #[derive(Debug)]
@@ -216,7 +216,11 @@ impl Layer {
         };
         aside.clear();
         let mut answers = Vec::new();
-        let (carried, more) = websocket.receive(door, input, aside, &mut answers, now);
+        let certified = self
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.certificate().is_some());
+        let (carried, more) = websocket.receive(door, certified, input, aside, &mut answers, now);
         let sealed = match &mut self.tls {
             Some(tls) if !answers.is_empty() => tls.seal(&answers, &mut self.pending).is_ok(),
             _ => {
@@ -227,7 +231,7 @@ impl Layer {
         Received {
             place: match carried {
                 Carried::Input(range) => Place::Input(range),
-                Carried::Aside(range) => Place::Aside(range),
+                Carried::Aside => Place::Aside(0..aside.len()),
             },
             over: more.is_err() || !sealed,
         }
@@ -273,11 +277,18 @@ impl Layer {
         }
         let mut taken = usize::from(std::mem::take(&mut self.owed)).min(bytes.len());
         while taken < bytes.len() {
-            let piece = &bytes[taken..][..SEALED_MAX.min(bytes.len() - taken)];
+            let most = match &self.websocket {
+                Some(websocket) if websocket.takes_whole_packets() => usize::MAX,
+                _ => SEALED_MAX,
+            };
+            let piece = &bytes[taken..][..most.min(bytes.len() - taken)];
             let Some(sealed) = self.seal(piece, outgoing) else {
                 return Sent::Gone;
             };
             taken += piece.len();
+            if sealed.is_empty() {
+                continue;
+            }
             match send(sealed) {
                 Sent::Gone => return Sent::Gone,
                 Sent::Taken(sent) if sent == sealed.len() => {}
@@ -288,20 +299,29 @@ impl Layer {
                 }
             }
         }
+        if self
+            .websocket
+            .as_ref()
+            .is_some_and(|websocket| websocket.is_over())
+        {
+            return Sent::Gone;
+        }
         Sent::Taken(taken)
     }
 
     /// `bytes` as they leave; `None` if the layer below cannot take them any more.
     fn seal<'o>(&mut self, bytes: &[u8], outgoing: &'o mut Outgoing) -> Option<&'o [u8]> {
         let Outgoing { framed, sealed } = outgoing;
-        let framed = match &self.websocket {
+        let framed = match &mut self.websocket {
             None if self.tls.is_some() => bytes,
-            websocket => {
+            None => {
                 framed.clear();
-                if let Some(websocket) = websocket {
-                    websocket.put_head(bytes.len(), framed);
-                }
                 framed.extend_from_slice(bytes);
+                framed
+            }
+            Some(websocket) => {
+                framed.clear();
+                websocket.put(bytes, framed);
                 framed
             }
         };
@@ -310,15 +330,59 @@ impl Layer {
             return Some(&outgoing.framed);
         };
         sealed.clear();
-        tls.seal(framed, sealed).ok()?;
+        if !framed.is_empty() {
+            tls.seal(framed, sealed).ok()?;
+        }
         Some(sealed)
+    }
+
+    /// Whether it is a channel socket whose messages pass.
+    pub(crate) fn is_channel_open(&self) -> bool {
+        self.websocket
+            .as_ref()
+            .is_some_and(|websocket| websocket.is_channel_open())
+    }
+
+    /// Whether it is a channel socket, open or on the way.
+    pub(crate) fn is_channel(&self) -> bool {
+        self.websocket
+            .as_ref()
+            .is_some_and(|websocket| websocket.takes_whole_packets())
+    }
+
+    /// What becomes of messages that a channel socket has no room for.
+    pub(crate) fn slow_policy(&self) -> SlowPolicy {
+        match &self.door.websocket {
+            Some(door) if self.is_channel() => door.slow,
+            _ => SlowPolicy::DropNewest,
+        }
+    }
+
+    /// It ends because its peer is too slow.
+    pub(crate) fn overloaded(&mut self) {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.set_farewell(CloseCode::TRY_AGAIN_LATER);
+        }
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn ping(&mut self) {
+        let mut ping = Vec::new();
+        if let Some(websocket) = &self.websocket {
+            websocket.ping(&mut ping);
+        }
+        match &mut self.tls {
+            None => self.pending.extend_from_slice(&ping),
+            // A peer whose TLS is broken is told by its silence.
+            Some(tls) => drop(tls.seal(&ping, &mut self.pending)),
+        }
     }
 
     /// Says goodbye in the words of each layer, behind what is held back.
     pub(crate) fn close(&mut self) {
         let mut last = Vec::new();
         if let Some(websocket) = &mut self.websocket {
-            websocket.close(CloseCode::NORMAL, &mut last);
+            websocket.close(&mut last);
         }
         match &mut self.tls {
             None => self.pending.extend_from_slice(&last),

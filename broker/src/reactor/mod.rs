@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use session::Now;
+use session::channel_socket::PING_EVERY_S;
 
 use crate::reactor::layer::{Layer, Place, Received};
 use crate::reactor::listener::Listener;
@@ -86,6 +87,8 @@ pub(crate) struct Reactor {
     reserve: Option<OwnedFd>,
     buffer: Box<[u8]>,
     events: Vec<epoll::Event>,
+    /// The second in which channel sockets were looked after last.
+    looked_s: u32,
     /// Steps of handshakes that may still be taken in this turn.
     handshakes: u32,
     /// Connections that may have more to read than was taken: their event does not come again.
@@ -120,6 +123,7 @@ impl Reactor {
             reserve: rustix::io::dup(std::io::stderr()).ok(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS_MAX),
+            looked_s: 0,
             handshakes: 0,
             unread: Vec::new(),
             start,
@@ -221,6 +225,7 @@ impl Reactor {
                 self.unread.push(data);
             }
         }
+        self.look_after_sockets();
         more |= !self.unread.is_empty();
         let count = events.len();
         self.events = events;
@@ -332,6 +337,42 @@ impl Reactor {
         if over {
             self.shard.lost(token);
         }
+    }
+
+    /// Once a second channel sockets are asked for a sign of life when it is time, and closed when
+    /// their right is gone.
+    fn look_after_sockets(&mut self) {
+        let now_s = self.now().as_secs();
+        if now_s == self.looked_s {
+            return;
+        }
+        self.looked_s = now_s;
+        let mut sockets = std::mem::take(&mut self.shard.outlets.wires.sockets);
+        sockets.retain_mut(|socket| {
+            let slot = self.shard.outlets.slots.current(socket.token);
+            let Some(layer) = slot.and_then(|slot| slot.wire.as_ref()?.layer) else {
+                return false;
+            };
+            if !self.shard.outlets.wires.is_channel_open(layer) {
+                return true;
+            }
+            if socket.ping_s == 0 {
+                socket.ping_s = now_s + PING_EVERY_S;
+            } else if socket.ping_s <= now_s {
+                socket.ping_s = now_s + PING_EVERY_S;
+                self.shard.outlets.wires.ping(layer);
+                if let Some(slot) = self.shard.outlets.slots.current(socket.token)
+                    && let Some(end) = &slot.wire
+                {
+                    self.shard.outlets.wires.answer(end, socket.token);
+                }
+            }
+            self.shard.close_without_right(socket.token);
+            true
+        });
+        // Those that were attached meanwhile are behind.
+        sockets.append(&mut self.shard.outlets.wires.sockets);
+        self.shard.outlets.wires.sockets = sockets;
     }
 
     /// Accepts who waits; whether more may wait.

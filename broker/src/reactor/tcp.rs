@@ -12,7 +12,7 @@ use session::Now;
 
 use crate::reactor::admission::Admission;
 use crate::reactor::layer::{Layer, Outgoing, Received, Scratch};
-use crate::shard::wires::{Sent, Token, Watch, Wires};
+use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
 /// One accepted connection with all that belongs to it.
 #[derive(Debug)]
@@ -34,6 +34,14 @@ const _: () = assert!(size_of::<Option<TcpEnd>>() == 8);
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) struct LayerId(NonZeroU32);
 
+/// A channel socket that lives on this shard.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Socket {
+    pub(crate) token: Token,
+    /// The second of its next Ping; 0 while it is not open.
+    pub(crate) ping_s: u32,
+}
+
 /// The wires of one shard, registered with its epoll.
 pub(crate) struct TcpWires {
     epoll: Arc<OwnedFd>,
@@ -41,6 +49,8 @@ pub(crate) struct TcpWires {
     layers: Vec<Option<Box<Layer>>>,
     free: Vec<LayerId>,
     pub(crate) scratch: Scratch,
+    /// Channel sockets, which are looked after each second.
+    pub(crate) sockets: Vec<Socket>,
     outgoing: Outgoing,
 }
 
@@ -52,6 +62,7 @@ impl TcpWires {
             layers: Vec::new(),
             free: Vec::new(),
             scratch: Scratch::default(),
+            sockets: Vec::new(),
             outgoing: Outgoing::default(),
         }
     }
@@ -81,6 +92,18 @@ impl TcpWires {
     /// Whether the next bytes of a peer cost the work of a handshake.
     pub(crate) fn is_shaking_hands(&mut self, id: LayerId) -> bool {
         self.layer(id).is_some_and(|layer| layer.is_shaking_hands())
+    }
+
+    /// Whether it is a channel socket whose messages pass.
+    pub(crate) fn is_channel_open(&mut self, id: LayerId) -> bool {
+        self.layer(id).is_some_and(|layer| layer.is_channel_open())
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn ping(&mut self, id: LayerId) {
+        if let Some(layer) = self.layer(id) {
+            layer.ping();
+        }
     }
 
     /// Takes bytes that came through a layer; where the MQTT bytes among them lie.
@@ -195,6 +218,11 @@ impl Wires for TcpWires {
     }
 
     fn attach(&mut self, end: &TcpEnd, token: Token) {
+        if let Some(layer) = end.layer.and_then(|id| self.layer(id))
+            && layer.is_channel()
+        {
+            self.sockets.push(Socket { token, ping_s: 0 });
+        }
         let registered = epoll::add(&self.epoll, &end.fd, data_of(token), READ);
         if let Err(error) = registered {
             // It stays silent and its deadline closes it.
@@ -231,6 +259,19 @@ impl Wires for TcpWires {
             .get(id.0.get() as usize - 1)?
             .as_ref()?
             .certificate()
+    }
+
+    fn slow_policy(&self, end: &TcpEnd) -> SlowPolicy {
+        let layer = end
+            .layer
+            .and_then(|id| self.layers.get(id.0.get() as usize - 1)?.as_deref());
+        layer.map_or(SlowPolicy::DropNewest, Layer::slow_policy)
+    }
+
+    fn overloaded(&mut self, end: &TcpEnd) {
+        if let Some(layer) = end.layer.and_then(|id| self.layer(id)) {
+            layer.overloaded();
+        }
     }
 
     fn peer(&self, end: &TcpEnd) -> Option<IpAddr> {

@@ -90,6 +90,23 @@ impl Backlog {
         }
     }
 
+    /// Takes out the messages that wait longest until `bytes` more are within `bytes_max`.
+    pub(crate) fn make_room(
+        &mut self,
+        bytes: usize,
+        bytes_max: usize,
+        mut dropped: impl FnMut(&[u8]),
+    ) {
+        while self.bytes + bytes > bytes_max {
+            let oldest = self.spans.iter().position(|span| span.channel.is_some());
+            let Some(span) = oldest.and_then(|at| self.spans.remove(at)) else {
+                return;
+            };
+            self.bytes -= span.frames.bytes().len();
+            dropped(span.frames.bytes());
+        }
+    }
+
     /// Takes out what waits for a channel; a frame that was begun stays.
     pub(crate) fn remove_channel(&mut self, channel: ChannelIndex, mut dropped: impl FnMut(&[u8])) {
         let bytes = &mut self.bytes;

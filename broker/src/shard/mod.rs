@@ -23,6 +23,7 @@ pub(crate) mod roster;
 pub(crate) mod route;
 pub(crate) mod shared;
 pub(crate) mod slot;
+pub(crate) mod socket;
 pub(crate) mod subscribe;
 mod takeover;
 pub(crate) mod timers;

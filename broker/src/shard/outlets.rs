@@ -11,7 +11,7 @@ use crate::shard::backlog::{Backlog, Frames, packet_ids, publishes};
 use crate::shard::env::Env;
 use crate::shard::slot::{Marks, Pool, Slab, Slot};
 use crate::shard::timers::{Deadlines, Due};
-use crate::shard::wires::{Sent, Token, Watch, Wires};
+use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
 /// Slots, wires, and who has something to send.
 pub(crate) struct Outlets<W: Wires> {
@@ -65,8 +65,32 @@ impl<W: Wires> Outlets<W> {
         let slot = self.slots.slot_mut(id);
         if let Some(backlog) = &mut slot.backlog {
             if backlog.bytes() + frames.len() > env.shared.limits.outbound_queue_bytes {
-                env.counters.dropped(DropReason::SlowQos0, u64::from(count));
-                return;
+                let policy = slot.wire.as_ref().map(|wire| self.wires.slow_policy(wire));
+                match policy.unwrap_or_default() {
+                    SlowPolicy::DropNewest => {
+                        env.counters.dropped(DropReason::SlowQos0, u64::from(count));
+                        return;
+                    }
+                    SlowPolicy::DropOldest => {
+                        let most = env.shared.limits.outbound_queue_bytes;
+                        backlog.make_room(frames.len(), most, |frames| {
+                            env.counters
+                                .dropped(DropReason::SlowQos0, publishes(frames));
+                        });
+                    }
+                    SlowPolicy::Close => {
+                        env.counters.dropped(DropReason::SlowQos0, u64::from(count));
+                        if let Some(wire) = &slot.wire {
+                            self.wires.overloaded(wire);
+                        }
+                        let generation = slot.generation;
+                        self.lost.push(Token {
+                            slot: id,
+                            generation,
+                        });
+                        return;
+                    }
+                }
             }
             let copy = shared.get_or_insert_with(|| Arc::from(frames));
             backlog.push(Some(channel), Frames::Shared(Arc::clone(copy)));
@@ -95,6 +119,7 @@ impl<W: Wires> Outlets<W> {
         message: &Arc<Message>,
         how: &Receiving<'_>,
     ) -> Delivered {
+        let token = self.slots.token(id);
         let slot = self.slots.slot_mut(id);
         let rules = env.rules(id, slot.hot.listener);
         let blocked = slot.backlog.is_some();
@@ -112,7 +137,20 @@ impl<W: Wires> Outlets<W> {
         let written = out.bytes.len() - before;
         if let Some(backlog) = &mut slot.backlog {
             if written > 0 {
-                if backlog.bytes() + written > env.shared.limits.outbound_queue_bytes {
+                let most = env.shared.limits.outbound_queue_bytes;
+                let wire = slot.wire.as_ref();
+                let policy = wire.map(|wire| self.wires.slow_policy(wire));
+                if policy == Some(SlowPolicy::DropOldest) {
+                    backlog.make_room(written, most, |frames| {
+                        env.counters
+                            .dropped(DropReason::SlowQos0, publishes(frames));
+                    });
+                }
+                if backlog.bytes() + written > most {
+                    if let (Some(SlowPolicy::Close), Some(wire)) = (policy, wire) {
+                        self.wires.overloaded(wire);
+                        self.lost.push(token);
+                    }
                     delivered = Delivered::Dropped(DropReason::SlowQos0);
                 } else {
                     env.counters.published(&mut out);

@@ -42,6 +42,18 @@ pub(crate) enum Readable<'a, W> {
     Gone,
 }
 
+/// What becomes of QoS 0 messages that a slow receiver has no room for.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub enum SlowPolicy {
+    /// They are dropped.
+    #[default]
+    DropNewest,
+    /// Those that wait longest are dropped for them.
+    DropOldest,
+    /// The receiver is told to come back later.
+    Close,
+}
+
 /// Sends, closes and watches the wires of one shard.
 pub(crate) trait Wires {
     /// One transport with all that belongs to it; travels between shards before its CONNACK.
@@ -73,6 +85,12 @@ pub(crate) trait Wires {
 
     /// Who the certificate names that the peer showed, where its listener takes that for a client.
     fn certificate(&self, end: &Self::End) -> Option<&str>;
+
+    /// What becomes of messages that there is no room for.
+    fn slow_policy(&self, end: &Self::End) -> SlowPolicy;
+
+    /// It is closed next because its peer is too slow.
+    fn overloaded(&mut self, end: &Self::End);
 
     /// Closes it: what was given before is still sent, nothing more is read or reported.
     fn close(&mut self, end: Self::End);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use codec::mqtt::split_frame;
 
 use super::dice::Dice;
-use crate::shard::wires::{Sent, Token, Watch, Wires};
+use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
 /// The broker's end of a wire. Dropped without a close it counts as leaked.
 pub(super) struct SimWire {
@@ -294,6 +294,12 @@ impl Wires for SimWires {
     fn certificate(&self, _wire: &SimWire) -> Option<&str> {
         None
     }
+
+    fn slow_policy(&self, _wire: &SimWire) -> SlowPolicy {
+        SlowPolicy::DropNewest
+    }
+
+    fn overloaded(&mut self, _wire: &SimWire) {}
 
     fn peer(&self, _wire: &SimWire) -> Option<IpAddr> {
         None

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use broker::QueuePolicy;
+use broker::{QueuePolicy, SlowPolicy};
 use control_api::MailSink;
 
 use super::Config;
@@ -214,6 +214,30 @@ macro_rules! either {
     };
 }
 
+macro_rules! slow_consumer {
+    ($path:literal, $($field:ident).+) => {
+        Key {
+            path: $path,
+            expected: "\"drop_newest\", \"drop_oldest\" or \"close\"",
+            set: |config, value| {
+                config.$($field).+ = value.word(&[
+                    ("drop_newest", SlowPolicy::DropNewest),
+                    ("drop_oldest", SlowPolicy::DropOldest),
+                    ("close", SlowPolicy::Close),
+                ])?;
+                Some(())
+            },
+            show: |config| {
+                Some(quoted(match config.$($field).+ {
+                    SlowPolicy::DropNewest => "drop_newest",
+                    SlowPolicy::DropOldest => "drop_oldest",
+                    SlowPolicy::Close => "close",
+                }))
+            },
+        }
+    };
+}
+
 /// All keys, table by table, in the order in which they are shown.
 pub(crate) const KEYS: &[Key] = &[
     Key {
@@ -280,11 +304,13 @@ pub(crate) const KEYS: &[Key] = &[
     boolean!("listeners.ws.anonymous", ws.anonymous),
     networks!("listeners.ws.proxies", ws.proxies),
     origins!("listeners.ws.origins", ws.origins),
+    slow_consumer!("listeners.ws.slow_consumer", ws.slow_consumer),
     address!("listeners.wss.address", wss.address),
     boolean!("listeners.wss.open", wss.open),
     boolean!("listeners.wss.anonymous", wss.anonymous),
     networks!("listeners.wss.proxies", wss.proxies),
     origins!("listeners.wss.origins", wss.origins),
+    slow_consumer!("listeners.wss.slow_consumer", wss.slow_consumer),
     files!("listeners.wss.certificate", wss.tls.certificate),
     files!("listeners.wss.key", wss.tls.key),
     file!("listeners.wss.client_ca", wss.tls.client_ca),

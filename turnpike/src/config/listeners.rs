@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use broker::Network;
+use broker::{Network, SlowPolicy};
 
 /// Where MQTT clients come in, and what lies between.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct MqttListener {
     pub(crate) proxies: Vec<Network>,
     /// Origins of pages that may open a WebSocket; all if empty.
     pub(crate) origins: Vec<String>,
+    /// What becomes of messages that a channel socket has no room for.
+    pub(crate) slow_consumer: SlowPolicy,
     pub(crate) tls: Tls,
 }
 
@@ -53,6 +55,7 @@ impl MqttListener {
             anonymous: false,
             proxies: Vec::new(),
             origins: Vec::new(),
+            slow_consumer: SlowPolicy::default(),
             tls: Tls::default(),
         }
     }
@@ -79,6 +82,7 @@ impl MqttListener {
             }),
             websocket: websocket.then(|| broker::WebSocketOptions {
                 origins: self.origins.clone(),
+                slow_consumer: self.slow_consumer,
             }),
             proxies: self.proxies.clone(),
             ..broker::Listener::plain(name, self.address)

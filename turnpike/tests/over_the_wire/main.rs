@@ -10,6 +10,7 @@
 
 mod authentication;
 mod broker;
+mod channel_socket;
 mod client;
 mod load;
 mod open;

@@ -37,6 +37,23 @@ pub(crate) fn ask(stream: &mut impl Stream, path: &str, more: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
+/// A client's frame.
+pub(crate) fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mask = [1, 2, 3, 4];
+    let head = Head {
+        fin,
+        opcode,
+        mask: Some(mask),
+        payload_len: payload.len() as u64,
+    };
+    head.write(&mut bytes);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    unmask(&mut bytes[start..], mask, 0);
+    bytes
+}
+
 const MQTT: &str = "Sec-WebSocket-Protocol: mqtt\r\n";
 
 impl<S: Stream> WebSocket<S> {
@@ -61,19 +78,9 @@ impl<S: Stream> WebSocket<S> {
     }
 
     pub(crate) fn frame(&mut self, fin: bool, opcode: Opcode, payload: &[u8]) {
-        let mut bytes = Vec::new();
-        let mask = [1, 2, 3, 4];
-        let head = Head {
-            fin,
-            opcode,
-            mask: Some(mask),
-            payload_len: payload.len() as u64,
-        };
-        head.write(&mut bytes);
-        let start = bytes.len();
-        bytes.extend_from_slice(payload);
-        unmask(&mut bytes[start..], mask, 0);
-        self.stream.write_all(&bytes).unwrap();
+        self.stream
+            .write_all(&masked(fin, opcode, payload))
+            .unwrap();
     }
 
     /// Reads until the server closes; its code.
