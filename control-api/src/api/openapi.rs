@@ -12,6 +12,7 @@ pub(crate) fn document() -> Value {
         let path = paths.entry(route.path.clone()).or_insert_with(|| json!({}));
         path[route.method.as_str().to_lowercase()] = operation(route);
     }
+    paths.insert("/health".to_owned(), health());
     json!({
         "openapi": "3.0.3",
         "info": {
@@ -22,6 +23,7 @@ pub(crate) fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer" } },
+            "responses": failures(),
             "schemas": schemas(),
         },
     })
@@ -58,6 +60,47 @@ fn operation(route: &Route) -> Value {
         Auth::Any | Auth::Login | Auth::Unverified => json!([{ "bearer": [] }]),
     };
     shown
+}
+
+/// Every status that an error may have, and what it says.
+const FAILURES: [(u16, &str); 11] = [
+    (400, "Something in the request is not valid"),
+    (401, "No token, or one that is not good"),
+    (403, "Not permitted"),
+    (404, "It does not exist"),
+    (405, "Not served with this method"),
+    (409, "It contradicts what is there"),
+    (413, "The body is too long"),
+    (415, "The body is not JSON"),
+    (422, "It cannot be done in this installation"),
+    (429, "Too many failed logins"),
+    (503, "It cannot be done now"),
+];
+
+fn failures() -> Value {
+    let schema = json!({ "$ref": "#/components/schemas/Error" });
+    let content = json!({ "application/json": { "schema": schema } });
+    let shown = FAILURES.map(|(status, description)| {
+        let shown = json!({ "description": description, "content": content });
+        (status.to_string(), shown)
+    });
+    Value::Object(shown.into_iter().collect())
+}
+
+/// The one route that is not in the table: it needs the broker.
+fn health() -> Value {
+    let schema = json!({ "$ref": "#/components/schemas/Health" });
+    let content = json!({ "application/health+json": { "schema": schema } });
+    json!({ "get": {
+        "summary": "Whether the installation serves",
+        "operationId": "getHealth",
+        "tags": ["health"],
+        "security": [],
+        "responses": {
+            "200": { "description": "It does", "content": content },
+            "503": { "description": "It does not, or not yet", "content": content },
+        },
+    } })
 }
 
 /// Method and path in letters: unique, and the same as long as those are.
@@ -111,22 +154,8 @@ fn responses(route: &Route) -> Value {
     }
     let mut responses = Map::new();
     responses.insert(route.success.as_u16().to_string(), success);
-    let failure = json!({ "application/json": { "schema": {
-        "$ref": "#/components/schemas/Error" } } });
-    for (status, description) in [
-        (400, "Something in the request is not valid"),
-        (401, "No token, or one that is not good"),
-        (403, "Not permitted"),
-        (404, "It does not exist"),
-        (405, "Not served with this method"),
-        (409, "It contradicts what is there"),
-        (413, "The body is too long"),
-        (415, "The body is not JSON"),
-        (422, "It cannot be done in this installation"),
-        (429, "Too many failed logins"),
-        (503, "It cannot be done now"),
-    ] {
-        let shown = json!({ "description": description, "content": failure });
+    for (status, _) in FAILURES {
+        let shown = json!({ "$ref": format!("#/components/responses/{status}") });
         responses.insert(status.to_string(), shown);
     }
     Value::Object(responses)
@@ -187,6 +216,7 @@ fn schemas() -> Value {
     let mut schemas = json!({
         "Error": answer(&["error", "message"]),
         "Message": answer(&["msg"]),
+        "Health": answer(&["status", "version", "description", "instance_id"]),
         "User": answer(&["id", "first_name", "last_name", "metadata{}", "credentials{}", "tags[]?",
             "private_metadata{}?", "status?", "role?", "email?", "profile_picture?",
             "auth_provider?", "created_at?", "updated_at?", "updated_by?", "verified_at?"]),

@@ -2,6 +2,7 @@
 
 mod denials;
 mod entities;
+mod openapi;
 mod people;
 mod revocation;
 mod roles;
