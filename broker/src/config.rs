@@ -16,6 +16,8 @@ pub struct Config {
     pub shards: usize,
     /// Where clients come in.
     pub listeners: Vec<Listener>,
+    /// Where messages come in over HTTP.
+    pub http: Option<HttpListener>,
     /// Bounds of connections and sessions.
     pub limits: Limits,
     /// The node, the same in every start.
@@ -24,6 +26,15 @@ pub struct Config {
     pub incarnation: u64,
     /// Seconds between two publications of `$SYS/broker/…`; 0 for none.
     pub sys_interval_s: u32,
+}
+
+/// Messages over HTTP: publishing, Server-Sent Events, channel sockets.
+#[derive(Clone, Debug)]
+pub struct HttpListener {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Who may open a WebSocket.
+    pub websocket: WebSocketOptions,
 }
 
 /// Where MQTT clients come in over TCP, and what lies between.

@@ -1,7 +1,7 @@
 //! The broker: shards, each with its own reactor, joined by inboxes and by control's feed.
 //!
 //! A [`Broker`] is started with a checked [`Config`] and a pipe to the control side. It knows
-//! nothing of databases or HTTP: who a client is and what it may do comes over the feed. The rules
+//! nothing of databases or the control API: who a client is and what it may do comes over the feed. The rules
 //! of the protocols are in `session`, this crate carries bytes to them and out again.
 //!
 //! Three types to know: [`Config`], [`Broker`], and inside `shard::Shard`, the value that reactor
@@ -11,6 +11,7 @@
 
 mod config;
 mod control;
+mod http;
 mod link;
 mod metrics;
 mod reactor;
@@ -24,7 +25,8 @@ mod thread;
 mod tls;
 
 pub use config::{
-    Config, Limits, Listener, Network, QueuePolicy, SlowPolicy, TlsOptions, WebSocketOptions,
+    Config, HttpListener, Limits, Listener, Network, QueuePolicy, SlowPolicy, TlsOptions,
+    WebSocketOptions,
 };
 pub use start::{Broker, StartError, start};
 pub use tls::TlsError;

@@ -28,6 +28,8 @@ pub(crate) struct LinkListener {
     pub(crate) open: Option<String>,
     /// Whether clients that nobody knows are let in there.
     pub(crate) anonymous: bool,
+    /// Whether a refused PUBLISH at QoS 0 ends its connection.
+    pub(crate) close_on_refused: bool,
 }
 
 /// A question that control has not answered yet.
@@ -448,6 +450,7 @@ impl<W: 'static> Link<W> {
                     .as_deref()
                     .and_then(|name| directory.domain_by_name(name))
                     .and_then(|domain| directory.open_channel(domain)),
+                close_on_refused: listener.close_on_refused,
             })
             .collect()
     }

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
 use crate::control;
+use crate::http::{Guests, Messaging};
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
 use crate::reactor::admission::Admission;
@@ -69,8 +70,14 @@ pub struct Broker {
     serving: watch::Receiver<bool>,
     link: tokio::task::JoinHandle<io::Result<()>>,
     tls_doors: TlsDoors,
+    /// Tells the HTTP listener to stop.
+    stop: watch::Sender<bool>,
+    http: Option<tokio::task::JoinHandle<()>>,
     watching: tokio::task::JoinHandle<()>,
 }
+
+/// The HTTP listener's name.
+const HTTP: &str = "http";
 
 /// Between two looks at the shards that drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(1);
@@ -127,6 +134,21 @@ pub async fn start(
         }
     }
 
+    let mut over_http = None;
+    if let Some(http) = &config.http {
+        let listening = match tokio::net::TcpListener::bind(http.address).await {
+            Ok(listener) => listener.local_addr().map(|address| (listener, address)),
+            Err(error) => Err(error),
+        };
+        let (listener, address) = listening.map_err(|source| StartError::Listen {
+            name: HTTP.to_owned(),
+            address: http.address,
+            source,
+        })?;
+        listeners.push((HTTP.to_owned(), address));
+        over_http = Some(listener);
+    }
+
     let (cache, writer) = AuthCache::new(Capacity::default());
     let mut wakers = Vec::with_capacity(config.shards);
     let mut inboxes = Vec::with_capacity(config.shards);
@@ -162,7 +184,8 @@ pub async fn start(
             id,
             shared: Arc::clone(&shared),
             gate: cache.gate(),
-            listeners: vec![ListenerRules::default(); config.listeners.len().max(1)],
+            // One more for what comes over HTTP.
+            listeners: vec![ListenerRules::default(); config.listeners.len() + 1],
             ids: IdSource::new(random()),
             counters: Arc::clone(&shared.counters[at]),
             now: Now::from_millis(0),
@@ -195,17 +218,43 @@ pub async fn start(
             .map(|listener| LinkListener {
                 open: listener.open.clone(),
                 anonymous: listener.anonymous,
+                close_on_refused: false,
             })
+            .chain([LinkListener {
+                open: None,
+                anonymous: false,
+                close_on_refused: true,
+            }])
             .collect(),
     );
     let (tell, serving) = watch::channel(false);
     let link = tokio::spawn(control::drive(link, feed, from_shards, tell, began));
+    let (stop, stopping) = watch::channel(false);
+    let http = over_http.zip(config.http.as_ref()).map(|(listener, http)| {
+        let messaging = Messaging {
+            guests: Guests {
+                shared: Arc::clone(&shared),
+                listener: config.listeners.len() as u8,
+                next: Arc::new(AtomicUsize::new(0)),
+            },
+            body_bytes_max: config.limits.max_packet_size as usize,
+            door: Arc::new(Door::of_http(
+                &http.websocket,
+                config.limits.max_packet_size,
+            )),
+            serving: serving.clone(),
+            stopping,
+        };
+        tokio::spawn(messaging.serve(listener))
+    });
     let mut first = serving.clone();
     let told = tokio::time::timeout(CONTROL_WAIT, first.wait_for(|serving| *serving)).await;
     let told = matches!(told, Ok(Ok(_)));
     let broker = Broker {
         watching: tokio::spawn(watch_files(tls_doors.clone())),
         tls_doors,
+        stop,
+        http,
         shared,
         control_counters,
         listeners,
@@ -285,6 +334,7 @@ impl Broker {
     /// accepted, and ends; whatever is not done after `grace` is left.
     pub async fn shutdown(self, grace: Duration) {
         let ends = tokio::time::Instant::now() + grace;
+        self.stop.send_replace(true);
         // Two rounds, as for a fence: in the first every shard posts what it has accepted, in the
         // second every shard has drained and sent it.
         for round in 1..=2 {
@@ -309,6 +359,12 @@ impl Broker {
         });
         if tokio::time::timeout_at(ends, joined).await.is_err() {
             tracing::warn!("shards were still busy when the grace period ended");
+        }
+        // Its requests were answered, or their shards are gone.
+        if let Some(mut http) = self.http
+            && tokio::time::timeout_at(ends, &mut http).await.is_err()
+        {
+            http.abort();
         }
         self.link.abort();
         self.watching.abort();

@@ -91,6 +91,7 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
         node: EntityId::from_u128(7),
         incarnation: 1,
         sys_interval_s: 0,
+        http: None,
     };
     (start(config, ours).await.expect("it starts"), control)
 }

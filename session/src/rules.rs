@@ -32,6 +32,16 @@ pub struct Rules<'a> {
 pub struct ListenerRules {
     /// The channel of topics outside the grammar, if the listener has an open namespace.
     pub open: Option<OpenChannel>,
+    /// Whether a refused PUBLISH at QoS 0, which has no acknowledgement, ends the connection with
+    /// its reason: for those who have to answer for each message.
+    pub close_on_refused: bool,
+}
+
+impl Rules<'_> {
+    /// Whether a PUBLISH without a right ends a connection that cannot be told otherwise.
+    pub(crate) fn closes_on_denied(&self) -> bool {
+        self.limits.close_on_denied || self.listener.close_on_refused
+    }
 }
 
 /// Makes Client Identifiers that no other connection of the node has.

@@ -47,6 +47,7 @@ impl Banner<'_> {
                 "mqtts" => line("MQTT over TLS", &at.to_string()),
                 "ws" => line("WebSocket", &format!("ws://{}/mqtt", reachable(*at))),
                 "wss" => line("", &format!("wss://{}/mqtt", reachable(*at))),
+                "http" => line("HTTP messages", &format!("http://{}/m/...", reachable(*at))),
                 other => line(other, &at.to_string()),
             }
         }

@@ -34,6 +34,9 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     for (name, _, listener) in config.mqtt_listeners() {
         probe(name, listener.address).await?;
     }
+    if config.http.enabled {
+        probe("http", config.http.address).await?;
+    }
     let (control, first_run) = Control::open(control_config(&config)).await?;
     let served = Served::start(&config, control, api).await;
     let served = match served {
@@ -162,6 +165,7 @@ fn broker_config(config: &Config, control: &Control) -> broker::Config {
     broker::Config {
         shards: config.shards,
         listeners: listeners.collect(),
+        http: config.http.enabled.then(|| config.http.over_http()),
         limits: config.limits.clone(),
         node: control.node(),
         incarnation: control.incarnation(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use codec::ws::ReceiverLimits;
 
-use crate::config::Listener;
+use crate::config::{Listener, WebSocketOptions};
 use crate::reactor::tls::{TlsDoor, TlsDoors};
 use crate::shard::wires::SlowPolicy;
 use crate::tls::TlsError;
@@ -56,16 +56,10 @@ impl Door {
         let open = |options| TlsDoor::open(&listener.name, options, alpn).map(Arc::new);
         let tls = listener.tls.as_ref().map(open).transpose()?;
         all.0.extend(tls.clone());
-        let websocket = listener.websocket.as_ref().map(|websocket| WebSocketDoor {
-            origins: websocket.origins.clone(),
-            slow: websocket.slow_consumer,
-            limits: ReceiverLimits {
-                frame_bytes: u64::from(max_packet_size) + FRAME_SLACK,
-                // MQTT is a stream: its own limits hold for what messages carry.
-                message_bytes: u64::MAX,
-                fragments: FRAGMENTS_MAX,
-            },
-        });
+        let websocket = listener
+            .websocket
+            .as_ref()
+            .map(|options| WebSocketDoor::new(options, max_packet_size));
         Ok(Door {
             tls,
             websocket,
@@ -73,9 +67,32 @@ impl Door {
         })
     }
 
+    /// The way in for requests that began over HTTP.
+    pub(crate) fn of_http(options: &WebSocketOptions, max_packet_size: u32) -> Door {
+        Door {
+            websocket: Some(WebSocketDoor::new(options, max_packet_size)),
+            ..Door::default()
+        }
+    }
+
     /// Whether connections speak MQTT from their first byte on.
     pub(crate) fn is_plain(&self) -> bool {
         self.tls.is_none() && self.websocket.is_none() && self.proxies.is_empty()
+    }
+}
+
+impl WebSocketDoor {
+    fn new(options: &WebSocketOptions, max_packet_size: u32) -> WebSocketDoor {
+        WebSocketDoor {
+            origins: options.origins.clone(),
+            slow: options.slow_consumer,
+            limits: ReceiverLimits {
+                frame_bytes: u64::from(max_packet_size) + FRAME_SLACK,
+                // MQTT is a stream: its own limits hold for what messages carry.
+                message_bytes: u64::MAX,
+                fragments: FRAGMENTS_MAX,
+            },
+        }
     }
 }
 

@@ -113,6 +113,20 @@ impl Layer {
         }))
     }
 
+    /// A pipe from within the process, for a peer elsewhere.
+    pub(crate) fn pipe(peer: IpAddr) -> Box<Layer> {
+        Box::new(Layer {
+            peer: Some(peer),
+            tls: None,
+            header: None,
+            websocket: None,
+            pending: Vec::new(),
+            pending_sent: 0,
+            owed: false,
+            door: Arc::new(Door::default()),
+        })
+    }
+
     /// Who is behind the proxy in front, if there is one and it said so.
     pub(crate) fn peer(&self) -> Option<IpAddr> {
         self.peer

@@ -2,7 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod door;
-mod layer;
+pub(crate) mod layer;
 pub(crate) mod listener;
 mod proxy;
 pub(crate) mod tcp;

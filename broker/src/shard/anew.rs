@@ -32,10 +32,18 @@ impl<W: Wires> Shard<W> {
         shared.inboxes[here.index()].take(&mut rest);
         let mut gone = self.arriving;
         for post in rest.into_iter().flat_map(|batch| batch.posts) {
-            if let Post::Arrival(arrival) = post {
-                let wire = self.outlets.wires.place(arrival.wire);
-                self.outlets.wires.close(wire);
-                gone += 1;
+            match post {
+                Post::Arrival(arrival) => {
+                    let wire = self.outlets.wires.place(arrival.wire);
+                    self.outlets.wires.close(wire);
+                    gone += 1;
+                }
+                // Not counted yet.
+                Post::Accepted { wire, .. } => {
+                    let wire = self.outlets.wires.place(wire);
+                    self.outlets.wires.close(wire);
+                }
+                _ => {}
             }
         }
         for arrival in self.takeovers.take_all() {

@@ -30,6 +30,8 @@ pub(crate) enum Post<W> {
     RetainedAsk(Box<RetainedAsk>),
     /// Retained messages for a new subscription.
     RetainedGive(Box<RetainedGive>),
+    /// A connection that others accepted and this shard is to serve.
+    Accepted { wire: W, listener: u8 },
     /// A connection whose session is at home here.
     Arrival(Box<Arrival<W>>),
     /// Control's answer to a question about a connection.

@@ -162,6 +162,9 @@ impl<W: Wires> Shard<W> {
             }
             Post::RetainedAsk(ask) => self.answer_retained(*ask),
             Post::RetainedGive(give) => self.give_retained(*give),
+            Post::Accepted { wire, listener } => {
+                self.accepted(wire, listener);
+            }
             Post::Arrival(arrival) => {
                 self.arriving -= 1;
                 self.arrive(*arrival);

@@ -115,6 +115,7 @@ impl Broker {
         });
         let shards = driven.collect();
         let listener = LinkListener {
+            close_on_refused: false,
             open: None,
             anonymous: false,
         };

@@ -39,6 +39,7 @@ fn messages(batch: &Batch<SimWire>, into: &mut Vec<u64>) {
             }
             Post::Panic
             | Post::RetainedAsk(_)
+            | Post::Accepted { .. }
             | Post::Arrival(_)
             | Post::Identified { .. }
             | Post::RightsAnswered { .. }

@@ -76,7 +76,7 @@ impl Machine<'_> {
             Ok(run) => Some((end, Step::Run(run))),
             Err((denied, _)) => match unknown_right(denied, principal, address.channel) {
                 Some(question) => Some((0, Step::Wait(question))),
-                None if rules.limits.close_on_denied => None,
+                None if rules.closes_on_denied() => None,
                 None => Some((end, Step::Refused(Refused::Denied, count))),
             },
         }

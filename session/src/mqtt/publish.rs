@@ -230,8 +230,8 @@ impl Machine<'_> {
     ) -> Step<'static> {
         let told = self.hot.is_version5() && publish.delivery != Delivery::AtMostOnce;
         let fault = match why {
-            Refused::Denied => rules.limits.close_on_denied,
-            Refused::Topic => false,
+            Refused::Denied => rules.closes_on_denied(),
+            Refused::Topic => rules.listener.close_on_refused,
             Refused::Limit => true,
         };
         if !told && fault {

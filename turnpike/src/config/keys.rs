@@ -323,6 +323,10 @@ pub(crate) const KEYS: &[Key] = &[
     boolean!("listeners.wss.identity", wss.tls.identity),
     file!("listeners.wss.revoked", wss.tls.revoked),
     either!("listeners.wss.min_version", wss.tls.only_1_3, "1.2", "1.3"),
+    boolean!("listeners.http.enabled", http.enabled),
+    address!("listeners.http.address", http.address),
+    origins!("listeners.http.origins", http.origins),
+    slow_consumer!("listeners.http.slow_consumer", http.slow_consumer),
     address!("listeners.api.address", api.address),
     boolean!("listeners.api.insecure", api.insecure),
     Key {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use broker::{Network, SlowPolicy};
 
-/// Where MQTT clients come in, and what lies between.
+/// Where clients come in, and what lies between.
 #[derive(Clone, Debug)]
 pub(crate) struct MqttListener {
     pub(crate) address: SocketAddr,
@@ -86,6 +86,17 @@ impl MqttListener {
             }),
             proxies: self.proxies.clone(),
             ..broker::Listener::plain(name, self.address)
+        }
+    }
+
+    /// What the broker is told of the HTTP listener.
+    pub(crate) fn over_http(&self) -> broker::HttpListener {
+        broker::HttpListener {
+            address: self.address,
+            websocket: broker::WebSocketOptions {
+                origins: self.origins.clone(),
+                slow_consumer: self.slow_consumer,
+            },
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) mqtts: MqttListener,
     pub(crate) ws: MqttListener,
     pub(crate) wss: MqttListener,
+    pub(crate) http: MqttListener,
     pub(crate) api: ApiListener,
     pub(crate) admin_username: String,
     pub(crate) database_url: Option<String>,
@@ -57,6 +58,7 @@ impl Default for Config {
             mqtts: MqttListener::on(8883, false),
             ws: MqttListener::on(8083, true),
             wss: MqttListener::on(8084, false),
+            http: MqttListener::on(8008, true),
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
@@ -108,6 +110,7 @@ impl Config {
                 ("listeners.mqtts.address", &mut self.mqtts),
                 ("listeners.ws.address", &mut self.ws),
                 ("listeners.wss.address", &mut self.wss),
+                ("listeners.http.address", &mut self.http),
             ] {
                 if !raw.entries.contains_key(path) {
                     listener.address.set_port(0);
@@ -187,6 +190,9 @@ impl Config {
             .mqtt_listeners()
             .map(|(name, _, listener)| (name, listener.address))
             .collect();
+        if self.http.enabled {
+            places.push(("http", self.http.address));
+        }
         places.push(("api", self.api.address));
         for (at, (name, address)) in places.iter().enumerate() {
             let same = places[..at].iter().find(|(_, other)| other == address);

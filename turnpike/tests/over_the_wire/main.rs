@@ -12,6 +12,7 @@ mod authentication;
 mod broker;
 mod channel_socket;
 mod client;
+mod http;
 mod load;
 mod open;
 mod retained;

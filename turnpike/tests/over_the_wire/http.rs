@@ -1,0 +1,332 @@
+//! Messages over HTTP.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use codec::mqtt::QoS;
+use codec::ws::Opcode;
+use serde_json::{Value, json};
+
+use crate::broker::Broker;
+use crate::channel_socket::{Came, Socket, base64};
+use crate::client::{Client, Options, tcp};
+
+/// One connection over which requests follow each other.
+struct Http {
+    stream: BufReader<TcpStream>,
+}
+
+impl Http {
+    fn new(broker: &Broker) -> Http {
+        Http {
+            stream: BufReader::new(tcp(broker.listener("http"))),
+        }
+    }
+
+    fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        let stream = self.stream.get_mut();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+    }
+
+    /// Status and head of an answer.
+    fn head(&mut self) -> (u16, String) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(self.stream.read_line(&mut head).unwrap() > 0, "{head}");
+        }
+        (head[9..12].parse().unwrap(), head.to_ascii_lowercase())
+    }
+
+    /// Sends a request and reads its answer.
+    fn ask(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        self.send(method, path, headers, body);
+        let (status, head) = self.head();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> u16 {
+        self.ask("POST", path, headers, body).0
+    }
+
+    /// The data lines of the next event, of a chunked answer.
+    fn event(&mut self) -> String {
+        let mut event = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.stream.read_line(&mut line).unwrap() > 0, "{event}");
+            let line = line.trim_end_matches(['\r', '\n']);
+            if let Some(data) = line.strip_prefix("data: ") {
+                event.push_str(data);
+            } else if line.starts_with("event: ") {
+                event.push_str(line);
+                event.push(' ');
+            } else if line.is_empty() && !event.is_empty() {
+                return event;
+            }
+        }
+    }
+}
+
+fn authorization(broker: &Broker, number: usize) -> String {
+    let secret = broker.client(number).password.unwrap();
+    format!("Authorization: Client {secret}\r\n")
+}
+
+fn subscriber(broker: &Broker, filter: &str) -> Client {
+    let (mut client, _) = Client::connect(broker.address(), &broker.client(1), &Options::default());
+    client.subscribe(&broker.topic(filter), QoS::AtLeastOnce);
+    client
+}
+
+#[test]
+fn raw_bodies_are_published_and_answered_202() {
+    let broker = Broker::start(&[]);
+    let mut mqtt = subscriber(&broker, "#");
+    let mut http = Http::new(&broker);
+    let auth = authorization(&broker, 0);
+    let topic = broker.topic("http");
+    let path = format!("/{topic}");
+    for (query, qos) in [("", 0), ("?qos=0", 0), ("?qos=1", 1)] {
+        assert_eq!(http.post(&format!("{path}{query}"), &auth, b"raw"), 202);
+        let got = mqtt.message();
+        assert_eq!(
+            (got.topic, got.payload, got.qos),
+            (topic.clone(), b"raw".to_vec(), qos)
+        );
+    }
+    assert_eq!(
+        http.post("/m/demo/c/demo/a%2Fb/", &auth, &[0, 255]),
+        202,
+        "by route"
+    );
+    let got = mqtt.message();
+    assert_eq!(
+        (got.topic, got.payload),
+        (broker.topic("a/b"), vec![0, 255])
+    );
+    // An empty body is accepted and publishes nothing.
+    assert_eq!(http.post(&path, &auth, b""), 202);
+    assert_eq!(
+        http.post(&format!("{path}?retain=true"), &auth, b"kept"),
+        202
+    );
+    assert_eq!(mqtt.message().payload, b"kept");
+    let (mut late, _) = Client::connect(broker.address(), &broker.client(1), &Options::default());
+    late.subscribe(&topic, QoS::AtMostOnce);
+    let kept = late.message();
+    assert_eq!((kept.payload, kept.retain), (b"kept".to_vec(), true));
+    assert_eq!(http.post(&format!("{path}?retain=1"), &auth, b""), 202);
+}
+
+#[test]
+fn other_forms_have_their_own_success_codes() {
+    let broker = Broker::start(&[]);
+    let mut mqtt = subscriber(&broker, "#");
+    let mut http = Http::new(&broker);
+    let auth = authorization(&broker, 0);
+    let demo = broker.topic("");
+    let domain = demo.split('/').nth(1).unwrap().to_owned();
+    let topic = broker.topic("forms/x");
+    assert_eq!(
+        http.post(&format!("/hc/{domain}"), &auth, b""),
+        202,
+        "health"
+    );
+    assert_eq!(
+        http.post("/hc/none", &auth, b""),
+        401,
+        "no client has that secret there"
+    );
+    // The bridge's JSON.
+    let body = json!({"topic": topic, "payload": base64(b"json"), "qos": 1}).to_string();
+    let (status, answer) = http.ask("POST", "/publish", &auth, body.as_bytes());
+    assert_eq!((status, &*answer), (200, r#"{"published":1}"#));
+    assert_eq!(mqtt.message().payload, b"json");
+    // A domain beside the secret, whatever the scheme.
+    let secret = broker.client(0).password.unwrap();
+    let head = format!("X-FluxMQ-Username: {domain}\r\nAuthorization: Bearer {secret}\r\n");
+    assert_eq!(http.post("/publish", &head, body.as_bytes()), 200);
+    assert_eq!(mqtt.message().payload, b"json");
+    // The channel alone, levels joined by dots.
+    let channel = broker.channel();
+    for (behind, expected) in [(".forms.x", "forms/x"), ("/forms/x", "forms/x")] {
+        let path = format!("/channels/{channel}/messages{behind}");
+        assert_eq!(http.post(&path, &auth, b"alias"), 202);
+        assert_eq!(mqtt.message().topic, broker.topic(expected));
+    }
+    // A user's JSON.
+    let user = format!("Authorization: Bearer {}\r\n", broker.token());
+    let path = format!("/{domain}/channels/{channel}/messages");
+    let body = br#"{"client_id":"x","subtopic":"forms/x","payload":"by a user"}"#;
+    let (status, answer) = http.ask("POST", &path, &user, body);
+    assert_eq!((status, &*answer), (202, r#"{"status":"accepted"}"#));
+    assert_eq!(mqtt.message().payload, b"by a user");
+}
+
+#[test]
+fn batches_are_published_in_order_as_a_list_or_in_lines() {
+    let broker = Broker::start(&[]);
+    let mut mqtt = subscriber(&broker, "batch/#");
+    let mut http = Http::new(&broker);
+    let auth = authorization(&broker, 0);
+    let message = |number: u32| {
+        let topic = broker.topic("batch/x");
+        json!({"topic": topic, "payload": base64(number.to_string().as_bytes()), "qos": 1})
+    };
+    let list = Value::Array((0..100).map(message).collect()).to_string();
+    let lines: Vec<String> = (100..200)
+        .map(|number| message(number).to_string())
+        .collect();
+    for body in [list, lines.join("\n")] {
+        let (status, answer) = http.ask("POST", "/publish", &auth, body.as_bytes());
+        assert_eq!((status, &*answer), (200, r#"{"published":100}"#));
+    }
+    for number in 0..200 {
+        assert_eq!(mqtt.payload(), number.to_string());
+    }
+    let foreign = json!([message(1), {"topic": "m/demo/c/none", "payload": "", "qos": 1}]);
+    let (status, answer) = http.ask("POST", "/publish", &auth, foreign.to_string().as_bytes());
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(status, 403);
+    assert_eq!(
+        (&answer["published"], &answer["errors"][0]["index"]),
+        (&json!(1), &json!(1))
+    );
+    let many = Value::Array((0..1001).map(message).collect()).to_string();
+    assert_eq!(http.post("/publish", &auth, many.as_bytes()), 400);
+}
+
+#[test]
+fn refusals_say_what_is_wrong() {
+    let broker = Broker::start(&[]);
+    let auth = authorization(&broker, 0);
+    let path = format!("/{}", broker.topic("x"));
+    let mut http = Http::new(&broker);
+    assert_eq!(http.post(&path, "", b"x"), 401);
+    assert_eq!(
+        http.post(&path, "Authorization: Client wrong\r\n", b"x"),
+        401
+    );
+    for qos in ["?qos=0", "?qos=1"] {
+        assert_eq!(
+            http.post(&format!("/m/demo/c/none{qos}"), &auth, b"x"),
+            403,
+            "{qos}"
+        );
+    }
+    for bad in [
+        "/m/demo/c/",
+        "/m/demo/c/demo/+/x",
+        "/m/demo/c/demo/a//x",
+        "/m/demo/c/demo/%23",
+    ] {
+        assert_eq!(http.post(bad, &auth, b"x"), 400, "{bad}");
+    }
+    assert_eq!(http.post(&format!("{path}?qos=2"), &auth, b"x"), 400);
+    assert_eq!(http.post("/publish", &auth, b"no json"), 400);
+    assert_eq!(http.post("/nowhere", &auth, b"x"), 404);
+    assert_eq!(http.ask("PUT", &path, &auth, b"x").0, 405);
+    assert_eq!(http.ask("GET", "/publish", &auth, b"").0, 405);
+    let mut large = Http::new(&broker);
+    large.send("POST", &path, &auth, &[]);
+    assert_eq!(large.head().0, 202);
+    let claim =
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 1099511627776\r\n\r\n");
+    large.stream.get_mut().write_all(claim.as_bytes()).unwrap();
+    assert_eq!(large.head().0, 413, "a claim of 1 TiB");
+    // After all that the first connection still publishes.
+    let mut mqtt = subscriber(&broker, "x");
+    assert_eq!(http.post(&path, &auth, b"still here"), 202);
+    assert_eq!(mqtt.message().payload, b"still here");
+}
+
+#[test]
+fn revoked_client_is_refused_on_a_connection_that_was_let_in() {
+    let broker = Broker::start(&[]);
+    let mut http = Http::new(&broker);
+    let auth = authorization(&broker, 0);
+    let path = format!("/{}", broker.topic("x"));
+    assert_eq!(http.post(&path, &auth, b"x"), 202);
+    let id = broker.client(0).username.unwrap();
+    let channel = broker.channel().to_owned();
+    let connection = ["--domain", "demo", "--client", &id, "--channel", &channel];
+    broker.provision(&[&["disconnect"][..], &connection, &["--type", "publish"]].concat());
+    assert_eq!(http.post(&path, &auth, b"x"), 403);
+    assert_eq!(http.post(&format!("{path}?qos=1"), &auth, b"x"), 403);
+    broker.provision(&["client", "disable", "--domain", "demo", &id]);
+    assert_eq!(http.post(&path, &auth, b"x"), 403);
+}
+
+#[test]
+fn events_begin_with_what_is_retained_and_go_on_with_what_comes() {
+    let broker = Broker::start(&[]);
+    let auth = authorization(&broker, 0);
+    let path = format!("/{}", broker.topic("events"));
+    let mut http = Http::new(&broker);
+    assert_eq!(http.post(&format!("{path}?retain=1"), &auth, b"kept"), 202);
+    let mut events = Http::new(&broker);
+    let accept = format!("{auth}Accept: text/event-stream\r\n");
+    events.send("GET", &path, &accept, b"");
+    let (status, head) = events.head();
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/event-stream"), "{head}");
+    assert_eq!(events.event(), "kept");
+    assert_eq!(http.post(&path, &auth, b"one\ntwo"), 202);
+    assert_eq!(events.event(), "onetwo", "two lines of one event");
+    assert_eq!(http.post(&path, &auth, &[255]), 202);
+    assert_eq!(events.event(), "event: binary /w==");
+    // By query, with a wildcard, as JSON: what a browser's EventSource can do.
+    let secret = broker.client(1).password.unwrap();
+    let wild = format!("/{}?authorization={secret}&format=json", broker.topic("+"));
+    let mut all = Http::new(&broker);
+    all.send("GET", &wild, "", b"");
+    assert_eq!(all.head().0, 200);
+    let kept: Value = serde_json::from_str(&all.event()).unwrap();
+    assert_eq!(kept["topic"], broker.topic("events"));
+    assert_eq!(
+        (&kept["payload"], &kept["retain"]),
+        (&json!("kept"), &json!(true))
+    );
+    let typed = format!("{auth}Content-Type: application/senml+json\r\n");
+    assert_eq!(http.post(&path, &typed, b"[]"), 202);
+    let got: Value = serde_json::from_str(&all.event()).unwrap();
+    assert_eq!(got["content_type"], "application/senml+json");
+    assert_eq!(events.event(), "[]");
+    for (path, headers, status) in [
+        (&*path, "", 401),
+        (&*path, "Authorization: Client wrong\r\n", 401),
+        ("/m/demo/c/none", &*auth, 403),
+    ] {
+        assert_eq!(http.ask("GET", path, headers, b"").0, status);
+    }
+    // A disabled client's events end.
+    let id = broker.client(0).username.unwrap();
+    broker.provision(&["client", "disable", "--domain", "demo", &id]);
+    assert!(events.event().starts_with("event: closed"));
+}
+
+#[test]
+fn channel_socket_opens_on_the_http_port_too() {
+    let broker = Broker::start(&[]);
+    let path = format!("/{}", broker.topic("both"));
+    let auth = authorization(&broker, 0);
+    let mut socket = Socket::open(tcp(broker.listener("http")), &path, &auth);
+    let mut http = Http::new(&broker);
+    let other = authorization(&broker, 1);
+    assert_eq!(http.post(&path, &other, b"over http"), 202);
+    assert_eq!(socket.next(), Came::Text("over http".into()));
+    let mut mqtt = subscriber(&broker, "both");
+    socket.send(Opcode::Text, b"over a socket");
+    assert_eq!(mqtt.message().payload, b"over a socket");
+}
