@@ -49,7 +49,9 @@ fn steady_state_of_qos0_allocates_nothing_per_message() {
             incarnation,
             sys_interval_s: 0,
         };
-        let broker = broker::start(config, ours).await.unwrap();
+        let broker = broker::start(config, broker::Feed::here(ours))
+            .await
+            .unwrap();
         (broker, first_run.unwrap().demo.unwrap())
     });
     let address = broker.listeners()[0].1;

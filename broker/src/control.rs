@@ -1,67 +1,141 @@
-//! The task that drives the link to control over a pipe.
+//! The task that drives the link to control over its pipe.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session::Now;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 
+use crate::feed::{Feed, FeedPipe};
 use crate::link::Link;
+use crate::start::random;
 
-/// Drives `link` until the pipe ends or `stop` is told.
+/// Between two attempts to reach control: doubled each time, with as much again by chance.
+const PATIENCE_MIN: Duration = Duration::from_millis(50);
+const PATIENCE_MAX: Duration = Duration::from_secs(2);
+
+/// The link, whoever wakes it, and who is told whether clients are served.
+pub(crate) struct Control<W> {
+    pub(crate) link: Link<W>,
+    pub(crate) from_shards: Arc<Notify>,
+    pub(crate) serving: watch::Sender<bool>,
+    pub(crate) start: Instant,
+}
+
+/// Drives `control` until its pipe ends; over pipes to another process, for ever.
 ///
 /// # Errors
 ///
-/// When the pipe fails or carries something else than the feed.
-pub(crate) async fn drive<W: 'static>(
-    mut link: Link<W>,
-    pipe: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    from_shards: Arc<Notify>,
-    serving: watch::Sender<bool>,
-    start: Instant,
-) -> io::Result<()> {
-    let (mut reader, mut writer) = tokio::io::split(pipe);
-    let moment = || Now::from_millis(start.elapsed().as_millis() as u64);
-    let moment_us = || start.elapsed().as_micros() as u64;
-    link.connected(moment());
-    let mut input = vec![0; 64 << 10];
-    let mut output = Vec::new();
-    let ended = loop {
-        output.clear();
-        link.output(&mut output);
-        if !output.is_empty()
-            && let Err(error) = writer.write_all(&output).await
-        {
-            break Err(error);
-        }
-        serving.send_if_modified(|known| {
-            let changed = *known != link.is_serving();
-            *known = link.is_serving();
-            changed
-        });
-        let wait = link.next_timeout().map_or(Duration::from_secs(1), |at| {
-            Duration::from_millis(at.millis_since(moment()))
-        });
-        tokio::select! {
-            // All three can be dropped at any moment: a read that was not polled to its end took
-            // nothing, and a notification that nobody took stays.
-            read = reader.read(&mut input) => match read {
-                Ok(0) => break Ok(()),
-                Ok(taken) => {
-                    let fed = link.input(&input[..taken], moment(), moment_us());
-                    if let Err(error) = fed {
-                        break Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                    }
-                }
-                Err(error) => break Err(error),
-            },
-            () = from_shards.notified() => link.take_requests(moment(), moment_us()),
-            () = tokio::time::sleep(wait) => link.tick(moment()),
-        }
+/// When the pipe in this process fails or carries something else than the feed.
+pub(crate) async fn drive<W: 'static>(mut control: Control<W>, feed: Feed) -> io::Result<()> {
+    let mut connect = match feed {
+        Feed::Here(pipe) => return control.over(pipe).await,
+        Feed::Elsewhere(connect) => connect,
     };
-    link.disconnected(moment());
-    serving.send_replace(false);
-    ended
+    let mut patience = PATIENCE_MIN;
+    loop {
+        match control.beside(connect()).await {
+            Ok(pipe) => {
+                tracing::info!("control is reached");
+                let ended = control.over(pipe).await;
+                tracing::warn!(reason = ?ended.err(), "the pipe to control is lost");
+                patience = PATIENCE_MIN;
+            }
+            Err(error) => tracing::warn!(%error, "control cannot be reached; trying again"),
+        }
+        let chance = patience.mul_f64((random() % 1024) as f64 / 1024.0);
+        control.beside(tokio::time::sleep(patience + chance)).await;
+        patience = (2 * patience).min(PATIENCE_MAX);
+    }
+}
+
+impl<W: 'static> Control<W> {
+    fn now(&self) -> Now {
+        Now::from_millis(self.start.elapsed().as_millis() as u64)
+    }
+
+    fn now_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    /// Until the link has to be looked at.
+    fn wait(&self) -> Duration {
+        self.link
+            .next_timeout()
+            .map_or(Duration::from_secs(1), |at| {
+                Duration::from_millis(at.millis_since(self.now()))
+            })
+    }
+
+    fn tell_readiness(&self) {
+        let ready = self.link.is_ready(self.now());
+        self.serving
+            .send_if_modified(|known| std::mem::replace(known, ready) != ready);
+    }
+
+    /// Drives the link over a pipe until that ends.
+    async fn over(&mut self, pipe: Box<dyn FeedPipe>) -> io::Result<()> {
+        let (mut reader, mut writer) = tokio::io::split(pipe);
+        self.link.connected(self.now());
+        let mut input = vec![0; 64 << 10];
+        let mut output = Vec::new();
+        let ended = loop {
+            output.clear();
+            self.link.output(&mut output);
+            if !output.is_empty() {
+                let written = async {
+                    writer.write_all(&output).await?;
+                    // A pipe with layers may hold back what it was given.
+                    writer.flush().await
+                };
+                if let Err(error) = written.await {
+                    break Err(error);
+                }
+            }
+            self.tell_readiness();
+            let wait = self.wait();
+            tokio::select! {
+                // All three can be dropped at any moment: a read that was not polled to its end took
+                // nothing, and a notification that nobody took stays.
+                read = reader.read(&mut input) => match read {
+                    Ok(0) => break Ok(()),
+                    Ok(taken) => {
+                        let (now, now_us) = (self.now(), self.now_us());
+                        if let Err(error) = self.link.input(&input[..taken], now, now_us) {
+                            break Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                        }
+                    }
+                    Err(error) => break Err(error),
+                },
+                () = self.from_shards.notified() => self.take_requests(),
+                () = tokio::time::sleep(wait) => self.link.tick(self.now()),
+            }
+        };
+        let now = self.now();
+        self.link.disconnected(now);
+        self.tell_readiness();
+        ended
+    }
+
+    /// Looks after the link without a pipe while something else is waited for.
+    async fn beside<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let wait = self.wait();
+            tokio::select! {
+                // A notification that nobody took stays.
+                done = &mut future => return done,
+                () = self.from_shards.notified() => self.take_requests(),
+                () = tokio::time::sleep(wait) => self.link.tick(self.now()),
+            }
+            self.tell_readiness();
+        }
+    }
+
+    fn take_requests(&mut self) {
+        let (now, now_us) = (self.now(), self.now_us());
+        self.link.take_requests(now, now_us);
+    }
 }

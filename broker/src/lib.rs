@@ -11,6 +11,7 @@
 
 mod config;
 mod control;
+mod feed;
 mod http;
 mod link;
 mod metrics;
@@ -28,5 +29,6 @@ pub use config::{
     Config, HttpListener, Limits, Listener, Network, QueuePolicy, SlowPolicy, TlsOptions,
     WebSocketOptions,
 };
+pub use feed::{Connecting, Feed, FeedPipe};
 pub use start::{Broker, StartError, start};
 pub use tls::TlsError;

@@ -199,9 +199,9 @@ impl<W: 'static> Link<W> {
         self.follower.output(out);
     }
 
-    /// Whether clients are served.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.serving
+    /// Whether clients are served: control's state is in force, and the lease on it holds.
+    pub(crate) fn is_ready(&self, now: Now) -> bool {
+        self.serving && self.shared.cache.lease().valid(now.as_millis())
     }
 
     /// What control says, in its order: behind a renewal everything but its answers waits.

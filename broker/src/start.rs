@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use authcache::{AuthCache, Capacity};
 use router::{Interest, ShardId, SharedGroups};
 use session::{IdSource, ListenerRules, Now};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
 use crate::control;
+use crate::feed::Feed;
 use crate::http::{Guests, Messaging};
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
@@ -87,16 +87,14 @@ const CONTROL_WAIT: Duration = Duration::from_secs(30);
 
 /// Starts shards and listeners; returns when control's state is in force and clients are served.
 ///
-/// `feed` is a pipe to the control side; the broker has no other source of rights. Has to be called
-/// in a tokio runtime, which carries the link to control.
+/// `feed` is the way to the control side; the broker has no other source of rights. With a control
+/// side elsewhere this returns at once, and clients are served when it has told its state. Has to be
+/// called in a tokio runtime, which carries the link to control.
 ///
 /// # Errors
 ///
 /// [`StartError`], when an address is taken, the system refuses a resource, or control is silent.
-pub async fn start(
-    config: Config,
-    feed: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-) -> Result<Broker, StartError> {
+pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
     if !(1..=64).contains(&config.shards) {
         return Err(StartError::Shards(config.shards));
     }
@@ -228,7 +226,14 @@ pub async fn start(
             .collect(),
     );
     let (tell, serving) = watch::channel(false);
-    let link = tokio::spawn(control::drive(link, feed, from_shards, tell, began));
+    let control = control::Control {
+        link,
+        from_shards,
+        serving: tell,
+        start: began,
+    };
+    let here = matches!(feed, Feed::Here(_));
+    let link = tokio::spawn(control::drive(control, feed));
     let (stop, stopping) = watch::channel(false);
     let http = over_http.zip(config.http.as_ref()).map(|(listener, http)| {
         let messaging = Messaging {
@@ -247,9 +252,14 @@ pub async fn start(
         };
         tokio::spawn(messaging.serve(listener))
     });
-    let mut first = serving.clone();
-    let told = tokio::time::timeout(CONTROL_WAIT, first.wait_for(|serving| *serving)).await;
-    let told = matches!(told, Ok(Ok(_)));
+    // A control side elsewhere may come when it likes: until then nobody is served.
+    let told = if here {
+        let mut first = serving.clone();
+        let told = first.wait_for(|serving| *serving);
+        matches!(tokio::time::timeout(CONTROL_WAIT, told).await, Ok(Ok(_)))
+    } else {
+        true
+    };
     let broker = Broker {
         watching: tokio::spawn(watch_files(tls_doors.clone())),
         tls_doors,

@@ -93,7 +93,10 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
         sys_interval_s: 0,
         http: None,
     };
-    (start(config, ours).await.expect("it starts"), control)
+    (
+        start(config, Feed::here(ours)).await.expect("it starts"),
+        control,
+    )
 }
 
 /// A client of MQTT 3.1.1 that wants to know of nothing but payloads.

@@ -15,6 +15,8 @@ pub struct Config {
     pub demo: bool,
     /// Whether the domain of the open namespace is made.
     pub open: bool,
+    /// Whether brokers in other processes are served: those of an earlier start may hold leases.
+    pub remote_brokers: bool,
     /// How the control API behaves.
     pub api: ApiSettings,
 }
@@ -68,6 +70,7 @@ impl Config {
             admin_username: "admin".to_owned(),
             demo: true,
             open: false,
+            remote_brokers: false,
             api: ApiSettings::default(),
         }
     }

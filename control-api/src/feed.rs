@@ -44,9 +44,16 @@ struct Pipe {
 }
 
 impl Feed {
-    /// A feed that has published everything up to `revision`.
-    pub(crate) fn new(revision: u64, clock: Clock, store: Store, identifier: Identifier) -> Feed {
-        let leader = Leader::new(revision, false, clock.now_ms());
+    /// A feed that has published everything up to `revision`. With `unknown_leases`, brokers may
+    /// trust an earlier control for one lease more: nothing settles before.
+    pub(crate) fn new(
+        revision: u64,
+        unknown_leases: bool,
+        clock: Clock,
+        store: Store,
+        identifier: Identifier,
+    ) -> Feed {
+        let leader = Leader::new(revision, unknown_leases, clock.now_ms());
         Feed(Arc::new(Shared {
             clock,
             state: Mutex::new(State {

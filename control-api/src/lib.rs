@@ -38,6 +38,7 @@ mod identify;
 mod metrics;
 mod model;
 mod name;
+mod node;
 mod outbox;
 mod password;
 mod pat;
@@ -67,6 +68,7 @@ pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
 pub use http::{Metrics, Ready};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
 pub use name::{Invalid, check_username};
+pub use node::Node;
 pub use provision::{
     CONNECTIONS_MAX, ClientWithSecret, Conflict, Connections, Fault, NewChannel, NewClient,
     NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,
@@ -117,6 +119,14 @@ pub enum OpenError {
         path.display()
     )]
     Pepper {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file with the node's id cannot be read or written.
+    #[error("{} cannot be used: {source}; the node's id is in it: restore it, or remove it for a new node", path.display())]
+    Node {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -218,7 +228,13 @@ impl Control {
             })?;
         let (_, revision) = store.read_at().await?;
         let identifier = Identifier::new(store.clone(), pepper, passwords, tokens, clock);
-        let feed = Feed::new(revision, clock, store.clone(), identifier.clone());
+        let feed = Feed::new(
+            revision,
+            config.remote_brokers,
+            clock,
+            store.clone(),
+            identifier.clone(),
+        );
         let outbox = Outbox::default();
         let publishing = tokio::spawn(outbox.clone().run(store.clone(), feed.clone()));
         let purge = tokio::spawn(purge::run(store.clone()));

@@ -38,6 +38,10 @@ pub(crate) enum Command {
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) place: Place,
+    /// Which half to run [default: all]: "control" serves brokers over the feed, "broker" serves
+    /// clients with rights from there.
+    #[arg(long, value_name = "all|control|broker")]
+    pub(crate) role: Option<String>,
     /// Make no demo domain at the first start.
     #[arg(long)]
     pub(crate) no_demo: bool,
@@ -271,6 +275,9 @@ impl Serve {
         let mut raw = layers(self.place.config.as_deref())?;
         if let Some(folder) = &self.place.data_dir {
             raw.flag("--data-dir", "data_dir", folder.to_string_lossy());
+        }
+        if let Some(role) = &self.role {
+            raw.flag("--role", "role", role.clone());
         }
         if self.no_demo {
             raw.flag("--no-demo", "demo", "false");

@@ -8,6 +8,7 @@
 mod banner;
 mod cli;
 mod config;
+mod feed;
 mod loadtest;
 mod log;
 mod provision;

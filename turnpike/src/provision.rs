@@ -68,6 +68,7 @@ impl Target<'_> {
             admin_username: config.admin_username.clone(),
             demo: false,
             open: false,
+            remote_brokers: config.serves_brokers(),
             api: config.control.clone(),
         };
         match Control::open(control).await {

@@ -1,19 +1,20 @@
-//! `turnpike serve`: broker and control in one process, joined by a memory pipe.
+//! `turnpike serve`: broker and control in one process, joined by a memory pipe, or one of the two.
 
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use broker::Broker;
-use control_api::{Control, FirstRun};
+use authcache::EntityId;
+use broker::{Broker, Feed};
+use control_api::{Control, FirstRun, Metrics, Node, Ready};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::banner::Banner;
-use crate::config::Config;
-use crate::{cli, log};
+use crate::config::{Config, Role};
+use crate::{cli, feed, log};
 
 /// Bytes the feed's pipe holds in each direction. Larger messages pass in pieces.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -31,13 +32,33 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     // Ports first: what is made in the data directory is shown once, and must not be made for a start
     // that fails.
     let api = bind_api(config.api.address).await?;
-    for (name, _, listener) in config.mqtt_listeners() {
-        probe(name, listener.address).await?;
+    if config.role != Role::Control {
+        for (name, _, listener) in config.mqtt_listeners() {
+            probe(name, listener.address).await?;
+        }
     }
     if config.http.enabled {
         probe("http", config.http.address).await?;
     }
+    if config.role == Role::Broker {
+        return broker_alone(&arguments, &config, api, &mut signals).await;
+    }
+    let brokers = if config.serves_brokers() {
+        let address = config.feed.address;
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| cannot_listen("feed.address", address, &error))?;
+        Some((listener, config.feed.acceptor()?))
+    } else {
+        None
+    };
     let (control, first_run) = Control::open(control_config(&config)).await?;
+    let brokers_at = brokers
+        .as_ref()
+        .map(|(listener, _)| listener.local_addr())
+        .transpose()?;
+    if let Some((listener, acceptor)) = brokers {
+        tokio::spawn(feed::serve(control.clone(), listener, acceptor));
+    }
     let served = Served::start(&config, control, api).await;
     let served = match served {
         Ok(served) => served,
@@ -48,16 +69,73 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
             return Err(error);
         }
     };
-    say_ready(&arguments, &config, &served, first_run.as_ref())?;
+    let mut listeners = served
+        .broker
+        .as_ref()
+        .map_or_else(Vec::new, |broker| broker.listeners().to_vec());
+    listeners.extend(brokers_at.map(|address| ("feed".to_owned(), address)));
+    let first_run = first_run.as_ref();
+    say_ready(&arguments, &config, &listeners, served.api, first_run)?;
     served.until_stopped(&config, &mut signals).await
+}
+
+/// Serves clients with rights from a control side elsewhere.
+async fn broker_alone(
+    arguments: &cli::Serve,
+    config: &Config,
+    api: TcpListener,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let elsewhere = config.feed.elsewhere()?;
+    let node = Node::open(&config.data_dir)?;
+    // The name of the domain that control makes for it.
+    let open = config.is_open().then(|| "open".to_owned());
+    let config_of_broker = broker_config(config, node.node, node.incarnation, open);
+    let broker = broker::start(config_of_broker, elsewhere).await?;
+    let address = api.local_addr()?;
+    let (metrics, ready) = (broker.metrics_source(), broker.ready_source());
+    let http = tokio::spawn(health(api, Arc::new(metrics), Arc::new(ready)));
+    say_ready(arguments, config, broker.listeners(), address, None)?;
+    signals.next(|| broker.reload_certificates()).await;
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        () = broker.shutdown(config.shutdown_grace) => {}
+        () = signals.next(|| ()) => std::process::exit(CUT_SHORT),
+    }
+    http.abort();
+    Ok(())
+}
+
+/// `/health` and `/metrics` of a broker that has no control API.
+async fn health(listener: TcpListener, metrics: Metrics, ready: Ready) -> std::io::Result<()> {
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    let health = move || async move {
+        if ready() {
+            (
+                StatusCode::OK,
+                axum::Json(serde_json::json!({"status": "pass"})),
+            )
+        } else {
+            let why = "control has not told its state, or the lease on it is over";
+            let body = serde_json::json!({"status": "fail", "message": why});
+            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body))
+        }
+    };
+    let metrics = move || async move { metrics() };
+    let router = axum::Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics));
+    axum::serve(listener, router).await
 }
 
 /// Everything that runs.
 struct Served {
     control: Control,
-    broker: Broker,
+    /// None in a process that is the control side alone.
+    broker: Option<Broker>,
     api: SocketAddr,
-    feed: JoinHandle<std::io::Result<()>>,
+    feed: Option<JoinHandle<std::io::Result<()>>>,
     http: JoinHandle<std::io::Result<()>>,
     socket: JoinHandle<()>,
 }
@@ -73,17 +151,27 @@ impl Served {
                     control.socket_path().display()
                 )
             })?;
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let mut feed = None;
+        let mut broker = None;
+        if config.role == Role::All {
+            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+            let serving = control.clone();
+            feed = Some(tokio::spawn(
+                async move { serving.serve_feed(theirs).await },
+            ));
+            let open = control.open_domain().map(|domain| domain.to_string());
+            let ours_of = broker_config(config, control.node(), control.incarnation(), open);
+            broker = Some(broker::start(ours_of, Feed::here(ours)).await?);
+        }
+        let (metrics, ready): (Metrics, Ready) = match &broker {
+            Some(broker) => (
+                Arc::new(broker.metrics_source()),
+                Arc::new(broker.ready_source()),
+            ),
+            None => (Arc::new(String::new), Arc::new(|| true)),
+        };
         let serving = control.clone();
-        let feed = tokio::spawn(async move { serving.serve_feed(theirs).await });
-        let broker = broker::start(broker_config(config, &control), ours).await?;
-        let (metrics, ready) = (broker.metrics_source(), broker.ready_source());
-        let serving = control.clone();
-        let http = tokio::spawn(async move {
-            serving
-                .serve_http(api, Arc::new(metrics), Arc::new(ready))
-                .await
-        });
+        let http = tokio::spawn(async move { serving.serve_http(api, metrics, ready).await });
         let socket = tokio::spawn(socket.serve());
         Ok(Served {
             control,
@@ -98,8 +186,8 @@ impl Served {
     async fn until_stopped(mut self, config: &Config, signals: &mut Signals) -> anyhow::Result<()> {
         // Each branch ends the wait; the handles are not polled again after they ended.
         let ended = tokio::select! {
-            () = signals.next(|| self.broker.reload_certificates()) => Ok(()),
-            ended = &mut self.feed => Err(("the feed between control and broker", ended)),
+            () = signals.next(|| self.broker.iter().for_each(Broker::reload_certificates)) => Ok(()),
+            ended = ended(&mut self.feed) => Err(("the feed between control and broker", ended)),
             ended = &mut self.http => Err(("the HTTP listener", ended)),
             ended = &mut self.socket => Err(("the operator socket", ended.map(Ok))),
         };
@@ -118,7 +206,11 @@ impl Served {
         let stop = async {
             control.stop();
             // Operations in progress wait for the broker, so all stop side by side.
-            let shutdown = broker.shutdown(config.shutdown_grace);
+            let shutdown = async {
+                if let Some(broker) = broker {
+                    broker.shutdown(config.shutdown_grace).await;
+                }
+            };
             let http = async {
                 if !ended_already[0] {
                     let _ = http.await;
@@ -146,6 +238,14 @@ impl Served {
     }
 }
 
+/// What a task ended with; never, where there is none.
+async fn ended<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
 fn control_config(config: &Config) -> control_api::Config {
     control_api::Config {
         data_dir: config.data_dir.clone(),
@@ -153,12 +253,17 @@ fn control_config(config: &Config) -> control_api::Config {
         admin_username: config.admin_username.clone(),
         demo: config.demo,
         open: config.is_open(),
+        remote_brokers: config.serves_brokers(),
         api: config.control.clone(),
     }
 }
 
-fn broker_config(config: &Config, control: &Control) -> broker::Config {
-    let open = control.open_domain().map(|domain| domain.to_string());
+fn broker_config(
+    config: &Config,
+    node: EntityId,
+    incarnation: u64,
+    open: Option<String>,
+) -> broker::Config {
     let listeners = config
         .mqtt_listeners()
         .map(|(name, websocket, listener)| listener.for_broker(name, websocket, open.as_deref()));
@@ -167,8 +272,8 @@ fn broker_config(config: &Config, control: &Control) -> broker::Config {
         listeners: listeners.collect(),
         http: config.http.enabled.then(|| config.http.over_http()),
         limits: config.limits.clone(),
-        node: control.node(),
-        incarnation: control.incarnation(),
+        node,
+        incarnation,
         sys_interval_s: u32::try_from(config.sys_interval.as_secs()).unwrap_or(u32::MAX),
     }
 }
@@ -198,8 +303,12 @@ fn cannot_listen(listener: &str, address: SocketAddr, error: &std::io::Error) ->
         "mqtt" | "api" => format!("with --{listener}-address or "),
         _ => String::new(),
     };
+    let key = match listener {
+        "feed.address" => listener.to_owned(),
+        _ => format!("listeners.{listener}.address"),
+    };
     anyhow::anyhow!(
-        "listeners.{listener}.address {address} cannot be used, {reason}; choose another one {flag}\
+        "{key} {address} cannot be used, {reason}; choose another one {flag}\
          in the configuration"
     )
 }
@@ -216,12 +325,13 @@ fn rescue(first_run: &FirstRun) {
 fn say_ready(
     arguments: &cli::Serve,
     config: &Config,
-    served: &Served,
+    listeners: &[(String, SocketAddr)],
+    api: SocketAddr,
     first_run: Option<&FirstRun>,
 ) -> anyhow::Result<()> {
     let banner = Banner {
-        listeners: served.broker.listeners(),
-        api: served.api,
+        listeners,
+        api,
         data_dir: &config.data_dir,
         open: config.mqtt.open,
         anonymous: config.mqtt.anonymous,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use broker::{QueuePolicy, SlowPolicy};
 use control_api::MailSink;
 
-use super::Config;
 use super::value::{Value, show_duration, show_size};
+use super::{Config, Role};
 
 /// One key of the configuration.
 pub(crate) struct Key {
@@ -239,6 +239,13 @@ macro_rules! slow_consumer {
 }
 
 /// All keys, table by table, in the order in which they are shown.
+/// Which half of Turnpike a process is.
+const ROLES: [(&str, Role); 3] = [
+    ("all", Role::All),
+    ("control", Role::Control),
+    ("broker", Role::Broker),
+];
+
 pub(crate) const KEYS: &[Key] = &[
     Key {
         path: "data_dir",
@@ -249,10 +256,40 @@ pub(crate) const KEYS: &[Key] = &[
         },
         show: |config| Some(quoted(&config.data_dir.to_string_lossy())),
     },
+    Key {
+        path: "role",
+        expected: "\"all\", \"control\" or \"broker\"",
+        set: |config, value| {
+            config.role = value.word(&ROLES)?;
+            Some(())
+        },
+        show: |config| {
+            let word = ROLES.iter().find(|(_, role)| *role == config.role)?.0;
+            Some(quoted(word))
+        },
+    },
     boolean!("demo", demo),
     count!("shards", shards, 1, 64),
     duration!("shutdown_grace", shutdown_grace, 3600),
     duration!("sys_interval", sys_interval, 3600),
+    address!("feed.address", feed.address),
+    Key {
+        path: "feed.connect",
+        expected: "host and port, such as \"control.example.com:9001\"",
+        set: |config, value| {
+            let text = value.text_or_nothing()?;
+            let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !text.is_empty() && !matches!(port, Some(Ok(_))) {
+                return None;
+            }
+            config.feed.connect = text.to_owned();
+            Some(())
+        },
+        show: |config| Some(quoted(&config.feed.connect)),
+    },
+    file!("feed.certificate", feed.certificate),
+    file!("feed.key", feed.key),
+    file!("feed.ca", feed.ca),
     Key {
         path: "log.filter",
         expected: "a level (error, warn, info, debug) or directives such as \"info,broker=debug\"",

@@ -19,12 +19,16 @@ pub(crate) use raw::{Origin, RawConfig};
 
 use raw::is_table;
 
+use crate::feed::FeedSettings;
+
 use keys::KEYS;
 
 /// The checked configuration, defaults filled in.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
+    pub(crate) role: Role,
+    pub(crate) feed: FeedSettings,
     pub(crate) demo: bool,
     pub(crate) shards: usize,
     pub(crate) shutdown_grace: Duration,
@@ -43,10 +47,29 @@ pub(crate) struct Config {
     pub(crate) limits: broker::Limits,
 }
 
+/// Which half of Turnpike this process is.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// Both, joined by a pipe in memory.
+    All,
+    /// Users, rights and the API; brokers come over TLS.
+    Control,
+    /// Clients and messages; rights come from a control side elsewhere.
+    Broker,
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
             data_dir: PathBuf::from("./turnpike-data"),
+            role: Role::All,
+            feed: FeedSettings {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9001)),
+                connect: String::new(),
+                certificate: None,
+                key: None,
+                ca: None,
+            },
             demo: true,
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64)),
             shutdown_grace: Duration::from_secs(10),
@@ -133,6 +156,11 @@ impl Config {
         .filter(|(_, _, listener)| listener.enabled)
     }
 
+    /// Whether brokers in other processes are served.
+    pub(crate) fn serves_brokers(&self) -> bool {
+        self.role != Role::Broker && self.feed.has_certificate()
+    }
+
     /// Whether any listener has the open namespace.
     pub(crate) fn is_open(&self) -> bool {
         self.mqtt_listeners().any(|(_, _, listener)| listener.open)
@@ -176,6 +204,28 @@ impl Config {
             for (path, text) in listener.faults(&format!("listeners.{name}")) {
                 fault(&path, text);
             }
+        }
+        let files = [
+            ("feed.certificate", &self.feed.certificate),
+            ("feed.key", &self.feed.key),
+            ("feed.ca", &self.feed.ca),
+        ];
+        let any = files.iter().any(|(_, file)| file.is_some());
+        for (path, _) in files.iter().filter(|(_, file)| file.is_none()) {
+            if any || self.role != Role::All {
+                fault(
+                    path,
+                    format!(
+                        "{path} is not set; the feed between processes needs feed.certificate, feed.key and feed.ca"
+                    ),
+                );
+            }
+        }
+        if self.role == Role::Broker && self.feed.connect.is_empty() {
+            fault(
+                "feed.connect",
+                "feed.connect is not set; expected host:port of the control side".to_owned(),
+            );
         }
         if !self.api.address.ip().is_loopback() && !self.api.insecure {
             let (path, address) = ("listeners.api.address", self.api.address);

@@ -76,6 +76,11 @@ impl Broker {
         self.http("GET", "/metrics", "")
     }
 
+    /// What `/health` says, with its head.
+    pub(crate) fn health(&self) -> String {
+        self.http("GET", "/health", "")
+    }
+
     /// A fresh access token of the administrator.
     pub(crate) fn token(&self) -> String {
         self.issue("access_token")
@@ -181,6 +186,15 @@ fn command(folder: &TempDir) -> Command {
         .env("TURNPIKE_SHARDS", "2")
         .env("TURNPIKE_SYS_INTERVAL", "1s");
     command
+}
+
+impl Broker {
+    /// Kills the process; its folder is for another one.
+    pub(crate) fn kill(mut self) -> TempDir {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
 }
 
 impl Drop for Broker {

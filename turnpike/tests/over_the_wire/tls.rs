@@ -20,17 +20,17 @@ use crate::client::{Client, Credentials, Got, Options, tcp};
 use crate::websocket::WebSocket;
 
 /// An authority of the test's own, and what it signs.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 /// What a client shows.
 type Shown = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -47,7 +47,7 @@ impl Authority {
     }
 
     /// Writes a server's chain and key as `NAME.pem` and `NAME.key`.
-    fn server(&self, folder: &Path, file: &str, name: &str) {
+    pub(crate) fn server(&self, folder: &Path, file: &str, name: &str) {
         let params = CertificateParams::new([name.to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

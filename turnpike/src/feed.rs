@@ -1,0 +1,166 @@
+//! Control's feed between processes: TLS 1.3, where each side shows a certificate of one authority.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use broker::{Connecting, Feed, FeedPipe};
+use control_api::Control;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// How long the other side may take for the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Pipes at a time; further brokers wait to be accepted.
+const PIPES_MAX: usize = 256;
+
+/// Where the feed is served or found, and with which certificates.
+#[derive(Clone, Debug)]
+pub(crate) struct FeedSettings {
+    /// Where control serves it.
+    pub(crate) address: SocketAddr,
+    /// Where a broker finds it, as host and port.
+    pub(crate) connect: String,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// What both ends show, and whom they believe.
+struct Trust {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    authorities: Arc<RootCertStore>,
+}
+
+impl FeedSettings {
+    /// Whether there are certificates, so that brokers elsewhere can be served.
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.certificate.is_some()
+    }
+
+    fn trust(&self) -> anyhow::Result<Trust> {
+        let file = |path: &Option<PathBuf>, key: &str| {
+            path.clone()
+                .with_context(|| format!("feed.{key} is not set; expected the path of a PEM file"))
+        };
+        let chain = certificates(&file(&self.certificate, "certificate")?)?;
+        let key = file(&self.key, "key")?;
+        let key = PrivateKeyDer::from_pem_file(&key).with_context(|| {
+            format!("feed.key {}: expected a private key in PEM", key.display())
+        })?;
+        let mut authorities = RootCertStore::empty();
+        for authority in certificates(&file(&self.ca, "ca")?)? {
+            authorities
+                .add(authority)
+                .context("feed.ca: expected certificates of authorities")?;
+        }
+        Ok(Trust {
+            chain,
+            key,
+            authorities: Arc::new(authorities),
+        })
+    }
+
+    /// The feed of a control side elsewhere.
+    ///
+    /// # Errors
+    /// The certificates cannot be used, or the address has no host.
+    pub(crate) fn elsewhere(&self) -> anyhow::Result<Feed> {
+        let trust = self.trust()?;
+        let config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+            .with_root_certificates(trust.authorities)
+            .with_client_auth_cert(trust.chain, trust.key)
+            .context("feed.certificate and feed.key: expected a certificate and its own key")?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let address = self.connect.clone();
+        let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned())
+            .with_context(|| format!("feed.connect {address}: expected host:port"))?;
+        Ok(Feed::elsewhere(move || -> Connecting {
+            let (connector, address, name) = (connector.clone(), address.clone(), name.clone());
+            Box::pin(async move {
+                let pipe = async {
+                    let stream = TcpStream::connect(&address).await?;
+                    stream.set_nodelay(true)?;
+                    connector.connect(name, stream).await
+                };
+                let pipe = tokio::time::timeout(HANDSHAKE, pipe).await??;
+                Ok(Box::new(pipe) as Box<dyn FeedPipe>)
+            })
+        }))
+    }
+
+    /// What a listener for brokers elsewhere needs.
+    ///
+    /// # Errors
+    /// The certificates cannot be used.
+    pub(crate) fn acceptor(&self) -> anyhow::Result<TlsAcceptor> {
+        let trust = self.trust()?;
+        let verifier = WebPkiClientVerifier::builder(trust.authorities)
+            .build()
+            .context("feed.ca: expected certificates of authorities")?;
+        let config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(trust.chain, trust.key)
+            .context("feed.certificate and feed.key: expected a certificate and its own key")?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let wanted = || format!("{}: expected certificates in PEM", path.display());
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .with_context(wanted)?
+        .collect::<Result<_, _>>()
+        .with_context(wanted)?;
+    anyhow::ensure!(!found.is_empty(), wanted());
+    Ok(found)
+}
+
+/// Serves brokers elsewhere for ever.
+pub(crate) async fn serve(control: Control, listener: TcpListener, acceptor: TlsAcceptor) {
+    let places = Arc::new(Semaphore::new(PIPES_MAX));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: others must close first.
+                tracing::warn!(%error, "a broker's connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (control, acceptor) = (control.clone(), acceptor.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = one(control, acceptor, stream, peer).await {
+                tracing::warn!(%peer, %error, "the feed of a broker ended");
+            }
+        });
+    }
+}
+
+async fn one(
+    control: Control,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let pipe = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    tracing::info!(%peer, "a broker is served");
+    control.serve_remote_feed(pipe).await
+}

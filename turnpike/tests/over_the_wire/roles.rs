@@ -1,0 +1,110 @@
+//! Control side and broker as two processes, joined by the feed over TLS.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use codec::mqtt::{QoS, ReasonCode};
+use tempfile::TempDir;
+
+use crate::broker::Broker;
+use crate::client::{Client, Credentials, Got, Options};
+use crate::tls::Authority;
+
+/// Longest wait for something that has to come.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// A folder with the certificates of a side.
+fn folder(authority: &Authority, name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    authority.server(folder.path(), "feed", name);
+    std::fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
+    folder
+}
+
+fn control(folder: TempDir, port: u16) -> Broker {
+    let configuration =
+        format!("role = \"control\"\n[feed]\naddress = \"127.0.0.1:{port}\"\n{FILES}");
+    Broker::configured(folder, &configuration)
+}
+
+fn edge(folder: TempDir, port: u16) -> Broker {
+    let configuration =
+        format!("role = \"broker\"\n[feed]\nconnect = \"localhost:{port}\"\n{FILES}");
+    Broker::configured(folder, &configuration)
+}
+
+const FILES: &str = "certificate = \"feed.pem\"\nkey = \"feed.key\"\nca = \"ca.pem\"\n";
+
+fn port(control: &Broker) -> u16 {
+    let address = control.listener("feed");
+    address.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+/// Connects until the answer is `wanted`.
+fn connect_until(edge: &Broker, credentials: &Credentials, wanted: ReasonCode) -> Client {
+    let began = Instant::now();
+    loop {
+        match Client::try_connect(edge.address(), credentials, &Options::default()) {
+            (client, Got::ConnAck { code, .. }) if code == wanted => return client,
+            (_, other) => assert!(began.elapsed() < WAIT, "expected {wanted:?}, got {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn broker_serves_with_rights_from_elsewhere_and_fails_closed_without_them() {
+    let authority = Authority::new();
+    let (at_control, at_edge) = (folder(&authority, "localhost"), folder(&authority, "edge"));
+    let first = control(at_control, 0);
+    let port = port(&first);
+    let edge = edge(at_edge, port);
+    let (writer, reader) = (first.client(0), first.client(1));
+    let topic = first.topic("line");
+    let channel = first.channel().to_owned();
+
+    let mut publisher = connect_until(&edge, &writer, ReasonCode::SUCCESS);
+    let options = Options {
+        keep_alive: 0,
+        ..Options::default()
+    };
+    let (mut subscriber, _) = Client::connect(edge.address(), &reader, &options);
+    subscriber.subscribe(&topic, QoS::AtLeastOnce);
+    publisher.publish(&topic, b"one", QoS::AtLeastOnce, false);
+    assert_eq!(subscriber.payload(), "one");
+
+    // A revocation at control holds at the broker when the call has returned.
+    let id = reader.username.clone().unwrap();
+    let connection = ["--domain", "demo", "--client", &id, "--channel", &channel];
+    let of_reader =
+        |what: &'static str| [&[what][..], &connection, &["--type", "subscribe"]].concat();
+    first.provision(&of_reader("disconnect"));
+    publisher.publish(&topic, b"late", QoS::AtLeastOnce, false);
+    assert_eq!(subscriber.ping(), []);
+    first.provision(&of_reader("connect"));
+    publisher.publish(&topic, b"two", QoS::AtLeastOnce, false);
+    assert_eq!(subscriber.payload(), "two");
+
+    // Control is gone: when its lease is over nobody is let in, and those who were there wait.
+    let at_control = first.kill();
+    connect_until(&edge, &writer, ReasonCode::SERVER_UNAVAILABLE);
+    // It is back on the same port: what was there goes on.
+    let _second = control(at_control, port);
+    let mut publisher = connect_until(&edge, &writer, ReasonCode::SUCCESS);
+    publisher.publish(&topic, b"three", QoS::AtLeastOnce, false);
+    assert_eq!(subscriber.payload(), "three");
+}
+
+#[test]
+fn whoever_shows_no_certificate_of_the_authority_gets_no_feed() {
+    let authority = Authority::new();
+    let first = control(folder(&authority, "localhost"), 0);
+    let stranger = Authority::new();
+    let at_edge = folder(&stranger, "edge");
+    std::fs::write(at_edge.path().join("ca.pem"), &authority.pem).unwrap();
+    let edge = edge(at_edge, port(&first));
+    let ready = |path: &Path| path.join("turnpike-data").join("node").exists();
+    assert!(ready(edge.folder()), "the node has an id");
+    // It answers nobody: its listeners take clients when control has told its state.
+    let health = edge.health();
+    assert!(health.starts_with("HTTP/1.1 503"), "{health}");
+}
