@@ -248,6 +248,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
                 config.limits.max_packet_size,
             )),
             serving: serving.clone(),
+            admission: Arc::clone(&admission),
             stopping,
         };
         tokio::spawn(messaging.serve(listener))

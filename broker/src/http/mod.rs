@@ -7,9 +7,9 @@ mod request;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use codec::mqtt::ReasonCode;
 use http_body_util::{BodyExt, Limited};
@@ -30,6 +30,7 @@ use crate::http::events::{Answer, events};
 pub(crate) use crate::http::guest::Guests;
 use crate::http::guest::{Guest, Refused};
 use crate::http::request::{Asked, Fault, Success};
+use crate::reactor::admission::Admission;
 use crate::reactor::door::Door;
 use crate::reactor::layer::Layer;
 use crate::reactor::tcp::TcpWire;
@@ -59,6 +60,8 @@ pub(crate) struct Messaging {
     pub(crate) door: Arc<Door>,
     /// Whether clients are served; no request is answered before.
     pub(crate) serving: watch::Receiver<bool>,
+    /// Bounds per address, as for all listeners.
+    pub(crate) admission: Arc<Admission>,
     /// Told when the broker stops.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -82,6 +85,10 @@ impl Messaging {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
+                        let ip = peer.ip().to_canonical();
+                        if !messaging.admission.admit(ip, stream.as_raw_fd(), Instant::now()) {
+                            continue;
+                        }
                         let messaging = Arc::clone(&messaging);
                         connections.spawn(async move {
                             messaging.connection(stream, peer).await;
@@ -104,6 +111,7 @@ impl Messaging {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let fd = stream.as_raw_fd();
         let Some(stream) = self.websocket(stream).await else {
             return;
         };
@@ -124,6 +132,8 @@ impl Messaging {
             .max_buf_size(HEADER_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
+        // Dropped before the connection, so that the number of its descriptor is still its own.
+        let _left = Left(&self.admission, fd);
         let result = tokio::select! {
             result = connection.as_mut() => result,
             () = stopped(&mut stopping) => {
@@ -142,6 +152,7 @@ impl Messaging {
         let mut head = vec![0; PEEK_BYTES];
         let peeked = tokio::time::timeout(HEADER_WAIT, stream.peek(&mut head)).await;
         let Ok(Ok(seen)) = peeked else {
+            self.admission.left(stream.as_raw_fd());
             return None;
         };
         let head = head[..seen].to_ascii_lowercase();
@@ -243,6 +254,15 @@ impl Messaging {
             Ok(Err(_)) => Err(Fault(StatusCode::BAD_REQUEST, "the body was cut")),
             Err(_) => Err(Fault(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
         }
+    }
+}
+
+/// Takes a connection off its address's count when it ends.
+struct Left<'a>(&'a Admission, RawFd);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.left(self.1);
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Layer {
     /// Framed and sealed bytes that the socket has not taken.
     pending: Vec<u8>,
     pending_sent: usize,
+    /// How much of `pending` the layers wrote by themselves.
+    answered: usize,
     /// The last byte that was given is among `pending`, though it was not said to be taken.
     owed: bool,
 }
@@ -91,9 +93,9 @@ impl Received {
 /// Bytes framed and sealed at once; a socket that takes less makes the rest wait, already sealed.
 const SEALED_MAX: usize = 64 << 10;
 
-/// Bytes that may wait sealed: twice what is sealed at once, so that own answers have room. A peer
-/// that asks for more answers without taking them is closed.
-const PENDING_MAX: usize = 2 * SEALED_MAX;
+/// Bytes of own answers that may wait: a peer that asks for more without taking them is closed.
+/// (Pongs, key updates; alerts and handshakes are far smaller.)
+const ANSWERED_MAX: usize = 64 << 10;
 
 impl Layer {
     /// The layers that `door` has; `None` where it has none.
@@ -108,6 +110,7 @@ impl Layer {
             websocket: door.websocket.as_ref().map(|_| Box::new(WebSocket::new())),
             pending: Vec::new(),
             pending_sent: 0,
+            answered: 0,
             owed: false,
             door: Arc::clone(door),
         }))
@@ -122,6 +125,7 @@ impl Layer {
             websocket: None,
             pending: Vec::new(),
             pending_sent: 0,
+            answered: 0,
             owed: false,
             door: Arc::new(Door::default()),
         })
@@ -184,6 +188,7 @@ impl Layer {
     }
 
     fn behind_header(&mut self, input: &mut [u8], scratch: &mut Scratch, now: Now) -> Received {
+        let before = self.pending.len();
         let received = match &self.door.tls {
             None => self.websocket_bytes(input, &mut scratch.aside, now),
             Some(door) => {
@@ -205,8 +210,9 @@ impl Layer {
                 }
             }
         };
+        self.answered += self.pending.len() - before;
         Received {
-            over: received.over || self.pending.len() > PENDING_MAX,
+            over: received.over || self.answered > ANSWERED_MAX,
             ..received
         }
     }
@@ -269,6 +275,7 @@ impl Layer {
                 if all {
                     self.pending = Vec::new();
                     self.pending_sent = 0;
+                    self.answered = 0;
                 }
                 Some(all)
             }
@@ -408,3 +415,6 @@ impl Layer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

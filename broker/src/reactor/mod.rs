@@ -9,6 +9,7 @@ pub(crate) mod tcp;
 pub(crate) mod tls;
 mod websocket;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,8 +70,12 @@ const HELD_BACK: Duration = Duration::from_millis(1);
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_MAX: usize = 64;
 
-/// Steps of TLS handshakes in a turn: ~150 us each, so they hold up others by ~2 ms.
-const HANDSHAKES_MAX: u32 = 16;
+/// Steps of TLS handshakes in a turn: ~150 us each, so they hold up others by ~1 ms.
+const HANDSHAKES_MAX: u32 = 8;
+
+/// Connections that may be shaking hands on a shard: past it the oldest is closed. Each holds at
+/// most 32 KiB of its peer's bytes and the state of its handshake, 40 MiB together.
+const SHAKING_MAX: usize = 1024;
 
 /// Milliseconds without accepting after the process ran out of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -89,6 +94,8 @@ pub(crate) struct Reactor {
     events: Vec<epoll::Event>,
     /// The second in which channel sockets were looked after last.
     looked_s: u32,
+    /// Connections that began a handshake, oldest first; most of them are done with it.
+    shaking: VecDeque<Token>,
     /// Steps of handshakes that may still be taken in this turn.
     handshakes: u32,
     /// Connections that may have more to read than was taken: their event does not come again.
@@ -124,6 +131,7 @@ impl Reactor {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Vec::with_capacity(EVENTS_MAX),
             looked_s: 0,
+            shaking: VecDeque::new(),
             handshakes: 0,
             unread: Vec::new(),
             start,
@@ -385,7 +393,11 @@ impl Reactor {
                 Ok(Some(None)) => self.shard.turned_away(),
                 Ok(Some(Some(fd))) => {
                     let layer = Layer::new(&listener.door);
-                    self.shard.accepted(TcpWire { fd, layer }, listener.number);
+                    let shakes = listener.door.tls.is_some();
+                    let token = self.shard.accepted(TcpWire { fd, layer }, listener.number);
+                    if let Some(token) = token.filter(|_| shakes) {
+                        begin_handshake(&mut self.shaking, &mut self.shard, token);
+                    }
                 }
                 Ok(None) => return false,
                 Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
@@ -435,6 +447,25 @@ impl Reactor {
             self.listening = false;
         }
         Ok(())
+    }
+}
+
+/// Notes a connection that is to shake hands; where too many are at it, the one that has taken
+/// longest is closed.
+fn begin_handshake(shaking: &mut VecDeque<Token>, shard: &mut Shard<TcpWires>, token: Token) {
+    shaking.push_back(token);
+    if shaking.len() <= SHAKING_MAX {
+        return;
+    }
+    shaking.retain(|token| {
+        let slot = shard.outlets.slots.current(*token);
+        slot.and_then(|slot| slot.wire.as_ref()?.layer)
+            .is_some_and(|layer| shard.outlets.wires.is_shaking_hands(layer))
+    });
+    if shaking.len() > SHAKING_MAX
+        && let Some(oldest) = shaking.pop_front()
+    {
+        shard.lost(oldest);
     }
 }
 

@@ -114,6 +114,13 @@ impl TcpWires {
         layer.receive(input, &mut self.scratch, now)
     }
 
+    /// Whether a layer holds bytes that the socket has not taken.
+    fn holds_back(&mut self, end: &TcpEnd) -> bool {
+        end.layer
+            .and_then(|id| self.layer(id))
+            .is_some_and(|layer| layer.has_pending())
+    }
+
     /// Sends what a layer answered by itself; the rest goes when the wire takes bytes again.
     pub(crate) fn answer(&mut self, end: &TcpEnd, token: Token) {
         let Some(layer) = end.layer.and_then(|id| self.layer(id)) else {
@@ -223,7 +230,11 @@ impl Wires for TcpWires {
         {
             self.sockets.push(Socket { token, ping_s: 0 });
         }
-        let registered = epoll::add(&self.epoll, &end.fd, data_of(token), READ);
+        let watch = Watch {
+            read: true,
+            write: self.holds_back(end),
+        };
+        let registered = epoll::add(&self.epoll, &end.fd, data_of(token), flags_of(watch));
         if let Err(error) = registered {
             // It stays silent and its deadline closes it.
             tracing::error!(%error, "a connection could not be watched");
@@ -231,6 +242,10 @@ impl Wires for TcpWires {
     }
 
     fn watch(&mut self, end: &TcpEnd, token: Token, watch: Watch) {
+        let watch = Watch {
+            write: watch.write || self.holds_back(end),
+            ..watch
+        };
         let _ = epoll::modify(&self.epoll, &end.fd, data_of(token), flags_of(watch));
     }
 

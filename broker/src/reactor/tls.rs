@@ -98,6 +98,12 @@ impl Tls {
         self.connection.is_handshaking()
     }
 
+    /// Bytes of its buffer.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.incoming.capacity()
+    }
+
     /// The name in the peer's certificate.
     pub(crate) fn certificate(&self) -> Option<&str> {
         self.certificate.as_deref()

@@ -140,6 +140,8 @@ impl WebSocket {
     pub(crate) fn put(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let WebSocket::Open(open) = self else { return };
         match &mut open.inside {
+            // Nothing follows a Close (RFC 6455, 5.5.1).
+            None if open.closed => {}
             None => {
                 let head = Head {
                     fin: true,
