@@ -101,6 +101,22 @@ impl Closed {
     ];
 }
 
+/// Where a peer did something wrong below MQTT, for the `layer` label.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum LayerFault {
+    Proxy,
+    Tls,
+    WebSocket,
+}
+
+impl LayerFault {
+    const ALL: [(LayerFault, &'static str); 3] = [
+        (LayerFault::Proxy, "proxy"),
+        (LayerFault::Tls, "tls"),
+        (LayerFault::WebSocket, "websocket"),
+    ];
+}
+
 const DROPS: [(DropReason, &str); 6] = [
     (DropReason::Offline, "offline"),
     (DropReason::SlowQos0, "slow_qos0"),
@@ -143,6 +159,7 @@ pub(crate) struct Counters {
     pub(crate) retained_refused: Counter,
     pub(crate) health: Counter,
     closed: [Counter; Closed::ALL.len()],
+    layer_faults: [Counter; LayerFault::ALL.len()],
     pub(crate) panics: Counter,
     pub(crate) rights_asked: Counter,
     pub(crate) right_cache_hits: Counter,
@@ -191,6 +208,10 @@ impl Counters {
         if let Some(at) = Closed::ALL.iter().position(|(known, _)| *known == why) {
             self.closed[at].add(1);
         }
+    }
+
+    pub(crate) fn layer_faulted(&self, layer: LayerFault) {
+        self.layer_faults[layer as usize].add(1);
     }
 
     pub(crate) fn messages_in_total(&self) -> u64 {
@@ -334,6 +355,19 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
         "shared_without_member",
         shared,
     );
+    text.head(
+        "layer_faults",
+        "counter",
+        "Connections that ended below MQTT by a fault of their peer.",
+    );
+    for (at, (_, name)) in LayerFault::ALL.iter().enumerate() {
+        text.row(
+            "layer_faults_total",
+            "layer",
+            name,
+            sum(&|s| s.layer_faults[at].get()),
+        );
+    }
     text.head(
         "publishes_refused",
         "counter",

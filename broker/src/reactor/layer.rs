@@ -10,11 +10,12 @@ use std::sync::Arc;
 use codec::ws::CloseCode;
 use session::Now;
 
-use crate::reactor::tls::Tls;
+use crate::metrics::LayerFault;
+use crate::reactor::tls::{Broken, Tls};
 
 use crate::reactor::door::Door;
 use crate::reactor::proxy;
-use crate::reactor::websocket::{Carried, WebSocket};
+use crate::reactor::websocket::{Carried, Over, WebSocket};
 use crate::shard::wires::{Sent, SlowPolicy};
 
 /// The layers of one connection.
@@ -71,20 +72,29 @@ pub(crate) struct Received {
     /// The bytes for the machine.
     pub(crate) place: Place,
     /// Nothing more is to be read: the connection ends behind these bytes.
-    pub(crate) over: bool,
+    pub(crate) over: Option<Ended>,
+}
+
+/// Why nothing more is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ended {
+    /// The peer is done.
+    Closed,
+    /// The peer did something wrong in this layer.
+    Fault(LayerFault),
 }
 
 impl Received {
     pub(crate) fn nothing() -> Received {
         Received {
             place: Place::Input(0..0),
-            over: false,
+            over: None,
         }
     }
 
-    fn over() -> Received {
+    fn fault(layer: LayerFault) -> Received {
         Received {
-            over: true,
+            over: Some(Ended::Fault(layer)),
             ..Received::nothing()
         }
     }
@@ -158,7 +168,7 @@ impl Layer {
                 }
                 return Received::nothing();
             }
-            Err(proxy::NoHeader) => return Received::over(),
+            Err(proxy::NoHeader) => return Received::fault(LayerFault::Proxy),
         };
         self.peer = found.source;
         let header = self.header.take().unwrap_or_default();
@@ -196,7 +206,7 @@ impl Layer {
                     self.tls = Tls::new(door).map(Box::new);
                 }
                 let Some(tls) = &mut self.tls else {
-                    return Received::over();
+                    return Received::fault(LayerFault::Tls);
                 };
                 scratch.plain.clear();
                 let open = tls.open(input, &mut scratch.plain, &mut self.pending);
@@ -206,13 +216,21 @@ impl Layer {
                         Place::Input(range) | Place::Plain(range) => Place::Plain(range),
                         Place::Aside(range) => Place::Aside(range),
                     },
-                    over: received.over || open.is_err(),
+                    over: received.over.or(open.err().map(|broken| match broken {
+                        Broken::Closed => Ended::Closed,
+                        Broken::Fault => Ended::Fault(LayerFault::Tls),
+                    })),
                 }
             }
         };
         self.answered += self.pending.len() - before;
+        let unheard = self.answered > ANSWERED_MAX;
+        let layer = match &self.websocket {
+            Some(_) => LayerFault::WebSocket,
+            None => LayerFault::Tls,
+        };
         Received {
-            over: received.over || self.answered > ANSWERED_MAX,
+            over: received.over.or(unheard.then_some(Ended::Fault(layer))),
             ..received
         }
     }
@@ -231,7 +249,7 @@ impl Layer {
         let (Some(websocket), Some(door)) = (&mut self.websocket, &self.door.websocket) else {
             return Received {
                 place: Place::Input(0..input.len()),
-                over: false,
+                over: None,
             };
         };
         aside.clear();
@@ -242,10 +260,10 @@ impl Layer {
             .is_some_and(|tls| tls.certificate().is_some());
         let (carried, more) = websocket.receive(door, certified, input, aside, &mut answers, now);
         let sealed = match &mut self.tls {
-            Some(tls) if !answers.is_empty() => tls.seal(&answers, &mut self.pending).is_ok(),
+            Some(tls) if !answers.is_empty() => tls.seal(&answers, &mut self.pending),
             _ => {
                 self.pending.extend_from_slice(&answers);
-                true
+                Ok(())
             }
         };
         Received {
@@ -253,7 +271,12 @@ impl Layer {
                 Carried::Input(range) => Place::Input(range),
                 Carried::Aside => Place::Aside(0..aside.len()),
             },
-            over: more.is_err() || !sealed,
+            over: match (more, sealed) {
+                (Err(Over::Closed), _) => Some(Ended::Closed),
+                (Err(Over::Fault), _) => Some(Ended::Fault(LayerFault::WebSocket)),
+                (Ok(()), Err(_)) => Some(Ended::Fault(LayerFault::Tls)),
+                (Ok(()), Ok(())) => None,
+            },
         }
     }
 

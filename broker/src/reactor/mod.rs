@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use session::Now;
 use session::channel_socket::PING_EVERY_S;
 
-use crate::reactor::layer::{Layer, Place, Received};
+use crate::reactor::layer::{Ended, Layer, Place, Received};
 use crate::reactor::listener::Listener;
 use crate::reactor::tcp::{LayerId, TcpWire, TcpWires, token_of};
 use crate::shard::Shard;
@@ -342,8 +342,10 @@ impl Reactor {
             self.shard.input(token, bytes);
         }
         self.shard.outlets.wires.scratch = scratch;
-        if over {
-            self.shard.lost(token);
+        match over {
+            None => {}
+            Some(Ended::Closed) => self.shard.lost(token),
+            Some(Ended::Fault(layer)) => self.shard.broke(token, layer),
         }
     }
 

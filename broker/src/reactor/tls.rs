@@ -72,7 +72,12 @@ pub(crate) struct Tls {
 
 /// The connection cannot go on; an alert, if there is one to send, was appended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Broken;
+pub(crate) enum Broken {
+    /// The peer said that it is done.
+    Closed,
+    /// The peer broke the protocol, or cannot be agreed with.
+    Fault,
+}
 
 /// Bytes a peer may send before its handshake is done: a ClientHello and a chain of certificates.
 const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
@@ -124,7 +129,7 @@ impl Tls {
         if was_shaking {
             self.before += input.len();
             if self.before > HANDSHAKE_BYTES_MAX {
-                return Err(Broken);
+                return Err(Broken::Fault);
             }
         }
         let opened = if self.incoming.is_empty() {
@@ -166,7 +171,7 @@ impl Tls {
                     while let Some(record) = traffic.next_record() {
                         match record {
                             Ok(record) => plain.extend_from_slice(record.payload),
-                            Err(_) => result = Err(Broken),
+                            Err(_) => result = Err(Broken::Fault),
                         }
                     }
                 }
@@ -177,7 +182,7 @@ impl Tls {
                         Err(EncodeError::AlreadyEncoded) => Err(None),
                     });
                     if encoded.is_none() {
-                        result = Err(Broken);
+                        result = Err(Broken::Fault);
                         done = true;
                     }
                 }
@@ -185,17 +190,17 @@ impl Tls {
                 Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => {
                     done = true;
                 }
-                Ok(ConnectionState::PeerClosed) => result = Err(Broken),
+                Ok(ConnectionState::PeerClosed) => result = Err(Broken::Closed),
                 // Nothing is taken before the handshake is done: it could be a replay.
                 Ok(ConnectionState::Closed | ConnectionState::ReadEarlyData(_)) | Ok(_) => {
-                    result = Err(Broken);
+                    result = Err(Broken::Fault);
                     done = true;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a TLS connection failed");
                     // Once more, for the alert; then the same error comes again.
                     done = result.is_err();
-                    result = Err(Broken);
+                    result = Err(Broken::Fault);
                 }
             }
             at += discard;
@@ -245,7 +250,7 @@ impl Tls {
                 self.connection.process_tls_records(&mut self.incoming);
             let written = match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    write(&mut traffic, sealed).ok_or(Broken)
+                    write(&mut traffic, sealed).ok_or(Broken::Fault)
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     let encoded = append(sealed, 512, |room| match data.encode(room) {
@@ -255,14 +260,14 @@ impl Tls {
                     });
                     match encoded {
                         Some(()) => continue,
-                        None => Err(Broken),
+                        None => Err(Broken::Fault),
                     }
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
                     continue;
                 }
-                Ok(_) | Err(_) => Err(Broken),
+                Ok(_) | Err(_) => Err(Broken::Fault),
             };
             self.incoming.drain(..discard);
             return written;

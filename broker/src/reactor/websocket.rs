@@ -24,7 +24,12 @@ const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// The WebSocket is over: answer sent, nothing more is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Over;
+pub(crate) enum Over {
+    /// The peer closed it.
+    Closed,
+    /// The peer did, or asked for, what is not allowed.
+    Fault,
+}
 
 /// An upgrade that is being waited for, or the WebSocket behind it.
 #[derive(Debug)]
@@ -107,7 +112,7 @@ impl WebSocket {
             }
             Err(error) => {
                 put_refusal(error, answers);
-                return (Carried::Input(0..0), Err(Over));
+                return (Carried::Input(0..0), Err(Over::Fault));
             }
         };
         let limits = match &inside {
@@ -290,7 +295,7 @@ impl Open {
                 Ok(next) => next,
                 Err(violation) => {
                     self.close(violation.close_code(), answers);
-                    ended = Err(Over);
+                    ended = Err(Over::Fault);
                     break;
                 }
             };
@@ -328,12 +333,16 @@ impl Open {
                     }
                     Ok(())
                 }
-                Some(Event::Close(code)) => Err(code.unwrap_or(CloseCode::NORMAL)),
+                Some(Event::Close(code)) => {
+                    self.close(code.unwrap_or(CloseCode::NORMAL), answers);
+                    ended = Err(Over::Closed);
+                    Ok(())
+                }
                 None => Ok(()),
             };
             if let Err(code) = taken {
                 self.close(code, answers);
-                ended = Err(Over);
+                ended = Err(Over::Fault);
             }
             at += used;
         }

@@ -41,7 +41,7 @@ use codec::mqtt::{QoS, ReasonCode};
 use router::{Retained, SlotId, Subs};
 use session::{Message, Now, Receipt, RightsQuestion, Step};
 
-use crate::metrics::Closed;
+use crate::metrics::{Closed, LayerFault};
 use crate::shard::env::Env;
 use crate::shard::inbox::{Batch, RetainedGive};
 use crate::shard::outlets::Outlets;
@@ -188,6 +188,14 @@ impl<W: Wires> Shard<W> {
     pub(crate) fn panicked(&self) {
         self.env.counters.panics.add(1);
         tracing::error!("a connection's layers panicked; it is closed");
+    }
+
+    /// A peer did something wrong below MQTT.
+    pub(crate) fn broke(&mut self, token: Token, layer: LayerFault) {
+        self.env.counters.layer_faulted(layer);
+        if self.outlets.slots.current(token).is_some() {
+            self.close(token.slot, Closed::Protocol);
+        }
     }
 
     /// The wire of `token`, if its connection is to be read now. Without a lease only those are

@@ -367,6 +367,8 @@ fn t_tls_1_garbage_is_closed_and_others_are_served() {
     ]
     .concat();
     while long.write_all(&record).is_ok() {}
+    let metrics = broker.metrics();
+    assert!(!metrics.contains("layer_faults_total{layer=\"tls\"} 0"));
     let config = Arc::new(config(&authority, None, BOTH));
     let stream = open(broker.listener("mqtts"), &config, "localhost").unwrap();
     Client::connect_over(stream, &broker.client(0), &Options::default());

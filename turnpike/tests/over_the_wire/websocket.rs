@@ -240,6 +240,11 @@ fn t_ws_1_and_2_frames_that_are_not_allowed_close_with_their_code() {
         }
     }
     assert!(matches!(flood.close_code(), Some(1008) | None));
+    let metrics = broker.metrics();
+    assert!(
+        metrics.contains("layer_faults_total{layer=\"websocket\"} 5"),
+        "{metrics}"
+    );
 }
 
 #[test]

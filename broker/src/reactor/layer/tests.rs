@@ -189,7 +189,7 @@ impl Pair {
         for piece in wire.chunks(piece) {
             let mut input = piece.to_vec();
             let received = self.layer.receive(&mut input, &mut self.scratch, self.now);
-            assert!(!received.over);
+            assert_eq!(received.over, None);
             self.given.extend_from_slice(match received.place {
                 Place::Input(range) => &input[range],
                 Place::Plain(range) => &self.scratch.plain[range],
@@ -282,7 +282,8 @@ fn peer_that_takes_no_answers_is_given_up() {
                 over |= pair
                     .layer
                     .receive(&mut wire, &mut pair.scratch, pair.now)
-                    .over;
+                    .over
+                    .is_some();
             }
             if over {
                 break;
