@@ -47,7 +47,8 @@ CONF
 mosquitto=$!
 "${nice[@]}" taskset -c 0 "$turnpike" loadtest relay --listen 127.0.0.1:2885 & pids+=($!)
 relay=$!
-"${nice[@]}" taskset -c 0 "$turnpike" serve --data-dir "$work/data" --json \
+TURNPIKE_LISTENERS__WS__ENABLED=false TURNPIKE_LISTENERS__HTTP__ENABLED=false \
+    "${nice[@]}" taskset -c 0 "$turnpike" serve --data-dir "$work/data" --json \
     --mqtt-address 127.0.0.1:2883 --api-address 127.0.0.1:2900 \
     >"$work/credentials.json" 2>"$work/turnpike.log" & pids+=($!)
 broker=$!

@@ -415,3 +415,35 @@ fn proxy_says_for_whom_it_speaks_and_nobody_else_is_let_in() {
     let mut answer = [0];
     assert!(matches!(untrusted.read(&mut answer), Ok(0) | Err(_)));
 }
+
+#[test]
+fn t_exh_1_who_stops_before_a_whole_connect_is_closed_at_every_door() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    authority.server(folder.path(), "server", "localhost");
+    let pair = "certificate = \"server.pem\"\nkey = \"server.key\"\n";
+    let configuration = format!(
+        "[limits]\nconnect_timeout = \"500ms\"\n[listeners.mqtts]\n{pair}[listeners.wss]\n{pair}"
+    );
+    let broker = Broker::configured(folder, &configuration);
+    // Half a hello, half a request, and nothing at all.
+    let hello = [0x16, 3, 1, 2, 0, 1, 0, 1];
+    for (door, said) in [
+        ("mqtt", &b"\x10"[..]),
+        ("mqtts", &hello),
+        ("mqtts", b""),
+        ("wss", &hello),
+        ("ws", b"GET /mqtt HTTP/1.1\r\nHost: x\r\n"),
+        ("ws", b""),
+    ] {
+        let mut stream = tcp(broker.listener(door));
+        stream.write_all(said).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.is_empty(), "{door}: {answer:?}");
+    }
+    // A handshake that is done buys no more time.
+    let config = Arc::new(config(&authority, None, BOTH));
+    let mut stream = open(broker.listener("mqtts"), &config, "localhost").unwrap();
+    assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+}
