@@ -304,4 +304,19 @@ mod tests {
             "Login(..)"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_and_credential_is_read_or_refused(path: String, header: String, query: String) {
+            for path in [path.clone(), format!("/m/{path}"), format!("/m/d/c/{path}")] {
+                if let Ok(Some(channel)) = ChannelPath::parse(&path) {
+                    let topic = channel.topic();
+                    proptest::prop_assert!(topic.starts_with("m/") && !topic.ends_with('/'));
+                    let wild = topic.contains(['+', '#']);
+                    proptest::prop_assert_eq!(wild, channel.has_wildcard());
+                }
+            }
+            let _ = Login::find(Some(&header), Some(&format!("authorization={query}")), "d");
+        }
+    }
 }

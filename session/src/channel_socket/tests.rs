@@ -236,3 +236,34 @@ fn envelopes_carry_topic_and_payload_and_are_answered() {
         ]
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_message_is_one_publish_or_an_end_and_any_packets_are_told_or_skipped(
+        text: bool,
+        envelopes: bool,
+        message: Vec<u8>,
+        packets: Vec<u8>,
+    ) {
+        let mut socket = open("/m/d/c/x/a", envelopes);
+        let mut mqtt = Vec::new();
+        if socket.message(text, &message, &mut mqtt).is_ok() {
+            let (_, payload, ..) = sent(&mqtt);
+            proptest::prop_assert!(envelopes || payload == message);
+        }
+        let said = tell(&mut socket, &packets);
+        let closed = said.iter().filter(|said| matches!(said, Said::Closed(_) | Said::Refused(_)));
+        proptest::prop_assert!(closed.count() <= 1);
+    }
+
+    #[test]
+    fn any_payload_comes_back_out_of_its_envelope(payload: Vec<u8>) {
+        let mut socket = open("/m/d/c/x/a", true);
+        let said = tell(&mut socket, &publish("m/d/c/x/a", &payload));
+        let [Said::Text(envelope)] = &said[..] else { panic!("{said:?}") };
+        let mut other = open("/m/d/c/x/a", true);
+        let mut mqtt = Vec::new();
+        other.message(true, envelope.as_bytes(), &mut mqtt).unwrap();
+        proptest::prop_assert_eq!(sent(&mqtt).1, payload);
+    }
+}
