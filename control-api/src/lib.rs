@@ -30,6 +30,7 @@ mod authz;
 mod clock;
 mod config;
 mod data_dir;
+mod explain;
 mod feed;
 mod first_run;
 mod grant;

@@ -96,6 +96,16 @@ pub enum Invalid {
         /// What was given.
         value: String,
     },
+    /// An action is unknown on its kind of object.
+    #[error("{value:?} is no action of a {kind}; expected one of {expected}")]
+    Action {
+        /// What was given.
+        value: String,
+        /// On what kind of object.
+        kind: &'static str,
+        /// What there is.
+        expected: String,
+    },
     /// A page is larger than allowed.
     #[error("limit is {value}; expected 1 to {most}")]
     Limit {

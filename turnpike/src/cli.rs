@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Manage domains, channels, clients and their connections.
     Provision(Provision),
+    /// Explain why somebody may do something, or what is missing.
+    Explain(Explain),
     /// Put load on a broker and check what arrives.
     Loadtest(Loadtest),
     /// Check or show the configuration.
@@ -97,6 +99,27 @@ pub(crate) struct Provision {
     pub(crate) what: ProvisionWhat,
 }
 
+/// One decision.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) place: GlobalPlace,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) within: Within,
+    /// Who: id or name of a user, or id of a client.
+    #[arg(long, value_name = "ID|NAME")]
+    pub(crate) subject: String,
+    /// What it wants to do, such as publish or read.
+    #[arg(long)]
+    pub(crate) action: String,
+    /// With what: id of a channel, client, group or of the domain.
+    #[arg(long, value_name = "ID")]
+    pub(crate) object: String,
+}
+
 /// As [`Place`], also behind the inner command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GlobalPlace {
@@ -123,6 +146,8 @@ pub(crate) enum ProvisionWhat {
     Connect(Connections),
     /// Take that away again; returns when no message passes any more.
     Disconnect(Connections),
+    /// Sign tokens with a new key; those signed with the old one are good until they end.
+    RotateKeys,
 }
 
 #[derive(Debug, Subcommand)]

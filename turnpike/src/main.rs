@@ -8,6 +8,7 @@
 mod banner;
 mod cli;
 mod config;
+mod explain;
 mod feed;
 mod loadtest;
 mod log;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         None => runtime::run(serve::run(cli.serve)),
         Some(Command::Serve(serve)) => runtime::run(serve::run(serve)),
         Some(Command::Provision(provision)) => runtime::run(provision::run(provision)),
+        Some(Command::Explain(explain)) => runtime::run(explain::run(explain)),
         Some(Command::Loadtest(arguments)) => crate::loadtest::run(arguments),
         Some(Command::Config(command)) => configuration(command.what),
     };

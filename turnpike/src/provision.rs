@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: cli::Provision) -> anyhow::Result<()> {
 }
 
 /// Who carries operations out.
-enum Target<'a> {
+pub(crate) enum Target<'a> {
     /// The server that runs on the data directory.
     Server(&'a Path),
     /// Ourselves: no server runs.
@@ -44,7 +44,11 @@ enum Target<'a> {
 }
 
 impl Target<'_> {
-    async fn find(config: &Config) -> anyhow::Result<Target<'_>> {
+    /// Finds out who.
+    ///
+    /// # Errors
+    /// There is no installation, or it is starting or stopping.
+    pub(crate) async fn find(config: &Config) -> anyhow::Result<Target<'_>> {
         let folder = &config.data_dir;
         // The pepper is made before anything else.
         if !folder.join("pepper").exists() {
@@ -124,7 +128,11 @@ impl Target<'_> {
         }
     }
 
-    async fn one(&self, request: &Request) -> anyhow::Result<Value> {
+    /// Carries out one operation.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub(crate) async fn one(&self, request: &Request) -> anyhow::Result<Value> {
         match self {
             Target::Server(folder) => Ok(operator_request(&folder.join(SOCKET), request).await?),
             Target::Direct(control) => {
@@ -134,7 +142,7 @@ impl Target<'_> {
         }
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         if let Target::Direct(control) = self {
             control.close().await;
         }
@@ -170,6 +178,7 @@ fn request(what: ProvisionWhat) -> anyhow::Result<(Request, Columns)> {
         ProvisionWhat::Domain(what) => domain(what),
         ProvisionWhat::Channel(what) => channel(what),
         ProvisionWhat::Client(what) => client(what)?,
+        ProvisionWhat::RotateKeys => (Request::RotateKeys, NOTHING),
         ProvisionWhat::Connect(what) => {
             let (domain, connections) = connections(what);
             (

@@ -462,7 +462,7 @@ pub(super) async fn listed(
         if name.is_empty() {
             continue;
         }
-        let verb = show::verb_named(kind, name);
+        let verb = crate::explain::verb_named(kind, name);
         needed = needed.with(verb.ok_or_else(|| wrong("actions", name, "names of actions"))?);
     }
     let everywhere = if user == inside.user {

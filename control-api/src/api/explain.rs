@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 
 use authcache::EntityId;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
-use super::authorize::Inside;
+use super::Reply;
 use super::call::Call;
 use super::failure::Failure;
 use super::query::wrong;
-use super::{Reply, show};
 use crate::authz;
-use crate::grant::{Kind, Place, Slot, Verb, verb};
+use crate::explain::{kind_of, step};
+use crate::grant::{Kind, Verb};
 use crate::name::parse_id;
+use crate::store::channels;
 use crate::store::roles::{self, Role};
-use crate::store::{channels, entities, users};
 
 /// Members whose access one answer shows at most.
 const SHOWN_MAX: i64 = 10_000;
@@ -28,7 +27,7 @@ pub(super) async fn explain(call: Call) -> Result<Reply, Failure> {
     let subject = parse_id("subject", query.text("subject").unwrap_or_default())?;
     let object = parse_id("object", query.text("object").unwrap_or_default())?;
     // Who may look at an object's members may know why somebody reaches it.
-    let kind = kind_of(&mut tx, &inside, object).await?;
+    let kind = kind_of(&mut tx, inside.domain.id, object).await?;
     let target = match kind {
         None => {
             return Err(inside
@@ -44,137 +43,14 @@ pub(super) async fn explain(call: Call) -> Result<Reply, Failure> {
         }
     };
     let wanted = query.text("action").unwrap_or_default();
-    let action = verb::action(target.kind, wanted).filter(|action| action.slot == Slot::Own);
     let expected = || {
         let names = target.kind.all_verbs().words(target.kind);
         wrong("action", wanted, &format!("one of {}", names.join(", ")))
     };
-    let verb = action.ok_or_else(expected)?.verb;
+    let verb = crate::explain::verb_named(target.kind, wanted).ok_or_else(expected)?;
     let place = target.place(inside.domain.id);
-    let client = entities::entity(&mut tx, Kind::Client, inside.domain.id, subject).await?;
-    let (allowed, path, missing) = if let Some(client) = client {
-        of_client(&mut tx, client.id, &place, verb).await?
-    } else {
-        of_user(&mut tx, &inside, subject, &place, verb).await?
-    };
-    Ok(Reply::ok(json!({
-        "subject": subject.to_string(),
-        "action": verb.word(target.kind),
-        "object": object.to_string(),
-        "object_kind": target.kind.word(),
-        "allowed": allowed,
-        "path": path,
-        "missing": missing,
-    })))
-}
-
-async fn kind_of(
-    c: &mut SqliteConnection,
-    inside: &Inside,
-    object: EntityId,
-) -> Result<Option<Kind>, Failure> {
-    if object == inside.domain.id {
-        return Ok(Some(Kind::Domain));
-    }
-    for kind in [Kind::Group, Kind::Channel, Kind::Client] {
-        if entities::entity(c, kind, inside.domain.id, object)
-            .await?
-            .is_some()
-        {
-            return Ok(Some(kind));
-        }
-    }
-    Ok(None)
-}
-
-type Explained = (bool, Vec<Value>, Vec<String>);
-
-/// A client reaches channels by its connections alone.
-async fn of_client(
-    c: &mut SqliteConnection,
-    client: EntityId,
-    place: &Place<'_>,
-    verb: Verb,
-) -> Result<Explained, Failure> {
-    let rights = channels::rights_of(c, client).await?;
-    let right = rights.iter().find(|(channel, _)| *channel == place.id);
-    let words = right.map_or_else(Vec::new, |(_, right)| crate::model::right_words(*right));
-    let wanted = verb.word(place.kind);
-    if words.contains(&wanted) {
-        let path = json!({ "connection": { "client": client.to_string(),
-            "channel": place.id.to_string(), "types": words } });
-        return Ok((true, vec![path], Vec::new()));
-    }
-    let missing = format!("a connection of type {wanted} between the client and the channel");
-    Ok((false, Vec::new(), vec![missing]))
-}
-
-async fn of_user(
-    c: &mut SqliteConnection,
-    inside: &Inside,
-    user: EntityId,
-    place: &Place<'_>,
-    verb: Verb,
-) -> Result<Explained, Failure> {
-    let known = users::user_auth(c, user).await?;
-    let held = roles::held(c, user, &authz::reaching(place)).await?;
-    let member = held.iter().any(|role| role.kind == Kind::Domain);
-    let mut missing = Vec::new();
-    let admin = known.as_ref().is_some_and(|user| user.administrator);
-    if !known.as_ref().is_some_and(|user| user.status.is_live()) {
-        missing.push("the subject is no enabled user or client of the domain".to_owned());
-    }
-    if !admin && !member {
-        missing.push("the subject has no role in the domain".to_owned());
-    }
-    if !admin && !inside.domain.status.is_live() {
-        missing.push("the domain is not enabled".to_owned());
-    }
-    let mut path: Vec<Value> = held
-        .iter()
-        .filter(|role| authz::permitted([*role], place).contains(verb))
-        .map(|role| step(role, place))
-        .collect();
-    if admin {
-        path.push(json!({ "platform": "administrator" }));
-    }
-    if path.is_empty() {
-        missing.push(format!("a role that gives it: {}", sources(place, verb)));
-    }
-    Ok((missing.is_empty(), path, missing))
-}
-
-fn step(role: &Role, place: &Place<'_>) -> Value {
-    json!({
-        "role_id": role.id,
-        "role_name": role.name,
-        "entity_kind": role.kind.word(),
-        "entity_id": role.entity.to_string(),
-        "access_type": show::access_of(role, place).word(),
-    })
-}
-
-/// The actions that would give the right, and where.
-fn sources(place: &Place<'_>, verb: Verb) -> String {
-    let (action, word) = (verb.word(place.kind), place.kind.word());
-    let mut sources = vec![format!("{action} on the {word}")];
-    match place.kind {
-        Kind::Domain => {}
-        Kind::Group => {
-            if !place.groups.is_empty() {
-                sources.push(format!("subgroup_{action} on a group above"));
-            }
-            sources.push(format!("group_{action} on the domain"));
-        }
-        Kind::Channel | Kind::Client => {
-            if !place.groups.is_empty() {
-                sources.push(format!("{word}_{action} on its parent group"));
-                sources.push(format!("subgroup_{word}_{action} on a group further up"));
-            }
-            sources.push(format!("{word}_{action} on the domain"));
-        }
-    }
-    sources.join(", or ")
+    let shown = crate::explain::explain(&mut tx, &inside.domain, subject, verb, &place).await?;
+    Ok(Reply::ok(shown))
 }
 
 /// Lists everybody who reaches an object: users by roles, and for a channel the clients connected.

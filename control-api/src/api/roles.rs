@@ -483,7 +483,7 @@ pub(super) async fn entity_members(call: Call) -> Result<Reply, Failure> {
         .collect();
     let mut needed = crate::grant::Verbs::NONE;
     for name in names.into_iter().filter(|name| !name.is_empty()) {
-        let verb = show::verb_named(target.kind, name);
+        let verb = crate::explain::verb_named(target.kind, name);
         needed = needed.with(verb.ok_or_else(|| wrong("actions", name, "names of actions"))?);
     }
     let mut members: BTreeMap<EntityId, Vec<Role>> = BTreeMap::new();
@@ -496,7 +496,7 @@ pub(super) async fn entity_members(call: Call) -> Result<Reply, Failure> {
                 .is_none_or(|id| id == role.entity.to_string())
             && query
                 .text("access_type")
-                .is_none_or(|word| word == show::access_of(&role, &place).word());
+                .is_none_or(|word| word == crate::explain::access_of(&role, &place).word());
         if reaches && wanted {
             members.entry(user).or_default().push(role);
         }

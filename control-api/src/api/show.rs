@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::authorize::Target;
 use crate::authz;
-use crate::grant::{Kind, Place, Slot, Verb};
+use crate::explain::access_of;
+use crate::grant::{Kind, Place};
 use crate::model::{Domain, Page, Time, status_word};
 use crate::store::access::{Invitation, Pat, PatScope};
 use crate::store::entities::Entity;
@@ -221,19 +222,6 @@ pub(super) fn access_roles(target: &Target, domain: EntityId) -> Vec<Value> {
     shown.collect()
 }
 
-/// Where a role stands to an object that it reaches.
-pub(super) fn access_of(role: &Role, place: &Place<'_>) -> Access {
-    if role.entity == place.id {
-        Access::Direct
-    } else if role.kind == Kind::Domain {
-        Access::Domain
-    } else if place.groups.first() == Some(&role.entity) {
-        Access::DirectGroup
-    } else {
-        Access::IndirectGroup
-    }
-}
-
 const fn rank(access: Access) -> u8 {
     match access {
         Access::Direct => 0,
@@ -338,10 +326,4 @@ pub(super) fn invitation(invitation: &Invitation, actions: &[&str]) -> Value {
     put_time(&mut shown, "confirmed_at", invitation.confirmed_at);
     put_time(&mut shown, "rejected_at", invitation.rejected_at);
     shown
-}
-
-/// The verbs that the caller names in `actions=`, on an object of the kind.
-pub(super) fn verb_named(kind: Kind, name: &str) -> Option<Verb> {
-    let action = crate::grant::verb::action(kind, name)?;
-    (action.slot == Slot::Own).then_some(action.verb)
 }

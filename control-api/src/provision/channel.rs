@@ -3,7 +3,8 @@
 use authcache::{Change, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, Provision, ProvisionError, channel, check_page, domain};
+use super::{Conflict, Provision, ProvisionError, channel, check_page, domain, switched};
+use crate::grant::Kind;
 use crate::model::{Channel, Listing, Page, Time, status_word};
 use crate::name::{Name, Route, parse_id};
 use crate::secret::random_id;
@@ -72,7 +73,7 @@ impl Provision {
             updated_at: None,
         };
         write.change(channel_set(&created));
-        self.commit(write).await?;
+        self.finish(write, "channel.create", within.id, id).await?;
         Ok(created)
     }
 
@@ -136,7 +137,8 @@ impl Provision {
         let found = channel(write.connection(), &within, name).await?;
         write.delete_channel(found.id).await?;
         write.change(Change::ChannelRemoved { id: found.id });
-        self.commit(write).await
+        self.finish(write, "channel.remove", within.id, found.id)
+            .await
     }
 
     async fn set_channel_status(
@@ -162,7 +164,8 @@ impl Provision {
         found.status = status;
         found.updated_at = Some(now);
         write.change(channel_set(&found));
-        self.commit(write).await?;
+        self.finish(write, switched(Kind::Channel, status), within.id, found.id)
+            .await?;
         Ok(found)
     }
 }

@@ -6,7 +6,8 @@ use authcache::{Change, EntityId, PrincipalRecord, Status};
 use serde::{Deserialize, Serialize};
 
 use super::channel::taken;
-use super::{Conflict, Provision, ProvisionError, check_page, client, domain};
+use super::{Conflict, Provision, ProvisionError, check_page, client, domain, switched};
+use crate::grant::Kind;
 use crate::model::{Client, Listing, Page, Time, status_word};
 use crate::name::{Name, check_secret, parse_id};
 use crate::secret::{Secret, random_id};
@@ -82,7 +83,7 @@ impl Provision {
             .await
             .map_err(|error| taken(error, Conflict::IdTaken(id)))?;
         client_set(&mut write, id).await?;
-        self.commit(write).await?;
+        self.finish(write, "client.create", within.id, id).await?;
         let client = Client {
             id,
             domain_id: within.id,
@@ -150,7 +151,8 @@ impl Provision {
         let found = client(write.connection(), &within, name).await?;
         write.delete_client(found.id).await?;
         write.change(Change::PrincipalRemoved { id: found.id });
-        self.commit(write).await
+        self.finish(write, "client.remove", within.id, found.id)
+            .await
     }
 
     async fn set_client_status(
@@ -176,7 +178,8 @@ impl Provision {
         client_set(&mut write, found.id).await?;
         found.status = status;
         found.updated_at = Some(now);
-        self.commit(write).await?;
+        self.finish(write, switched(Kind::Client, status), within.id, found.id)
+            .await?;
         Ok(found)
     }
 }

@@ -3,7 +3,7 @@
 use authcache::{Change, EntityId, Right, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, Provision, ProvisionError, channel, client, domain};
+use super::{Conflict, Provision, ProvisionError, channel, client, domain, note};
 use crate::model::{Channel, Client, Domain, Time, right_words, status_word};
 use crate::name::{Invalid, parse_types};
 use crate::store::Write;
@@ -38,7 +38,7 @@ impl Provision {
     ) -> Result<(), ProvisionError> {
         let right = check(connections)?;
         let mut write = self.store.write().await?;
-        let (_, clients, channels) = find(&mut write, domain_name, connections).await?;
+        let (within, clients, channels) = find(&mut write, domain_name, connections).await?;
         for client in &clients {
             enabled("client", client.id.to_string(), client.status)?;
         }
@@ -52,7 +52,8 @@ impl Provision {
             right,
         )
         .await?;
-        self.commit(write).await
+        self.noted(write, "channel.connect", &within, &channels)
+            .await
     }
 
     /// Takes the types away from every client on every channel. Connections that do not exist are
@@ -67,7 +68,7 @@ impl Provision {
     ) -> Result<(), ProvisionError> {
         let right = check(connections)?;
         let mut write = self.store.write().await?;
-        let (_, clients, channels) = find(&mut write, domain_name, connections).await?;
+        let (within, clients, channels) = find(&mut write, domain_name, connections).await?;
         apply_disconnect(
             &mut write,
             &ids(&clients, |c| c.id),
@@ -77,6 +78,21 @@ impl Provision {
         .await?;
         // Without a change this waits for the last revision: another call may have taken the same
         // rights away and not be settled.
+        self.noted(write, "channel.disconnect", &within, &channels)
+            .await
+    }
+
+    /// Notes one row for each channel, then commits.
+    async fn noted(
+        &self,
+        mut write: Write,
+        operation: &str,
+        within: &Domain,
+        channels: &[Channel],
+    ) -> Result<(), ProvisionError> {
+        for channel in channels {
+            note(&mut write, operation, within.id, channel.id).await?;
+        }
         self.commit(write).await
     }
 }

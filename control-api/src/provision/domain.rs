@@ -3,7 +3,8 @@
 use authcache::{Change, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, Provision, ProvisionError, check_page, domain};
+use super::{Conflict, Provision, ProvisionError, check_page, domain, switched};
+use crate::grant::Kind;
 use crate::model::{Domain, Listing, Page, Time, status_word};
 use crate::name::{Name, Route, parse_id};
 use crate::secret::random_id;
@@ -54,7 +55,7 @@ impl Provision {
         }
         write.insert_domain(&created).await?;
         write.change(domain_set(&created));
-        self.commit(write).await?;
+        self.finish(write, "domain.create", id, id).await?;
         Ok(created)
     }
 
@@ -99,7 +100,8 @@ impl Provision {
         write.delete_domain(found.id).await?;
         // Brokers drop the domain's channels and clients with it.
         write.change(Change::DomainRemoved { id: found.id });
-        self.commit(write).await
+        self.finish(write, "domain.delete", found.id, found.id)
+            .await
     }
 
     async fn set_domain_status(
@@ -123,7 +125,8 @@ impl Provision {
         found.status = status;
         found.updated_at = Some(now);
         write.change(domain_set(&found));
-        self.commit(write).await?;
+        self.finish(write, switched(Kind::Domain, status), found.id, found.id)
+            .await?;
         Ok(found)
     }
 }

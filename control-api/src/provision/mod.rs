@@ -9,17 +9,20 @@ mod channel;
 mod client;
 mod connection;
 mod domain;
+mod explain;
 mod request;
 
-use authcache::EntityId;
+use authcache::{EntityId, Status};
 use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::feed::Feed;
+use crate::grant::Kind;
 use crate::identify::Identifier;
-use crate::model::{Channel, Client, Domain, Page};
+use crate::model::{Channel, Client, Domain, Page, Time};
 use crate::name::{Invalid, excerpt, parse_id};
 use crate::outbox::Outbox;
+use crate::store::journal::{Event, Outcome};
 use crate::store::{Store, StoreError, Write, channels, clients, domains};
 use crate::token::TokenError;
 
@@ -195,6 +198,18 @@ impl Provision {
         })
     }
 
+    /// Notes what the operator did, then [commits](Self::commit).
+    async fn finish(
+        &self,
+        mut write: Write,
+        operation: &str,
+        domain: EntityId,
+        object: EntityId,
+    ) -> Result<(), ProvisionError> {
+        note(&mut write, operation, domain, object).await?;
+        self.commit(write).await
+    }
+
     /// Commits, wakes the outbox, and waits until the revision has settled.
     pub(crate) async fn commit(&self, write: Write) -> Result<(), ProvisionError> {
         let revision = write.commit().await?;
@@ -206,6 +221,42 @@ impl Provision {
     async fn find_domain(&self, name: &str) -> Result<Domain, ProvisionError> {
         let mut connection = self.store.read().await?;
         domain(&mut connection, name).await
+    }
+}
+
+/// Notes in the journal what the operator did.
+async fn note(
+    write: &mut Write,
+    operation: &str,
+    domain: EntityId,
+    object: EntityId,
+) -> Result<(), StoreError> {
+    let word = operation.split('.').next().unwrap_or_default();
+    let kind = Kind::ALL.into_iter().find(|kind| kind.word() == word);
+    let event = Event {
+        operation: operation.to_owned(),
+        outcome: Outcome::Done,
+        domain: Some(domain),
+        kind: kind.map_or("platform", Kind::word),
+        entity: object.to_string(),
+        user: None,
+        peer: "operator".to_owned(),
+        attributes: serde_json::json!({}),
+    };
+    write.record(&event, Time::now()).await
+}
+
+/// The operation that sets a status.
+const fn switched(kind: Kind, status: Status) -> &'static str {
+    match (kind, status.is_live()) {
+        (Kind::Domain, true) => "domain.enable",
+        (Kind::Domain, false) => "domain.disable",
+        (Kind::Group, true) => "group.enable",
+        (Kind::Group, false) => "group.disable",
+        (Kind::Channel, true) => "channel.enable",
+        (Kind::Channel, false) => "channel.disable",
+        (Kind::Client, true) => "client.enable",
+        (Kind::Client, false) => "client.disable",
     }
 }
 

@@ -104,6 +104,17 @@ pub enum Request {
         /// Which.
         client: String,
     },
+    /// [`Provision::explain`]
+    Explain {
+        /// Where.
+        domain: String,
+        /// Who.
+        subject: String,
+        /// What it wants to do.
+        action: String,
+        /// With what.
+        object: String,
+    },
     /// [`Provision::rotate_keys`]
     RotateKeys,
     /// [`Provision::connect`]
@@ -142,6 +153,8 @@ pub enum Response {
     NewClient(ClientWithSecret),
     /// A page of clients.
     Clients(Listing<Client>),
+    /// Why somebody may, or may not.
+    Explanation(serde_json::Value),
     /// Nothing is left to show.
     Done {},
 }
@@ -191,6 +204,15 @@ impl Provision {
             }
             Request::DeleteClient { domain, client } => {
                 done(self.delete_client(&domain, &client).await?)
+            }
+            Request::Explain {
+                domain,
+                subject,
+                action,
+                object,
+            } => {
+                let explained = self.explain(&domain, &subject, &action, &object).await?;
+                Response::Explanation(explained)
             }
             Request::RotateKeys => done(self.rotate_keys().await?),
             Request::Connect {

@@ -523,3 +523,47 @@ async fn requests_are_read_from_json_and_answered_in_json() {
         serde_json::json!({})
     );
 }
+
+#[tokio::test]
+async fn what_the_operator_does_is_in_the_journal_and_decisions_are_explained() {
+    let at = plant().await;
+    let provision = at.control().provision();
+    let client = at.client.client.id.to_string();
+    let channel = at.channel.id.to_string();
+    let explain = async || {
+        let explained = provision.explain("plant", &client, "publish", &channel);
+        explained.await.unwrap()
+    };
+    assert_eq!(explain().await["allowed"], false);
+    provision
+        .connect("plant", &at.connections(&["publish"]))
+        .await
+        .unwrap();
+    let explained = explain().await;
+    assert_eq!(explained["allowed"], true);
+    assert_eq!(explained["path"][0]["connection"]["types"][0], "publish");
+    let by_name = provision.explain("plant", "admin", "read", &channel).await;
+    assert_eq!(by_name.unwrap()["path"][0]["platform"], "administrator");
+    let unknown = provision.explain("plant", &client, "fly", &channel).await;
+    assert!(message(unknown).contains("expected one of read"));
+    provision.disable_client("plant", &client).await.unwrap();
+    let mut connection = at.control().0.store.read().await.unwrap();
+    let all: Vec<(String, String)> =
+        sqlx::query_as("SELECT operation, peer FROM journal ORDER BY seq")
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+    let operations: Vec<&str> = all
+        .iter()
+        .map(|(operation, _)| operation.as_str())
+        .collect();
+    let expected = [
+        "domain.create",
+        "channel.create",
+        "client.create",
+        "channel.connect",
+        "client.disable",
+    ];
+    assert_eq!(operations, expected);
+    assert!(all.iter().all(|(_, peer)| peer == "operator"));
+}
