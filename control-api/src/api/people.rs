@@ -105,7 +105,13 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     .await?;
     call.commit(write).await?;
     if call.control.settings().require_verified_email {
-        super::tokens::send_verification_to(&call, &person).await?;
+        // The user is there whether or not the mail arrives, and can ask for another one.
+        if let Err(failure) = super::tokens::send_verification_to(&call, &person).await {
+            tracing::warn!(
+                reason = failure.message,
+                "a user got no link to verify its address"
+            );
+        }
     }
     Ok(Reply::created(
         format!("/users/{id}"),

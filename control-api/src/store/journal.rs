@@ -73,10 +73,14 @@ pub(crate) struct EntryFilter {
 impl Write {
     /// Adds a row.
     pub(crate) async fn record(&mut self, event: &Event, now: Time) -> Result<(), StoreError> {
-        let last: Option<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")
-                .fetch_optional(self.connection())
-                .await?;
+        let last = match self.journal_end.take() {
+            Some(last) => Some(last),
+            None => {
+                sqlx::query_as("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")
+                    .fetch_optional(self.connection())
+                    .await?
+            }
+        };
         let (seq, before) = last.map_or((1, Vec::new()), |(seq, hash)| (seq + 1, hash));
         let id = random_id();
         let attributes = event.attributes.to_string();
@@ -112,9 +116,10 @@ impl Write {
         .bind(&event.peer)
         .bind(attributes)
         .bind(now.micros())
-        .bind(hash)
+        .bind(&hash)
         .execute(self.connection())
         .await?;
+        self.journal_end = Some((seq, hash));
         Ok(())
     }
 }

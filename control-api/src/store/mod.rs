@@ -38,7 +38,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const OUTBOX_KEPT: i64 = 4_096;
 
 /// The schema's history: number, name, text.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "control",
@@ -48,6 +48,11 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
         2,
         "model",
         include_str!("../../migrations/sqlite/0002_model.sql"),
+    ),
+    (
+        3,
+        "names",
+        include_str!("../../migrations/sqlite/0003_names.sql"),
     ),
 ];
 
@@ -121,6 +126,7 @@ impl Store {
         Ok(Write {
             tx,
             changes: Vec::new(),
+            journal_end: None,
         })
     }
 
@@ -210,6 +216,8 @@ async fn raise(connection: &mut SqliteConnection, name: &str) -> Result<u64, Sto
 pub(crate) struct Write {
     tx: Transaction<'static, Sqlite>,
     changes: Vec<Change>,
+    /// Number and hash of the last row of the journal, once it was looked up.
+    pub(super) journal_end: Option<(i64, Vec<u8>)>,
 }
 
 impl Write {

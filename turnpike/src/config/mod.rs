@@ -236,6 +236,13 @@ impl Config {
                 ),
             );
         }
+        if self.control.require_verified_email && self.control.mail.is_none() {
+            let path = "control.require_verified_email";
+            fault(
+                path,
+                format!("{path} is true without a way to send mail; expected control.mail as well"),
+            );
+        }
         let mut places: Vec<(&str, SocketAddr)> = self
             .mqtt_listeners()
             .map(|(name, _, listener)| (name, listener.address))
