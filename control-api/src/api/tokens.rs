@@ -19,8 +19,7 @@ use crate::store::users::{self, UserAuth};
 use crate::store::{Write, roles};
 use crate::token::{Login, Tokens};
 
-/// A refresh token that was used twice ends its login only after this: two that ran at once did not
-/// steal anything from each other.
+/// How long a link in a mail is good.
 const MAIL_TOKEN_SECONDS: i64 = 15 * 60;
 
 /// A login that did not succeed, as it is answered.
@@ -67,6 +66,9 @@ pub(super) async fn issue(call: Call) -> Result<Reply, Failure> {
         expires_at: Tokens::refresh_until(now),
     };
     write.insert_session(&session, now).await?;
+    if let Some(oldest) = access::surplus_session(write.connection(), user.id).await? {
+        end(&mut write, &user, oldest).await?;
+    }
     let id = user.id.to_string();
     let event = crate::store::journal::Event {
         operation: call.route.operation.clone(),

@@ -8,6 +8,9 @@ use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::model::{Page, Time};
 
+/// Logins that one user may have at a time; the oldest one ends for a further one.
+const SESSIONS_MAX: i64 = 1_000;
+
 /// A login that can be refreshed.
 pub(crate) struct Session {
     pub(crate) id: EntityId,
@@ -93,7 +96,22 @@ pub(crate) async fn session(
     row.map(|row| read_session(&row)).transpose()
 }
 
-/// Logins of a user that are good at this time, newest first, at most 1 000.
+/// The login that a user has beyond those that one may have.
+pub(crate) async fn surplus_session(
+    connection: &mut SqliteConnection,
+    user: EntityId,
+) -> Result<Option<EntityId>, StoreError> {
+    let found: Option<(Vec<u8>,)> = sqlx::query_as(
+        "SELECT id FROM sessions WHERE user_id = $1 ORDER BY created_at DESC, id LIMIT 1 OFFSET $2",
+    )
+    .bind(blob(user))
+    .bind(SESSIONS_MAX)
+    .fetch_optional(connection)
+    .await?;
+    found.map(|(id,)| rows::id(&id)).transpose()
+}
+
+/// Logins of a user that are good at this time, newest first.
 pub(crate) async fn sessions(
     connection: &mut SqliteConnection,
     user: EntityId,
@@ -101,7 +119,7 @@ pub(crate) async fn sessions(
 ) -> Result<Vec<Session>, StoreError> {
     let found = sqlx::query(
         "SELECT * FROM sessions WHERE user_id = $1 AND expires_at > $2 \
-         ORDER BY created_at DESC, id LIMIT 1000",
+         ORDER BY created_at DESC, id",
     )
     .bind(blob(user))
     .bind(now.micros())

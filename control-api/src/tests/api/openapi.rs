@@ -44,3 +44,82 @@ fn operations_have_names_of_their_own_and_schemas_that_exist() {
         assert!(schemas[name].is_object(), "{name}");
     }
 }
+
+/// The codes that the Go SDK insists on, where a reader might expect another one.
+#[test]
+fn success_codes_are_the_ones_that_clients_insist_on() {
+    let document = crate::api::document();
+    for (method, path, status) in [
+        ("post", "/users", "201"),
+        ("patch", "/users/secret", "200"),
+        ("delete", "/users/{id}", "204"),
+        ("post", "/users/tokens/issue", "201"),
+        ("post", "/users/tokens/refresh", "201"),
+        ("post", "/users/tokens/revoke", "204"),
+        ("post", "/users/send-verification", "200"),
+        ("post", "/password/reset-request", "201"),
+        ("put", "/password/reset", "201"),
+        ("post", "/pats", "201"),
+        ("delete", "/pats", "200"),
+        ("patch", "/pats/{id}/name", "202"),
+        ("patch", "/pats/{id}/description", "202"),
+        ("patch", "/pats/{id}/secret/reset", "200"),
+        ("patch", "/pats/{id}/secret/revoke", "204"),
+        ("delete", "/pats/{id}", "204"),
+        ("patch", "/pats/{id}/scope/add", "200"),
+        ("patch", "/pats/{id}/scope/remove", "200"),
+        ("delete", "/pats/{id}/scope", "200"),
+        ("post", "/domains", "201"),
+        ("post", "/domains/{domain}/enable", "200"),
+        ("post", "/domains/{domain}/freeze", "200"),
+        ("post", "/domains/{domain}/invitations", "201"),
+        ("delete", "/domains/{domain}/invitations", "204"),
+        ("post", "/invitations/accept", "204"),
+        ("post", "/{domain}/groups", "201"),
+        ("put", "/{domain}/groups/{id}", "200"),
+        ("post", "/{domain}/groups/{id}/parent", "200"),
+        ("delete", "/{domain}/groups/{id}/parent", "204"),
+        ("post", "/{domain}/groups/{id}/children", "200"),
+        ("delete", "/{domain}/groups/{id}/children", "204"),
+        ("delete", "/{domain}/groups/{id}/children/all", "204"),
+        ("post", "/{domain}/clients", "201"),
+        ("post", "/{domain}/clients/bulk", "200"),
+        ("patch", "/{domain}/clients/{id}/secret", "200"),
+        ("post", "/{domain}/clients/{id}/parent", "200"),
+        ("delete", "/{domain}/clients/{id}/parent", "204"),
+        ("delete", "/{domain}/clients/{id}", "204"),
+        ("post", "/{domain}/channels/bulk", "200"),
+        ("post", "/{domain}/channels/connect", "201"),
+        ("post", "/{domain}/channels/disconnect", "204"),
+        ("post", "/{domain}/channels/{id}/connect", "201"),
+        ("post", "/{domain}/channels/{id}/disconnect", "204"),
+        ("post", "/domains/{domain}/roles", "201"),
+        ("put", "/{domain}/clients/{id}/roles/{role}", "200"),
+        ("delete", "/{domain}/clients/{id}/roles/{role}", "204"),
+        ("post", "/{domain}/groups/{id}/roles/{role}/actions", "200"),
+        (
+            "post",
+            "/{domain}/groups/{id}/roles/{role}/actions/delete",
+            "204",
+        ),
+        (
+            "post",
+            "/{domain}/channels/{id}/roles/{role}/members",
+            "200",
+        ),
+        (
+            "post",
+            "/{domain}/channels/{id}/roles/{role}/members/delete-all",
+            "204",
+        ),
+    ] {
+        let answers = &document["paths"][path][method]["responses"];
+        let success: Vec<&String> = answers
+            .as_object()
+            .unwrap_or_else(|| panic!("{method} {path} is not served"))
+            .keys()
+            .filter(|code| code.starts_with('2'))
+            .collect();
+        assert_eq!(success, [status], "{method} {path}");
+    }
+}

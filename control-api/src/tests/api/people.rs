@@ -572,3 +572,59 @@ async fn mailed(folder: &std::path::Path, subject: &str) -> String {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn t_id_10_an_invitation_that_is_accepted_twice_at_once_is_accepted_once() {
+    let world = World::new().await;
+    let (ann, bob) = (world.person("ann").await, world.person("bob").await);
+    let domain = world.domain(&ann, "plant").await;
+    let role = world
+        .role(&ann, &format!("/domains/{domain}"), &["read"], &[])
+        .await;
+    let path = format!("/domains/{domain}/invitations");
+    let body = json!({ "invitee_user_id": bob.id, "role_id": role });
+    world
+        .expect("POST", &path, &ann.token, Some(body), 201)
+        .await;
+    let answer = json!({ "domain_id": domain });
+    let accept = || {
+        world
+            .server
+            .post("/invitations/accept", &bob.token, &answer)
+    };
+    let ((one, _), (other, _)) = tokio::join!(accept(), accept());
+    let mut statuses = [one, other];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 409]);
+}
+
+#[tokio::test]
+async fn logins_beyond_a_thousand_end_the_oldest() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let mut write = world.at.control.0.store.write().await.unwrap();
+    let user = authcache::EntityId::from_text(&ann.id).unwrap();
+    let now = crate::Time::now();
+    for at in 0..998 {
+        let session = crate::store::access::Session {
+            id: crate::secret::random_id(),
+            user,
+            description: String::new(),
+            turn: 1,
+            expires_at: now.plus_seconds(3_600),
+        };
+        write
+            .insert_session(&session, now.plus_seconds(at))
+            .await
+            .unwrap();
+    }
+    write.commit().await.unwrap();
+    world.server.login("ann", PASSWORD).await;
+    world
+        .expect("GET", "/users/profile", &ann.token, None, 200)
+        .await;
+    world.server.login("ann", PASSWORD).await;
+    world
+        .expect("GET", "/users/profile", &ann.token, None, 401)
+        .await;
+}
