@@ -1,7 +1,7 @@
 //! Real threads and sockets under a control side of a few lines.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, Question};
@@ -153,8 +153,17 @@ impl Client {
         body[body.len() - 1]
     }
 
+    /// Publishes, and sends nothing more: the packet and the end are in one segment.
+    fn publish_and_end(&mut self, payload: u8) {
+        socket2::SockRef::from(&self.0)
+            .set_tcp_cork(true)
+            .expect("it can be set");
+        self.publish(payload);
+        self.0.shutdown(Shutdown::Write).expect("it is open");
+    }
+
     fn is_closed(&mut self) -> bool {
-        matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
+        matches!(self.0.read(&mut [0]), Ok(0))
     }
 }
 
@@ -224,5 +233,20 @@ async fn broker_that_lost_control_refuses_who_comes_and_lets_go_who_was_there() 
     assert!(!broker.ready());
     // 3.1.1's code for "server unavailable".
     assert_eq!(Client::connect(address, 100).1, 3);
+    broker.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn end_of_a_stream_that_comes_with_its_last_bytes_is_noticed() {
+    let (broker, _control) = two_shards().await;
+    let address = broker.listeners()[0].1;
+    let mut subscriber = Client::connect(address, 1).0;
+    subscriber.subscribe();
+    for payload in 0..8 {
+        let (mut client, _) = Client::connect(address, 2);
+        client.publish_and_end(payload);
+        assert_eq!(subscriber.payload(), payload, "what came before counts");
+        assert!(client.is_closed(), "it is not held until its Keep Alive");
+    }
     broker.shutdown(Duration::from_secs(10)).await;
 }

@@ -55,6 +55,11 @@ impl Waker {
 const WAKER: u64 = u64::MAX;
 const LISTENERS: u64 = 1 << 63;
 
+/// Events that say that a peer sends nothing more. They come with what it sent last, in one.
+const ENDED: epoll::EventFlags = epoll::EventFlags::RDHUP
+    .union(epoll::EventFlags::HUP)
+    .union(epoll::EventFlags::ERR);
+
 /// Events taken by one `epoll_wait`.
 const EVENTS_MAX: usize = 1024;
 
@@ -98,8 +103,9 @@ pub(crate) struct Reactor {
     shaking: VecDeque<Token>,
     /// Steps of handshakes that may still be taken in this turn.
     handshakes: u32,
-    /// Connections that may have more to read than was taken: their event does not come again.
-    unread: Vec<u64>,
+    /// Connections that may have more to read than was taken, with what their event said: it does
+    /// not come again.
+    unread: Vec<(u64, epoll::EventFlags)>,
     start: Instant,
 }
 
@@ -182,9 +188,9 @@ impl Reactor {
     /// One turn, after a sleep of at most `sleep`; whether something may be left that no new event
     /// will tell of.
     ///
-    /// A connection whose read filled the buffer, a full list of events and a listener with more
-    /// to accept stay ready without a new wake, so they ask for another turn; everything else
-    /// has been looked at, and whatever comes later wakes the thread.
+    /// A connection whose read filled the buffer or that has ended, a full list of events and a
+    /// listener with more to accept stay ready without a new wake, so they ask for another turn;
+    /// everything else has been looked at, and whatever comes later wakes the thread.
     fn turn(&mut self, sleep: Option<Duration>) -> io::Result<bool> {
         if self.shard.holds_back() {
             std::thread::sleep(HELD_BACK);
@@ -215,7 +221,8 @@ impl Reactor {
             let unread = self.unread.len();
             let mut looked_at = 0;
             while looked_at < unread && !self.shard.is_spent() {
-                self.connection(self.unread[looked_at], epoll::EventFlags::IN);
+                let (data, flags) = self.unread[looked_at];
+                self.connection(data, flags);
                 looked_at += 1;
             }
             // Who was not looked at comes first in the next turn.
@@ -230,7 +237,7 @@ impl Reactor {
             } else if serve || self.shard.is_new(token_of(data)) {
                 self.connection(data, event.flags);
             } else {
-                self.unread.push(data);
+                self.unread.push((data, event.flags));
             }
         }
         self.look_after_sockets();
@@ -251,13 +258,13 @@ impl Reactor {
         if flags.contains(epoll::EventFlags::OUT) {
             self.shard.writable(token);
         }
-        let told = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-        if !flags.intersects(told) {
+        if !flags.intersects(epoll::EventFlags::IN | ENDED) {
             return;
         }
+        // Looked at again in a later turn. What can be written then is told again.
+        let later = (data, flags.difference(epoll::EventFlags::OUT));
         if self.shard.is_spent() || self.shard.holds_back() {
-            // It stays unread and is looked at in a later turn.
-            self.unread.push(data);
+            self.unread.push(later);
             return;
         }
         match self.shard.readable(token) {
@@ -266,17 +273,17 @@ impl Reactor {
                     Ok(0) => self.shard.lost(token),
                     Ok(taken) => {
                         self.shard.input(token, &self.buffer[..taken]);
-                        if taken == self.buffer.len() {
-                            self.unread.push(data);
+                        if self.may_have_more(taken, flags) {
+                            self.unread.push(later);
                         }
                     }
                     Err(rustix::io::Errno::AGAIN) => {}
-                    Err(rustix::io::Errno::INTR) => self.unread.push(data),
+                    Err(rustix::io::Errno::INTR) => self.unread.push(later),
                     Err(_) => self.shard.lost(token),
                 },
-                Some(layer) => self.layered(token, layer, data),
+                Some(layer) => self.layered(token, layer, later),
             },
-            Readable::Later => self.unread.push(data),
+            Readable::Later => self.unread.push(later),
             // Whoever lets it be read again registers it anew, which tells of what waits.
             Readable::WhenWatched | Readable::Gone => {
                 if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
@@ -286,12 +293,18 @@ impl Reactor {
         }
     }
 
+    /// Whether a wire may have more to read behind the `taken` bytes. What fills the buffer may not
+    /// be all; and the end of the stream is read behind its last bytes, however few they are.
+    fn may_have_more(&self, taken: usize, flags: epoll::EventFlags) -> bool {
+        taken == self.buffer.len() || flags.intersects(ENDED)
+    }
+
     /// Reads what came through layers; the MQTT in it goes to the shard.
-    fn layered(&mut self, token: Token, layer: LayerId, data: u64) {
+    fn layered(&mut self, token: Token, layer: LayerId, later: (u64, epoll::EventFlags)) {
         if self.shard.outlets.wires.is_shaking_hands(layer) {
             if self.handshakes == 0 {
                 // (Threats T-TLS-1: a storm of handshakes must not hold up whoever is connected.)
-                self.unread.push(data);
+                self.unread.push(later);
                 return;
             }
             self.handshakes -= 1;
@@ -310,11 +323,11 @@ impl Reactor {
             Ok(0) => return self.shard.lost(token),
             Ok(taken) => taken,
             Err(rustix::io::Errno::AGAIN) => return,
-            Err(rustix::io::Errno::INTR) => return self.unread.push(data),
+            Err(rustix::io::Errno::INTR) => return self.unread.push(later),
             Err(_) => return self.shard.lost(token),
         };
-        if taken == self.buffer.len() {
-            self.unread.push(data);
+        if self.may_have_more(taken, later.1) {
+            self.unread.push(later);
         }
         let input = &mut self.buffer[..taken];
         let wires = &mut self.shard.outlets.wires;

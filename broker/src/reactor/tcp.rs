@@ -160,7 +160,8 @@ pub(crate) fn token_of(data: u64) -> Token {
 }
 
 /// Edges while a wire is only read: the reactor notes what it leaves unread ([`Reactor`]), and the
-/// kernel need not look at each socket a second time to find that it is empty. A wire that is
+/// kernel need not look at each socket a second time to find that it is empty. The end of a stream
+/// has a flag of its own: it may come with the last bytes, in one edge. A wire that is
 /// written to is watched by level, so that a send that stops early is told to go on.
 ///
 /// [`Reactor`]: crate::reactor::Reactor
@@ -173,7 +174,9 @@ fn flags_of(watch: Watch) -> epoll::EventFlags {
     }
 }
 
-const READ: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
+const READ: epoll::EventFlags = epoll::EventFlags::IN
+    .union(epoll::EventFlags::RDHUP)
+    .union(epoll::EventFlags::ET);
 
 /// One send without waiting.
 #[inline]
