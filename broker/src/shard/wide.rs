@@ -47,6 +47,9 @@ struct Queue {
     ends: Vec<u32>,
     /// The slice that is next.
     at: usize,
+    /// As how much a message counts until its receivers are: as many as were found last, and as a
+    /// slice at least, for a turn is what it takes.
+    guess: usize,
     /// The publisher's right is asked for; nothing goes on meanwhile.
     asked: Option<RightsQuestion>,
 }
@@ -173,20 +176,19 @@ impl Wide {
     fn add(&mut self, what: What, receivers: usize, directory: &Directory) {
         let channel = what.address().channel;
         let names = what.names(directory);
-        let ready = &mut self.ready;
+        let (ready, slice) = (&mut self.ready, self.slice);
         let queue = self.channels.entry(channel).or_insert_with(|| {
             ready.push_back(channel);
             Queue {
                 waiting: VecDeque::new(),
                 ends: Vec::new(),
                 at: 0,
+                guess: slice,
                 asked: None,
             }
         });
-        // How many receive it is known when it comes to be the first; until then as many as of the
-        // last one.
-        let last = queue.waiting.back().map_or(0, |last| last.receivers);
-        let receivers = receivers.max(last);
+        // How many receive it is known when it comes to be the first.
+        let receivers = receivers.max(queue.guess);
         self.owed += receivers;
         self.added += 1;
         queue.waiting.push_back(Owed {
@@ -351,6 +353,7 @@ impl<W: Wires> Shard<W> {
         queue.ends = ends_of(&routed, wide.slice);
         wide.owed = wide.owed - first.receivers + routed.len();
         first.receivers = routed.len();
+        queue.guess = wide.slice.max(first.receivers);
     }
 
     fn deliver_part(&mut self, what: &What, slots: Range<u32>) {

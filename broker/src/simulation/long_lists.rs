@@ -10,8 +10,13 @@ const READERS: std::ops::Range<usize> = 2..9;
 
 /// Seven readers of one channel, the observer and a publisher, on one shard that serves two readers a turn.
 fn long_list(seed: u64) -> World {
+    long_list_served(seed, 2)
+}
+
+/// As [`long_list`], of which `slice` are served in a turn.
+fn long_list_served(seed: u64, slice: usize) -> World {
     let mut shape = Shape::plain(1, READERS.end);
-    shape.limits.fanout_slice = 2;
+    shape.limits.fanout_slice = slice;
     let mut world = World::shaped(shape, Dice::new(seed), true);
     world.settle_device(1, ProtocolVersion::V5);
     for number in READERS {
@@ -100,5 +105,26 @@ fn publisher_waits_while_much_is_owed() {
         most = most.max(world.broker.sum(|c| c.owed.get()));
     }
     assert!(most <= 16 * 2 + 8, "{most} deliveries were owed");
+    world.quiesce();
+}
+
+#[test]
+fn messages_behind_one_that_is_nearly_delivered_count_in_full() {
+    // Seven of eight in the first turn: then a single delivery is owed of the first message.
+    let mut world = long_list_served(3, 7);
+    let (before_in, before_out) = (
+        world.broker.sum(|c| c.messages_in_total()),
+        world.broker.sum(|c| c.messages_out_total()),
+    );
+    for _ in 0..100 {
+        publish(&mut world, QoS::AtLeastOnce);
+        world.carry_all();
+        world.whole_turn_of(0);
+        let taken = world.broker.sum(|c| c.messages_in_total()) - before_in;
+        let sent = world.broker.sum(|c| c.messages_out_total()) - before_out;
+        // 16 slices, and what was added last.
+        let waiting = taken - sent / 8;
+        assert!(waiting <= 16 + 2, "{waiting} messages wait");
+    }
     world.quiesce();
 }
