@@ -266,7 +266,7 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
     );
     text.gauge(
         "fanout_owed_deliveries",
-        "Deliveries to lists too long for one turn that are still to be made.",
+        "Deliveries too many for one turn that are still to be made; one of more than 4 KiB counts as several.",
         sum(&|s| s.owed.get()),
     );
     text.gauge(

@@ -87,6 +87,8 @@ pub(crate) struct Shard<W: Wires> {
     wide: Wide,
     /// Deliveries made since the count began anew.
     spent: usize,
+    /// As `spent`, for what other shards posted, in this turn.
+    spent_for_others: usize,
     /// Wills that wait for a right to be told, or for a lease.
     pub(crate) wills: Vec<(Option<RightsQuestion>, Arc<Message>)>,
     /// Since when there is no lease.
@@ -143,6 +145,7 @@ impl<W: Wires> Shard<W> {
             replaying: false,
             wide: Wide::new(env.shared.limits.fanout_slice),
             spent: 0,
+            spent_for_others: 0,
             wills: Vec::new(),
             without_lease: None,
             takeovers: Takeovers::default(),

@@ -18,6 +18,7 @@ use crate::shard::Shard;
 use crate::shard::inbox::Post;
 use crate::shard::roster::session_of;
 use crate::shard::shared::ToControl;
+use crate::shard::wide::weight;
 use crate::shard::wires::Wires;
 
 /// Wills that may wait for a right; further ones are dropped. 64 MiB at their largest.
@@ -87,11 +88,12 @@ impl<W: Wires> Shard<W> {
             who,
             part,
         );
-        if !at_once && routed.len() > wide.slice() {
+        let deliveries = routed.len() * weight(run.frames.len());
+        if !at_once && wide.is_too_long(deliveries, *spent) {
             let receivers = routed.len();
             return wide.add_run(run, receivers, env.shared.cache.directory());
         }
-        *spent += routed.len();
+        *spent += deliveries;
         let mut shared = None;
         let mut twin = None;
         let mut shared_twin = None;
@@ -263,12 +265,13 @@ impl<W: Wires> Shard<W> {
             who,
             part,
         );
-        if !at_once && routed.len() > wide.slice() {
+        let deliveries = routed.len() * weight(message.weight());
+        if !at_once && wide.is_too_long(deliveries, *spent) {
             let receivers = routed.len();
             wide.add_message(message, receivers, env.shared.cache.directory());
             return true;
         }
-        *spent += routed.len();
+        *spent += deliveries;
         let origin = message.origin();
         match &routed {
             Routed::Plain(entries) => {

@@ -18,6 +18,7 @@ impl<W: Wires> Shard<W> {
     /// A turn begins: this is its moment. What was left over from the last one is looked at first.
     pub(crate) fn begin(&mut self, now: Now) {
         self.env.now = now;
+        self.spent_for_others = 0;
         if !self.may_serve() {
             return self.wait_for_lease();
         }
@@ -119,7 +120,10 @@ impl<W: Wires> Shard<W> {
         self.env.counters.dropped_handover.add(dropped);
     }
 
+    /// Looks at what others posted. It takes nothing from those who are read; where it is more than
+    /// a turn's share, its deliveries are made in slices.
     pub(super) fn drain(&mut self) {
+        std::mem::swap(&mut self.spent, &mut self.spent_for_others);
         let mut inbox = std::mem::take(&mut self.inbox);
         self.arriving += self.env.shared.inboxes[self.env.id.index()].take(&mut inbox);
         for batch in inbox.drain(..) {
@@ -129,6 +133,7 @@ impl<W: Wires> Shard<W> {
             }
         }
         self.inbox = inbox;
+        std::mem::swap(&mut self.spent, &mut self.spent_for_others);
     }
 
     pub(super) fn receive(&mut self, post: Post<W::Wire>, bytes: &[u8]) {

@@ -1,4 +1,5 @@
-//! Lists too long for one turn: what they are owed is delivered in slices, a turn each.
+//! Lists too long for one turn, and what comes when the turn has done enough: what they are owed is
+//! delivered in slices, a turn each.
 //!
 //! A slice is a range of slot numbers. Whoever stays in its slot is in exactly one of them, however
 //! the list changes between two turns, so nothing of the list has to be kept. A message goes to who
@@ -18,23 +19,33 @@ use crate::shard::inbox::PostedRun;
 use crate::shard::shared::ToControl;
 use crate::shard::wires::Wires;
 
+/// Bytes that are one delivery's work. What is longer counts as several: 4096 deliveries of 64 KiB
+/// would be a turn of a quarter of a second.
+const DELIVERY_BYTES: usize = 4096;
+
+/// As how many deliveries one counts that has so many bytes.
+#[inline]
+pub(crate) fn weight(bytes: usize) -> usize {
+    1 + bytes / DELIVERY_BYTES
+}
+
 /// Deliveries owed, in slices, from which on a publisher that adds to them is read no further.
 const OWED_MAX: usize = 16;
 
 /// Deliveries owed, in slices, from which on no shard reads from its clients: what comes from other
-/// shards cannot hold back a single publisher. Few messages are admitted beyond it, so that with
-/// the largest packets some 100 MiB wait.
+/// shards cannot hold back a single publisher. Each counts as a slice at least and for its length,
+/// so that 64 MiB of runs or 16 MiB of the largest packets wait, and few that are admitted beyond.
 const OWED_AT_ALL_MAX: usize = 1024;
 
 /// What waits for its slices, by channel.
 #[derive(Debug)]
 pub(crate) struct Wide {
-    /// Receivers of one slice.
+    /// Deliveries of one slice.
     slice: usize,
     channels: HashMap<ChannelIndex, Queue, foldhash::fast::RandomState>,
     /// Channels that can go on, in turns.
     ready: VecDeque<ChannelIndex>,
-    /// Deliveries that are owed, of a run one for each receiver.
+    /// Deliveries that are owed, of a run one for each receiver, by their weight.
     owed: usize,
     /// How often something was added.
     added: u64,
@@ -47,8 +58,8 @@ struct Queue {
     ends: Vec<u32>,
     /// The slice that is next.
     at: usize,
-    /// As how much a message counts until its receivers are: as many as were found last, and as a
-    /// slice at least, for a turn is what it takes.
+    /// Receivers that were found last: a message counts as if it had as many until its own are
+    /// counted, and as a slice at least, for a turn is what it takes.
     guess: usize,
     /// The publisher's right is asked for; nothing goes on meanwhile.
     asked: Option<RightsQuestion>,
@@ -60,7 +71,8 @@ struct Owed {
     /// Whose the indexes of publisher and channel were: what waits may outlive a fence, and with it
     /// their meaning.
     names: (EntityId, Option<EntityId>),
-    receivers: usize,
+    /// Deliveries that are owed of it.
+    deliveries: usize,
 }
 
 #[derive(Debug)]
@@ -96,6 +108,14 @@ impl What {
         (directory.principal_id(self.publisher()), channel)
     }
 
+    /// As how many deliveries each of it counts.
+    fn weight(&self) -> usize {
+        match self {
+            What::Run(run, _) => weight(run.frames.len()),
+            What::Message(message) => weight(message.weight()),
+        }
+    }
+
     fn count(&self) -> u64 {
         match self {
             What::Run(run, _) => u64::from(run.count),
@@ -115,10 +135,21 @@ impl Wide {
         }
     }
 
-    /// Receivers that are served at once; more are served in slices.
+    /// Deliveries that are made at once; more are made in slices.
     #[inline]
     pub(crate) fn slice(&self) -> usize {
         self.slice
+    }
+
+    /// Whether so many deliveries are not made at once, when `spent` were made in this turn.
+    #[inline]
+    pub(crate) fn is_too_long(&self, deliveries: usize, spent: usize) -> bool {
+        deliveries > self.slice || (spent >= self.slice && deliveries > 0)
+    }
+
+    /// Receivers in one slice.
+    fn receivers(&self, what: &What) -> usize {
+        (self.slice / what.weight()).max(1)
     }
 
     /// Whether something waits for a channel: what follows waits behind it.
@@ -183,18 +214,18 @@ impl Wide {
                 waiting: VecDeque::new(),
                 ends: Vec::new(),
                 at: 0,
-                guess: slice,
+                guess: 0,
                 asked: None,
             }
         });
         // How many receive it is known when it comes to be the first.
-        let receivers = receivers.max(queue.guess);
-        self.owed += receivers;
+        let deliveries = slice.max(receivers.max(queue.guess) * what.weight());
+        self.owed += deliveries;
         self.added += 1;
         queue.waiting.push_back(Owed {
             what,
             names,
-            receivers,
+            deliveries,
         });
     }
 
@@ -208,7 +239,7 @@ impl Wide {
                 let gone = gone(&waiting.what);
                 if gone {
                     dropped += waiting.what.count();
-                    *owed -= waiting.receivers;
+                    *owed -= waiting.deliveries;
                 }
                 !gone
             });
@@ -277,12 +308,13 @@ impl<W: Wires> Shard<W> {
                     }
                     self.deliver_part(&first.what, queue.slots());
                     if queue.is_last() {
-                        self.wide.owed -= first.receivers;
+                        self.wide.owed -= first.deliveries;
                         queue.at = 0;
                     } else {
-                        let done = first.receivers.min(self.wide.slice);
+                        let done = self.wide.receivers(&first.what) * first.what.weight();
+                        let done = first.deliveries.min(done);
                         self.wide.owed -= done;
-                        first.receivers -= done;
+                        first.deliveries -= done;
                         queue.at += 1;
                         queue.waiting.push_front(first);
                     }
@@ -292,7 +324,7 @@ impl<W: Wires> Shard<W> {
                     queue.waiting.push_front(first);
                 }
                 Err(None) => {
-                    self.wide.owed -= first.receivers;
+                    self.wide.owed -= first.deliveries;
                     queue.at = 0;
                     let count = first.what.count();
                     self.env.counters.dropped(DropReason::Revoked, count);
@@ -350,10 +382,11 @@ impl<W: Wires> Shard<W> {
         let who = |slot| slots.principal(slot);
         let subtopic = first.what.subtopic();
         let routed = subs.route(address.channel, address.wild, subtopic, &env.gate, who);
-        queue.ends = ends_of(&routed, wide.slice);
-        wide.owed = wide.owed - first.receivers + routed.len();
-        first.receivers = routed.len();
-        queue.guess = wide.slice.max(first.receivers);
+        queue.guess = routed.len();
+        queue.ends = ends_of(&routed, wide.receivers(&first.what));
+        let deliveries = routed.len() * first.what.weight();
+        wide.owed = wide.owed - first.deliveries + deliveries;
+        first.deliveries = deliveries;
     }
 
     fn deliver_part(&mut self, what: &What, slots: Range<u32>) {
