@@ -130,6 +130,8 @@ pub(crate) struct RetainedAsk {
 /// The answer: everything that matches, given to the subscriber as it has room.
 pub(crate) struct RetainedGive {
     pub(crate) ask: RetainedAsk,
+    /// Who keeps them.
+    pub(crate) from: ShardId,
     pub(crate) messages: Vec<Arc<Message>>,
     /// How many of them it has been given.
     pub(crate) given: usize,

@@ -115,6 +115,10 @@ enum Stage {
 /// Packets off the fast path that one connection may have carried out in a turn.
 const STEPS_MAX: usize = 64;
 
+/// As how many more of them a SUBSCRIBE counts that asks for what is retained: a whole store is
+/// looked through for it.
+const REPLAY_STEPS: usize = 7;
+
 impl<W: Wires> Shard<W> {
     pub(crate) fn new(
         env: Env<W::Wire>,
@@ -333,7 +337,11 @@ impl<W: Wires> Shard<W> {
                     acknowledged = true;
                 }
                 Step::Health => self.env.counters.health.add(1),
-                Step::Subscribe(request) => self.subscribe(id, request),
+                Step::Subscribe(request) => {
+                    if self.subscribe(id, request) {
+                        slow += REPLAY_STEPS;
+                    }
+                }
                 Step::Unsubscribe(request) => self.unsubscribe(id, request),
                 Step::Wait(question) => {
                     self.ask_rights(token, question);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use authcache::{Action, Denied, Gate};
+use authcache::{Action, ChannelIndex, Denied, Gate};
 use codec::mqtt::QoS;
 use router::{Retained, ShardId, SlotId};
 use session::{Message, Receiving};
@@ -110,6 +110,7 @@ impl<W: Wires> Shard<W> {
         let home = ask.shard;
         let give = RetainedGive {
             ask,
+            from: self.env.id,
             messages: found,
             given: 0,
         };
@@ -119,9 +120,24 @@ impl<W: Wires> Shard<W> {
             .push(Post::RetainedGive(Box::new(give)));
     }
 
-    /// Retained messages are there for a subscriber; it gets them as it has room.
+    /// Retained messages are there for a subscriber; it gets them as it has room. What is left of
+    /// the same for an earlier SUBSCRIBE is among them: a client that repeats itself without
+    /// reading is owed no more for it.
     pub(crate) fn give_retained(&mut self, give: RetainedGive) {
+        self.replays.retain(|old| {
+            old.ask.token != give.ask.token
+                || old.from != give.from
+                || old.ask.channel != give.ask.channel
+                || old.ask.filter != give.ask.filter
+        });
         self.replays.push_back(give);
+    }
+
+    /// A subscription ended, and with it what it is still owed. (MQTT 5, 3.10.4)
+    pub(crate) fn stop_replay(&mut self, id: SlotId, channel: ChannelIndex, filter: &str) {
+        self.replays.retain(|give| {
+            give.ask.token.slot != id || give.ask.channel != channel || *give.ask.filter != *filter
+        });
     }
 
     /// Gives each new subscriber a slice of what is retained for it, if it took the last one: its

@@ -9,15 +9,20 @@ use crate::shard::wires::Wires;
 
 impl<W: Wires> Shard<W> {
     /// [`session::Step::Subscribe`]: entered first, then answered, then what is retained follows.
-    pub(crate) fn subscribe(&mut self, id: SlotId, request: SubscribeRequest) {
+    /// Whether something retained is asked for.
+    pub(crate) fn subscribe(&mut self, id: SlotId, request: SubscribeRequest) -> bool {
         let token = self.outlets.slots.token(id);
         let mut codes = Vec::with_capacity(request.filters.len());
-        let mut asks = Vec::new();
+        let mut asks: Vec<RetainedAsk> = Vec::new();
         for filter in request.filters {
             match filter {
                 FilterRequest::Granted(granted) => {
                     let subscription = &granted.subscription;
                     if granted.replay {
+                        // Named twice in one packet it is one subscription, as it was named last.
+                        asks.retain(|ask| {
+                            ask.channel != subscription.channel || ask.filter != subscription.filter
+                        });
                         asks.push(RetainedAsk {
                             shard: self.env.id,
                             token,
@@ -43,15 +48,20 @@ impl<W: Wires> Shard<W> {
         self.answer(id, |machine, out| {
             machine.subscribed(request.packet_id, &mut codes, out)
         });
+        let asks_any = !asks.is_empty();
         for ask in asks {
             self.ask_retained(ask);
         }
+        asks_any
     }
 
     /// [`session::Step::Unsubscribe`].
     pub(crate) fn unsubscribe(&mut self, id: SlotId, request: UnsubscribeRequest) {
         for removed in request.filters.iter().flatten() {
             let share = removed.share.as_deref();
+            if share.is_none() {
+                self.stop_replay(id, removed.channel, &removed.filter);
+            }
             self.subs
                 .unsubscribe(id, removed.channel, &removed.filter, share);
             self.env.counters.subscriptions.sub(1);

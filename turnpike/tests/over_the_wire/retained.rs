@@ -203,3 +203,30 @@ fn what_is_retained_goes_on_where_a_lost_connection_stopped() {
     }
     assert!(other.alive());
 }
+
+#[test]
+fn who_subscribes_again_and_again_without_reading_is_owed_what_is_kept_once() {
+    let broker = Broker::start(&[]);
+    let (mut publisher, mut subscriber) = pair(&broker);
+    for at in 0..300 {
+        let topic = broker.topic(&format!("again/{at}"));
+        publisher.publish(&topic, b"kept", QoS::AtLeastOnce, true);
+    }
+    // Nothing is acknowledged meanwhile, so that nearly all has to wait.
+    for _ in 0..10 {
+        subscriber.subscribe(&broker.topic("again/#"), QoS::AtLeastOnce);
+    }
+    let before = kept_before_marker(&broker, &mut publisher, &mut subscriber);
+    assert!(
+        (300..1000).contains(&before),
+        "{before} were given for ten subscriptions to 300"
+    );
+    // Of a subscription that has ended nothing follows.
+    subscriber.subscribe(&broker.topic("again/#"), QoS::AtLeastOnce);
+    subscriber.unsubscribe(&broker.topic("again/#"));
+    let before = kept_before_marker(&broker, &mut publisher, &mut subscriber);
+    assert!(
+        before < 300,
+        "{before} came behind the end of a subscription"
+    );
+}
