@@ -125,6 +125,7 @@ impl<W: Wires> Shard<W> {
             self.env.counters.takeovers.add(1);
             self.fail(owner, ReasonCode::SESSION_TAKEN_OVER, Closed::TakenOver);
         }
+        self.supersede_delayed(&key);
         let Arrival {
             wire,
             pending,

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use authcache::PrincipalIndex;
 use router::SlotId;
-use session::{Now, Refusal};
+use session::{Now, Refusal, SessionKey};
 
 use crate::metrics::Closed;
 use crate::shard::Shard;
@@ -73,6 +73,18 @@ impl<W: Wires> Shard<W> {
                 self.refuse_arrival(older, Refusal::Throttled, Closed::Superseded);
             }
             None => waiting.push_back((at, arrival)),
+        }
+    }
+
+    /// A connection comes to its session at once, because the one that had it is gone: an older one
+    /// that still waits for the same is refused.
+    pub(super) fn supersede_delayed(&mut self, key: &SessionKey) {
+        let waiting = &mut self.takeovers.waiting;
+        let older = waiting.iter().position(|(_, other)| {
+            other.pending.principal() == key.principal && other.pending.key() == *key
+        });
+        if let Some((_, older)) = older.and_then(|place| waiting.remove(place)) {
+            self.refuse_arrival(older, Refusal::Throttled, Closed::Superseded);
         }
     }
 

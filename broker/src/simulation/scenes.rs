@@ -61,6 +61,31 @@ fn session_is_taken_over_once_in_a_while_and_by_the_newest() {
     world.quiesce();
 }
 
+#[test]
+fn who_waits_for_a_session_is_refused_when_a_newer_one_gets_it_at_once() {
+    let mut world = plain(2, 3, 7);
+    world.settle_device(1, ProtocolVersion::V5);
+    let takeovers = |world: &World| world.broker.sum(|c| c.takeovers.get());
+    let mut conns = Vec::new();
+    for _ in 0..2 {
+        world.with(1, |device, around| device.connect(false, around));
+        world.rounds(4);
+        conns.push(world.devices[1].conn.expect("it was opened"));
+    }
+    assert_eq!(takeovers(&world), 1, "the second waits");
+    // The owner leaves meanwhile, so the next one takes nothing over.
+    world.with(1, |_, around| around.net.leave(conns[0], Gone::Fin));
+    world.rounds(4);
+    world.with(1, |device, around| device.connect(false, around));
+    world.rounds(4);
+    assert!(world.devices[1].live, "nobody is in its way");
+    world.broker.now = world.broker.now.plus_millis(100);
+    world.rounds(4);
+    assert_eq!(takeovers(&world), 1, "an older one takes nothing over");
+    assert!(world.devices[1].live, "the newest has it");
+    world.quiesce();
+}
+
 /// Everything a client says in a life, as bytes.
 fn script(world: &World, version: ProtocolVersion) -> Vec<u8> {
     let name = topic(&world.database, 0, "a", false);
