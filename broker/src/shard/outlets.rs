@@ -22,6 +22,8 @@ pub(crate) struct Outlets<W: Wires> {
     touched: Vec<SlotId>,
     /// Bytes put into out-buffers since all were sent last.
     pending: usize,
+    /// Bytes that blocked wires took in this turn.
+    drained: usize,
     /// Peers found gone while something was sent to them; closed at the end of the turn.
     lost: Vec<Token>,
 }
@@ -32,6 +34,11 @@ const OUT_MAX: usize = 256 << 10;
 /// All out-buffers are sent before the turn ends when they hold this many bytes together: a burst
 /// for many subscribers must not be kept once for each of them.
 const PENDING_MAX: usize = 32 << 20;
+
+/// Bytes of its backlog that a wire is given before others have their turn, and that all wires are
+/// given in one turn: readers that were slow must not hold up those who are not.
+const DRAIN_MAX: usize = 128 << 10;
+const DRAIN_TURN_MAX: usize = 16 << 20;
 
 /// Reading stops while more than this waits of the answers to a connection's own packets. Messages
 /// from others do not stop it: their receiver has to be heard, also to say that it is alive or wants
@@ -47,8 +54,14 @@ impl<W: Wires> Outlets<W> {
             deadlines: Deadlines::default(),
             touched: Vec::new(),
             pending: 0,
+            drained: 0,
             lost: Vec::new(),
         }
+    }
+
+    /// A turn begins.
+    pub(crate) fn begin(&mut self) {
+        self.drained = 0;
     }
 
     /// Appends frames to a subscriber as they are; whoever is blocked waits for one shared copy.
@@ -319,6 +332,10 @@ impl<W: Wires> Outlets<W> {
 
     /// The wire takes bytes again. `false` when the peer is gone.
     pub(crate) fn writable(&mut self, env: &Env<W::Wire>, token: Token) -> bool {
+        // Its wire is watched by level: it is told again in the next turn.
+        if self.drained >= DRAIN_TURN_MAX {
+            return true;
+        }
         let Some(slot) = self.slots.current(token) else {
             return true;
         };
@@ -343,18 +360,24 @@ impl<W: Wires> Outlets<W> {
         let drained = backlog.drain(
             env.now.as_millis(),
             may,
-            |bytes| match wires.send(wire, bytes) {
-                Sent::Taken(taken) => {
-                    sent += taken;
-                    Some(taken)
+            |bytes| {
+                if sent >= DRAIN_MAX {
+                    return Some(0);
                 }
-                Sent::Gone => None,
+                match wires.send(wire, bytes) {
+                    Sent::Taken(taken) => {
+                        sent += taken;
+                        Some(taken)
+                    }
+                    Sent::Gone => None,
+                }
             },
             |frames| {
                 lost += publishes(frames);
                 revoked.extend(packet_ids(frames));
             },
         );
+        self.drained += sent;
         env.counters.wire_bytes_out.add(sent as u64);
         if lost > 0 {
             env.counters.dropped(DropReason::Revoked, lost);

@@ -18,6 +18,7 @@ impl<W: Wires> Shard<W> {
     /// A turn begins: this is its moment. What was left over from the last one is looked at first.
     pub(crate) fn begin(&mut self, now: Now) {
         self.env.now = now;
+        self.outlets.begin();
         self.spent_for_others = 0;
         if !self.may_serve() {
             return self.wait_for_lease();
