@@ -34,6 +34,9 @@ pub(crate) struct Layer {
     pending_sent: usize,
     /// How much of `pending` the layers wrote by themselves.
     answered: usize,
+    /// Nothing more is read. Whoever has the connection by now is told when it sends: it may have
+    /// moved with the bytes before the end.
+    ended: bool,
     /// The last byte that was given is among `pending`, though it was not said to be taken.
     owed: bool,
 }
@@ -121,6 +124,7 @@ impl Layer {
             pending: Vec::new(),
             pending_sent: 0,
             answered: 0,
+            ended: false,
             owed: false,
             door: Arc::clone(door),
         }))
@@ -136,6 +140,7 @@ impl Layer {
             pending: Vec::new(),
             pending_sent: 0,
             answered: 0,
+            ended: false,
             owed: false,
             door: Arc::new(Door::default()),
         })
@@ -229,10 +234,12 @@ impl Layer {
             Some(_) => LayerFault::WebSocket,
             None => LayerFault::Tls,
         };
-        Received {
+        let received = Received {
             over: received.over.or(unheard.then_some(Ended::Fault(layer))),
             ..received
-        }
+        };
+        self.ended |= received.over.is_some();
+        received
     }
 
     /// Whether the next bytes of the peer cost the work of a handshake.
@@ -343,11 +350,11 @@ impl Layer {
                 }
             }
         }
-        if self
+        let told = self
             .websocket
             .as_ref()
-            .is_some_and(|websocket| websocket.is_over())
-        {
+            .is_some_and(|websocket| websocket.is_over());
+        if self.ended || told {
             return Sent::Gone;
         }
         Sent::Taken(taken)

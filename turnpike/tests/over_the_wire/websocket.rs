@@ -339,3 +339,37 @@ fn large_backlog_leaves_whole_through_a_websocket() {
         assert_eq!(slow.message().payload, payload);
     }
 }
+
+#[test]
+fn who_says_all_at_once_and_closes_is_served_and_closed() {
+    // With the credentials known to the broker the connection moves to its session's home within
+    // the turn that read its end as well.
+    let broker = Broker::start(&[]);
+    let credentials = broker.client(0);
+    Client::connect(broker.address(), &credentials, &Options::default());
+    for number in 0..8 {
+        let mut stream = websocket(&broker);
+        let name = format!("at once {number}");
+        let mut connect = Vec::new();
+        codec::mqtt::Connect {
+            version: ProtocolVersion::V5,
+            clean_start: true,
+            keep_alive: 0,
+            client_id: &name,
+            will: None,
+            username: credentials.username.as_deref(),
+            password: credentials.password.as_deref().map(str::as_bytes),
+            properties: ConnectProperties::default(),
+        }
+        .encode(ProtocolVersion::V5, &mut connect);
+        let all = [
+            masked(true, Opcode::Binary, &connect),
+            masked(true, Opcode::Close, &1000u16.to_be_bytes()),
+        ];
+        stream.stream.write_all(&all.concat()).unwrap();
+        assert_eq!(stream.close_code(), Some(1000));
+        // The server ends the connection, not the client.
+        let mut rest = Vec::new();
+        assert!(stream.stream.read_to_end(&mut rest).is_ok());
+    }
+}
