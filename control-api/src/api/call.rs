@@ -167,6 +167,25 @@ impl Call {
         Ok(write.record(&event, Time::now()).await?)
     }
 
+    /// Notes for each object what was done.
+    pub(super) async fn record_all(
+        &self,
+        write: &mut Write,
+        domain: EntityId,
+        objects: impl Iterator<Item = (EntityId, Value)>,
+    ) -> Result<(), Failure> {
+        let event = self.event(Outcome::Done);
+        let events: Vec<Event> = objects
+            .map(|(id, attributes)| Event {
+                domain: Some(domain),
+                entity: id.to_string(),
+                attributes,
+                ..event.clone()
+            })
+            .collect();
+        Ok(write.record_all(&events, Time::now()).await?)
+    }
+
     fn event(&self, outcome: Outcome) -> Event {
         let operation = self.route.operation.clone();
         let kind = operation.split('.').next().unwrap_or_default();

@@ -48,21 +48,29 @@ async fn make(call: &Call) -> Result<(Vec<(Entity, Value)>, EntityId), Failure> 
     let mut write = call.write().await?;
     let inside = call.enter(write.connection()).await?;
     let now = Time::now();
-    let mut made = Vec::new();
+    let (mut entities, mut secrets) = (Vec::new(), Vec::new());
     for fields in call.items() {
         let parent = fields
             .any_text(&["parent_group_id", "parent_id"])
             .filter(|parent| !parent.is_empty());
         let parent = inside.may_create(write.connection(), kind, parent).await?;
         let (entity, secret) = new_entity(call, &inside, &fields, parent, now)?;
-        insert(&mut write, &entity).await?;
-        let attributes = json!({ "name": entity.name });
-        let id = entity.id.to_string();
-        call.record(&mut write, Some(entity.domain), &id, attributes)
-            .await?;
-        let shown = show::entity(&entity, secret.as_ref().map(Secret::reveal));
-        made.push((entity, shown));
+        entities.push(entity);
+        secrets.push(secret);
     }
+    insert(&mut write, kind, &entities).await?;
+    let notes = entities
+        .iter()
+        .map(|entity| (entity.id, json!({ "name": entity.name })));
+    call.record_all(&mut write, inside.domain.id, notes).await?;
+    let made: Vec<(Entity, Value)> = entities
+        .into_iter()
+        .zip(&secrets)
+        .map(|(entity, secret)| {
+            let shown = show::entity(&entity, secret.as_ref().map(Secret::reveal));
+            (entity, shown)
+        })
+        .collect();
     // A disabled channel is told as such; clients are not known to brokers before they connect.
     for (entity, _) in &made {
         if kind == Kind::Channel {
@@ -73,12 +81,12 @@ async fn make(call: &Call) -> Result<(Vec<(Entity, Value)>, EntityId), Failure> 
     Ok((made, inside.domain.id))
 }
 
-async fn insert(write: &mut Write, entity: &Entity) -> Result<(), Failure> {
-    write.insert_entity(entity).await.map_err(|error| {
+async fn insert(write: &mut Write, kind: Kind, new: &[Entity]) -> Result<(), Failure> {
+    write.insert_entities(new).await.map_err(|error| {
         if !error.is_unique_violation() {
             return error.into();
         }
-        Failure::conflict(match entity.kind {
+        Failure::conflict(match kind {
             Kind::Channel => "the id or route is taken; expected another one, or none",
             Kind::Client => {
                 "the id or secret is taken; expected another one, or none to have one made"

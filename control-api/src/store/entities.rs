@@ -10,6 +10,9 @@ use super::{StoreError, Write, roles};
 use crate::grant::Kind;
 use crate::model::Time;
 
+/// Rows that one statement inserts: at most 15 columns each, far below what a statement may bind.
+pub(super) const ROWS_AT_ONCE: usize = 200;
+
 /// A group, a channel or a client. What a kind does not have is empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Entity {
@@ -197,67 +200,17 @@ impl Write {
     /// Inserts an object with its built-in role, whose first member is the creator. An id, route or
     /// secret that is taken is a unique violation.
     pub(crate) async fn insert_entity(&mut self, new: &Entity) -> Result<(), StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO ");
-        query.push(table(new.kind)).push(
-            " (id, domain_id, name, tags, metadata, parent_group_id, status, created_at, created_by, ",
-        );
-        query.push(match new.kind {
-            Kind::Group => "description, path",
-            Kind::Channel => "route, open",
-            Kind::Client | Kind::Domain => {
-                "identity, private_metadata, secret_digest, secret_sealed, anonymous, credential"
-            }
-        });
-        query.push(") VALUES (");
-        {
-            let mut values = query.separated(", ");
-            values
-                .push_bind(blob(new.id))
-                .push_bind(blob(new.domain))
-                .push_bind(&new.name)
-                .push_bind(rows::json_text(&new.tags))
-                .push_bind(new.metadata.to_string())
-                .push_bind(new.parent.map(blob))
-                .push_bind(rows::status_number(new.status))
-                .push_bind(new.created_at.micros())
-                .push_bind(new.created_by.map(blob));
-            match new.kind {
-                Kind::Group => {
-                    values.push_bind(&new.description).push_bind(&new.path);
-                }
-                Kind::Channel => {
-                    values.push_bind(&new.route).push_bind(new.open);
-                }
-                Kind::Client | Kind::Domain => {
-                    values
-                        .push_bind(&new.identity)
-                        .push_bind(new.private_metadata.to_string())
-                        .push_bind(&new.secret_digest)
-                        .push_bind(&new.secret_sealed)
-                        .push_bind(new.anonymous)
-                        .push_bind(1_i64);
-                }
-            }
+        self.insert_entities(std::slice::from_ref(new)).await
+    }
+
+    /// [Inserts](Self::insert_entity) objects of one kind.
+    pub(crate) async fn insert_entities(&mut self, new: &[Entity]) -> Result<(), StoreError> {
+        for part in new.chunks(ROWS_AT_ONCE) {
+            insert_rows(self.connection(), part).await?;
+            insert_tags_of(self.connection(), part).await?;
+            roles::insert_builtins(self.connection(), part).await?;
         }
-        query.push(")");
-        query.build().execute(self.connection()).await?;
-        insert_tags(
-            self.connection(),
-            new.domain,
-            new.kind.number(),
-            new.id,
-            &new.tags,
-        )
-        .await?;
-        roles::insert_builtin(
-            self.connection(),
-            new.domain,
-            new.kind,
-            new.id,
-            new.created_by,
-            new.created_at,
-        )
-        .await
+        Ok(())
     }
 
     /// Writes name, description, tags, metadata, parent, path and status back.
@@ -345,6 +298,75 @@ impl Write {
         }
         Ok(())
     }
+}
+
+async fn insert_rows(c: &mut SqliteConnection, new: &[Entity]) -> Result<(), StoreError> {
+    let Some(first) = new.first() else {
+        return Ok(());
+    };
+    let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO ");
+    query.push(table(first.kind)).push(
+        " (id, domain_id, name, tags, metadata, parent_group_id, status, created_at, created_by, ",
+    );
+    query.push(match first.kind {
+        Kind::Group => "description, path) ",
+        Kind::Channel => "route, open) ",
+        Kind::Client | Kind::Domain => {
+            "identity, private_metadata, secret_digest, secret_sealed, anonymous, credential) "
+        }
+    });
+    query.push_values(new, |mut values, new| {
+        values
+            .push_bind(blob(new.id))
+            .push_bind(blob(new.domain))
+            .push_bind(&new.name)
+            .push_bind(rows::json_text(&new.tags))
+            .push_bind(new.metadata.to_string())
+            .push_bind(new.parent.map(blob))
+            .push_bind(rows::status_number(new.status))
+            .push_bind(new.created_at.micros())
+            .push_bind(new.created_by.map(blob));
+        match new.kind {
+            Kind::Group => {
+                values.push_bind(&new.description).push_bind(&new.path);
+            }
+            Kind::Channel => {
+                values.push_bind(&new.route).push_bind(new.open);
+            }
+            Kind::Client | Kind::Domain => {
+                values
+                    .push_bind(&new.identity)
+                    .push_bind(new.private_metadata.to_string())
+                    .push_bind(&new.secret_digest)
+                    .push_bind(&new.secret_sealed)
+                    .push_bind(new.anonymous)
+                    .push_bind(1_i64);
+            }
+        }
+    });
+    query.build().execute(c).await?;
+    Ok(())
+}
+
+async fn insert_tags_of(c: &mut SqliteConnection, new: &[Entity]) -> Result<(), StoreError> {
+    let tags: Vec<(&Entity, &String)> = new
+        .iter()
+        .flat_map(|entity| entity.tags.iter().map(move |tag| (entity, tag)))
+        .collect();
+    for part in tags.chunks(ROWS_AT_ONCE) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO entity_tags (domain_id, kind, tag, entity_id) ",
+        );
+        query.push_values(part, |mut values, (entity, tag)| {
+            values
+                .push_bind(blob(entity.domain))
+                .push_bind(entity.kind.number())
+                .push_bind(*tag)
+                .push_bind(blob(entity.id));
+        });
+        query.build().execute(&mut *c).await?;
+    }
+    Ok(())
 }
 
 /// Notes the tags of something that has none noted.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
+use super::entities::ROWS_AT_ONCE;
 use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::model::{Page, Time};
@@ -73,6 +74,22 @@ pub(crate) struct EntryFilter {
 impl Write {
     /// Adds a row.
     pub(crate) async fn record(&mut self, event: &Event, now: Time) -> Result<(), StoreError> {
+        self.record_all(std::slice::from_ref(event), now).await
+    }
+
+    /// Adds rows.
+    pub(crate) async fn record_all(
+        &mut self,
+        events: &[Event],
+        now: Time,
+    ) -> Result<(), StoreError> {
+        for part in events.chunks(ROWS_AT_ONCE) {
+            self.record_part(part, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn record_part(&mut self, events: &[Event], now: Time) -> Result<(), StoreError> {
         let last = match self.journal_end.take() {
             Some(last) => Some(last),
             None => {
@@ -81,45 +98,51 @@ impl Write {
                     .await?
             }
         };
-        let (seq, before) = last.map_or((1, Vec::new()), |(seq, hash)| (seq + 1, hash));
-        let id = random_id();
-        let attributes = event.attributes.to_string();
-        let hash = hash(
-            &before,
-            &[
-                &seq.to_be_bytes(),
-                &id.to_bytes(),
-                event.operation.as_bytes(),
-                &event.outcome.number().to_be_bytes(),
-                &event.domain.map_or_else(Vec::new, blob),
-                event.kind.as_bytes(),
-                event.entity.as_bytes(),
-                &event.user.map_or_else(Vec::new, blob),
-                event.peer.as_bytes(),
-                attributes.as_bytes(),
-                &now.micros().to_be_bytes(),
-            ],
-        );
-        sqlx::query(
+        let (mut seq, mut before) = last.unwrap_or_default();
+        let mut rows = Vec::with_capacity(events.len());
+        for event in events {
+            seq += 1;
+            let id = random_id();
+            let attributes = event.attributes.to_string();
+            before = hash(
+                &before,
+                &[
+                    &seq.to_be_bytes(),
+                    &id.to_bytes(),
+                    event.operation.as_bytes(),
+                    &event.outcome.number().to_be_bytes(),
+                    &event.domain.map_or_else(Vec::new, blob),
+                    event.kind.as_bytes(),
+                    event.entity.as_bytes(),
+                    &event.user.map_or_else(Vec::new, blob),
+                    event.peer.as_bytes(),
+                    attributes.as_bytes(),
+                    &now.micros().to_be_bytes(),
+                ],
+            );
+            rows.push((seq, id, event, attributes, before.clone()));
+        }
+        let mut query = QueryBuilder::<Sqlite>::new(
             "INSERT INTO journal (seq, id, operation, outcome, domain_id, kind, entity_id, user_id, \
-             peer, attributes, occurred_at, hash) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        )
-        .bind(seq)
-        .bind(blob(id))
-        .bind(&event.operation)
-        .bind(event.outcome.number())
-        .bind(event.domain.map(blob))
-        .bind(event.kind)
-        .bind(&event.entity)
-        .bind(event.user.map(blob))
-        .bind(&event.peer)
-        .bind(attributes)
-        .bind(now.micros())
-        .bind(&hash)
-        .execute(self.connection())
-        .await?;
-        self.journal_end = Some((seq, hash));
+             peer, attributes, occurred_at, hash) ",
+        );
+        query.push_values(rows, |mut values, (seq, id, event, attributes, hash)| {
+            values
+                .push_bind(seq)
+                .push_bind(blob(id))
+                .push_bind(&event.operation)
+                .push_bind(event.outcome.number())
+                .push_bind(event.domain.map(blob))
+                .push_bind(event.kind)
+                .push_bind(&event.entity)
+                .push_bind(event.user.map(blob))
+                .push_bind(&event.peer)
+                .push_bind(attributes)
+                .push_bind(now.micros())
+                .push_bind(hash);
+        });
+        query.build().execute(self.connection()).await?;
+        self.journal_end = Some((seq, before));
         Ok(())
     }
 }

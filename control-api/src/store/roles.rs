@@ -4,6 +4,7 @@ use authcache::EntityId;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
+use super::entities::Entity;
 use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::grant::{Actions, Kind, Slot};
@@ -134,6 +135,55 @@ pub(crate) async fn insert_builtin(
         Some(creator) => add_member(connection, &role, creator, now).await,
         None => Ok(()),
     }
+}
+
+/// Inserts the roles that objects have from the start, with their creators as members.
+pub(super) async fn insert_builtins(
+    connection: &mut SqliteConnection,
+    entities: &[Entity],
+) -> Result<(), StoreError> {
+    let ids: Vec<String> = entities.iter().map(|entity| new_id(entity.kind)).collect();
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO roles (id, domain_id, kind, entity_id, name, builtin, own_mask, clients_mask, \
+         channels_mask, groups_mask, below_clients_mask, below_channels_mask, created_at, created_by) ",
+    );
+    query.push_values(entities.iter().zip(&ids), |mut values, (entity, id)| {
+        values
+            .push_bind(id)
+            .push_bind(blob(entity.domain))
+            .push_bind(entity.kind.number())
+            .push_bind(blob(entity.id))
+            .push_bind(BUILTIN)
+            .push_bind(true);
+        for mask in Actions::all(entity.kind).masks() {
+            values.push_bind(mask);
+        }
+        values
+            .push_bind(entity.created_at.micros())
+            .push_bind(entity.created_by.map(blob));
+    });
+    query.build().execute(&mut *connection).await?;
+    let owned: Vec<(&Entity, EntityId, &String)> = entities
+        .iter()
+        .zip(&ids)
+        .filter_map(|(entity, id)| Some((entity, entity.created_by?, id)))
+        .collect();
+    if owned.is_empty() {
+        return Ok(());
+    }
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO role_members (entity_id, user_id, role_id, domain_id, created_at) ",
+    );
+    query.push_values(owned, |mut values, (entity, creator, id)| {
+        values
+            .push_bind(blob(entity.id))
+            .push_bind(blob(creator))
+            .push_bind(id)
+            .push_bind(blob(entity.domain))
+            .push_bind(entity.created_at.micros());
+    });
+    query.build().execute(connection).await?;
+    Ok(())
 }
 
 /// An id for a new role: its kind, and a random id in 22 letters and digits.
