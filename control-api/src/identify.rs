@@ -186,6 +186,9 @@ impl Identifier {
     }
 
     async fn token(&self, token: &[u8]) -> Result<(u64, Answer), Trouble> {
+        if let Some(pat) = self.pat_by_text(token).await? {
+            return self.admit(Found::Pat(pat)).await;
+        }
         match self.user_by_token(token).await? {
             Some((user, verified)) => {
                 self.admit(Found::User(user, Some(verified.expires_at)))

@@ -349,6 +349,11 @@ async fn a_personal_access_token_publishes_what_scope_and_owner_allow_and_ends_a
         };
         assert_eq!(identity.id, id(&pat));
     }
+    let question = Question::Token(secret.as_bytes().to_vec());
+    let Answer::Identity(identity, Some(_)) = at.broker.ask(question).await else {
+        panic!("identified");
+    };
+    assert_eq!(identity.id, id(&pat));
     assert!(matches!(
         at.identify(&at.ann.id, &secret).await,
         Answer::Refused(_)
