@@ -79,6 +79,20 @@ pub(crate) struct Viewer {
     pub(crate) needed: Verbs,
 }
 
+/// How the rows of a list are best come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// Few pass: found first, then looked up and sorted.
+    Few,
+    /// Many pass, or it is not known: walked in order, or counted in an index.
+    Many,
+    /// Walked once, for rows and count together.
+    Counted,
+}
+
+/// Rows that are sorted faster than as many others are walked past.
+const FEW: u64 = 5_000;
+
 /// A page of a kind of object in a domain. Without a viewer everything is seen.
 pub(crate) async fn list(
     connection: &mut SqliteConnection,
@@ -92,7 +106,8 @@ pub(crate) async fn list(
     // Metadata is in no index: it is gone through once, for the page and the count together.
     let at_once = !filter.metadata.is_empty() && !only_total;
     if at_once {
-        let found = page_of(connection, kind, domain, filter, viewer, page, true).await?;
+        let plan = Plan::Counted;
+        let found = page_of(connection, kind, domain, filter, viewer, page, plan).await?;
         if let Some(first) = found.first() {
             let total: i64 = first.try_get("total")?;
             let found = found
@@ -104,7 +119,7 @@ pub(crate) async fn list(
     }
     let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) AS total FROM ");
     count.push(table(kind)).push(" e WHERE ");
-    narrow(&mut count, kind, domain, filter, viewer);
+    narrow(&mut count, kind, domain, filter, viewer, Plan::Many);
     let total: i64 = count
         .build()
         .fetch_one(&mut *connection)
@@ -113,7 +128,13 @@ pub(crate) async fn list(
     if only_total || total == 0 {
         return Ok((total.cast_unsigned(), Vec::new()));
     }
-    let found = page_of(connection, kind, domain, filter, viewer, page, false).await?;
+    let narrowed = filter.name.is_some() || filter.tags.is_some();
+    let plan = if narrowed && total.cast_unsigned() < FEW {
+        Plan::Few
+    } else {
+        Plan::Many
+    };
+    let found = page_of(connection, kind, domain, filter, viewer, page, plan).await?;
     let found = found
         .iter()
         .map(|row| read(kind, row))
@@ -129,12 +150,12 @@ async fn page_of(
     filter: &Filter,
     viewer: Option<Viewer>,
     page: Page,
-    counted: bool,
+    plan: Plan,
 ) -> Result<Vec<SqliteRow>, StoreError> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
     query
         .push(columns(kind))
-        .push(if counted {
+        .push(if plan == Plan::Counted {
             ", COUNT(*) OVER () AS total"
         } else {
             ""
@@ -142,7 +163,7 @@ async fn page_of(
         .push(" FROM ")
         .push(table(kind))
         .push(" e WHERE ");
-    narrow(&mut query, kind, domain, filter, viewer);
+    narrow(&mut query, kind, domain, filter, viewer, plan);
     let direction = if filter.ascending { "ASC" } else { "DESC" };
     query
         .push(format!(
@@ -161,8 +182,18 @@ fn narrow(
     domain: EntityId,
     filter: &Filter,
     viewer: Option<Viewer>,
+    plan: Plan,
 ) {
-    query.push("e.domain_id = ").push_bind(blob(domain));
+    // The plus keeps the database from walking the domain in order where the few that a filter
+    // finds are looked up by their ids.
+    let few = filter.id.is_some() || filter.tags.is_some() || plan == Plan::Few;
+    query
+        .push(if few {
+            "+e.domain_id = "
+        } else {
+            "e.domain_id = "
+        })
+        .push_bind(blob(domain));
     if let Some(status) = filter.status {
         query
             .push(" AND e.status = ")
@@ -172,15 +203,19 @@ fn narrow(
         query.push(" AND e.id = ").push_bind(blob(id));
     }
     if let Some(name) = &filter.name {
-        // Looked for in the index of names; only what is found there is read.
-        query
-            .push(format!(
-                " AND e.id IN (SELECT n.id FROM {} n WHERE n.domain_id = ",
-                table(kind)
-            ))
-            .push_bind(blob(domain));
-        contains(query, "n.name", name);
-        query.push(")");
+        if plan == Plan::Few {
+            // Looked for in the index of names; only what is found there is read.
+            query
+                .push(format!(
+                    " AND e.id IN (SELECT n.id FROM {} n WHERE n.domain_id = ",
+                    table(kind)
+                ))
+                .push_bind(blob(domain));
+            contains(query, "n.name", name);
+            query.push(")");
+        } else {
+            contains(query, "e.name", name);
+        }
     }
     if let Some(tags) = &filter.tags {
         tagged(query, domain, kind.number(), tags);

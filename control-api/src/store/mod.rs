@@ -38,7 +38,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const OUTBOX_KEPT: i64 = 4_096;
 
 /// The schema's history: number, name, text.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "control",
@@ -53,6 +53,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         3,
         "names",
         include_str!("../../migrations/sqlite/0003_names.sql"),
+    ),
+    (
+        4,
+        "names and states",
+        include_str!("../../migrations/sqlite/0004_names_and_states.sql"),
     ),
 ];
 
