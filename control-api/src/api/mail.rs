@@ -131,3 +131,75 @@ async fn expect(stream: &mut BufReader<TcpStream>, digit: char) -> Result<(), Ma
         return Err(MailError::Refused(line.trim_end().to_owned()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// A relay that takes one mail, or refuses its recipient.
+    async fn relay(refuses: bool) -> (Mailer, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let served = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            stream.write_all(b"220 relay\r\n").await.unwrap();
+            let mut heard = String::new();
+            let mut in_message = false;
+            loop {
+                let mut line = String::new();
+                if stream.read_line(&mut line).await.unwrap() == 0 {
+                    return heard;
+                }
+                heard.push_str(&line);
+                let answer = match line.trim_end() {
+                    "." if in_message => "250 taken",
+                    _ if in_message => continue,
+                    "DATA" => "354 go on",
+                    line if line.starts_with("EHLO") => "250-relay\r\n250 SIZE",
+                    line if line.starts_with("RCPT") && refuses => "550 nobody here",
+                    "QUIT" => "221 bye",
+                    _ => "250 ok",
+                };
+                in_message = answer.starts_with("354");
+                stream
+                    .write_all(format!("{answer}\r\n").as_bytes())
+                    .await
+                    .unwrap();
+            }
+        });
+        let from = "turnpike@example.com".to_owned();
+        let mailer = Mailer::new(MailSink::Relay(address), from, String::new());
+        (mailer, served)
+    }
+
+    #[tokio::test]
+    async fn a_mail_is_handed_to_a_relay_whole() {
+        let (mailer, served) = relay(false).await;
+        mailer
+            .send("ann@example.com", "Hello", "one\n.two\n")
+            .await
+            .unwrap();
+        let heard = served.await.unwrap();
+        for part in [
+            "MAIL FROM:<turnpike@example.com>\r\n",
+            "RCPT TO:<ann@example.com>\r\n",
+            "Subject: Hello\r\n",
+            "one\r\n..two\r\n",
+            "\r\n.\r\nQUIT\r\n",
+        ] {
+            assert!(heard.contains(part), "{part:?} in {heard}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_refuses_is_quoted() {
+        let (mailer, _served) = relay(true).await;
+        let sent = mailer.send("nobody@example.com", "Hello", "x").await;
+        assert!(
+            matches!(&sent, Err(MailError::Refused(text)) if text == "550 nobody here"),
+            "{sent:?}"
+        );
+    }
+}
