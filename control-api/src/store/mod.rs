@@ -109,13 +109,7 @@ impl Store {
             .max_lifetime(None)
             .connect_with(options.clone())
             .await?;
-        let migrations = MIGRATIONS.iter().map(|(version, name, text)| {
-            let (name, kind) = ((*name).into(), MigrationType::Simple);
-            Migration::new(*version, name, kind, text.into_sql_str(), false)
-        });
-        Migrator::with_migrations(migrations.collect())
-            .run(&writer)
-            .await?;
+        migrator(&MIGRATIONS).run(&writer).await?;
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS)
             .idle_timeout(None)
@@ -200,6 +194,14 @@ impl Store {
     }
 }
 
+fn migrator(history: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = history.iter().map(|(version, name, text)| {
+        let (name, kind) = ((*name).into(), MigrationType::Simple);
+        Migration::new(*version, name, kind, text.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
 /// Last committed revision.
 pub(crate) async fn revision(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
     let (value,): (i64,) = sqlx::query_as("SELECT value FROM counters WHERE name = 'revision'")
@@ -258,5 +260,52 @@ impl Write {
             .await?;
         self.tx.commit().await?;
         Ok(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::{Actions, Kind};
+    use crate::model::Page;
+
+    #[tokio::test]
+    async fn a_database_of_the_first_schema_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        migrator(&MIGRATIONS[..1]).run(&pool).await.unwrap();
+        for sql in [
+            "INSERT INTO users (id, username, administrator, password, credential, status, created_at) \
+             VALUES (x'00000000000000000000000000000001', 'ann', 0, 'x', 3, 0, 7)",
+            "INSERT INTO domains (id, route, name, status, created_at) \
+             VALUES (x'00000000000000000000000000000002', 'plant', 'Plant', 0, 7)",
+            "INSERT INTO channels (id, domain_id, name, status, open, created_at) \
+             VALUES (x'00000000000000000000000000000003', x'00000000000000000000000000000002', 'line', 0, 0, 7)",
+            "INSERT INTO clients (id, domain_id, name, anonymous, credential, status, created_at) \
+             VALUES (x'00000000000000000000000000000004', x'00000000000000000000000000000002', 'pump', 0, 1, 0, 7)",
+        ] {
+            sqlx::query(sql).execute(&pool).await.unwrap();
+        }
+        pool.close().await;
+
+        let store = Store::open(&path).await.unwrap();
+        let mut connection = store.read().await.unwrap();
+        for (number, kind) in [(2, Kind::Domain), (3, Kind::Channel), (4, Kind::Client)] {
+            let id = EntityId::from_u128(number);
+            let (total, found) = roles::list(&mut connection, id, Page::default())
+                .await
+                .unwrap();
+            assert_eq!((total, found[0].kind, found[0].builtin), (1, kind, true));
+            assert_eq!(found[0].actions, Actions::all(kind));
+        }
+        let user = users::user_auth(&mut connection, EntityId::from_u128(1)).await;
+        assert_eq!(user.unwrap().unwrap().tokens_from, 3);
+        let (domain, client) = (EntityId::from_u128(2), EntityId::from_u128(4));
+        let found = entities::entity(&mut connection, Kind::Client, domain, client).await;
+        assert_eq!(found.unwrap().unwrap().name, "pump");
     }
 }
