@@ -588,3 +588,38 @@ async fn older_paths_lead_to_the_routes_of_today() {
         .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+#[tokio::test]
+async fn t_id_4_a_personal_access_token_without_scopes_can_do_nothing() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let own = tenant(&world, &ann, "own").await;
+    let body = json!({ "name": "p", "duration": "1h" });
+    let made = world
+        .expect("POST", "/pats", &ann.token, Some(body), 201)
+        .await;
+    let pat = text(&made["secret"]);
+    for (pattern, methods) in crate::api::document()["paths"].as_object().unwrap() {
+        for (method, route) in methods.as_object().unwrap() {
+            let security = route["security"].as_array().unwrap();
+            if security.is_empty() {
+                continue;
+            }
+            let method = method.to_uppercase();
+            let path = own.path(pattern, &own.domain);
+            let schema = &route["requestBody"]["content"]["application/json"]["schema"];
+            let is_list = schema["type"] == "array";
+            let item = if is_list { &schema["items"] } else { schema };
+            let mut body = json!({});
+            for (name, schema) in item["properties"].as_object().into_iter().flatten() {
+                body[name] = filler(name, schema, &own);
+            }
+            let body = if is_list { json!([body]) } else { body };
+            let (status, answer) = world.server.call(&method, &path, &pat, Some(&body)).await;
+            assert!(
+                matches!(status, 401 | 403),
+                "{method} {path}: {status} {answer}"
+            );
+        }
+    }
+}
