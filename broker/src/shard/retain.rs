@@ -124,6 +124,21 @@ impl<W: Wires> Shard<W> {
     /// the same for an earlier SUBSCRIBE is among them: a client that repeats itself without
     /// reading is owed no more for it.
     pub(crate) fn give_retained(&mut self, give: RetainedGive) {
+        let ask = &give.ask;
+        let Some(slot) = self.outlets.slots.current(ask.token) else {
+            return;
+        };
+        // The subscription may have ended while its answer was on the way.
+        let holds = slot.machine().session().is_some_and(|session| {
+            session.subscriptions().iter().any(|record| {
+                record.channel == ask.channel
+                    && record.filter == ask.filter
+                    && record.share.is_none()
+            })
+        });
+        if !holds {
+            return;
+        }
         self.replays.retain(|old| {
             old.ask.token != give.ask.token
                 || old.from != give.from
