@@ -392,6 +392,13 @@ fn user_right_is_unknown_until_asked_for_and_again_after_role_changes() {
         .writer
         .set_right(scene.who, scene.line, Right::PUBLISH);
     assert_eq!(scene.publish(), Ok(()), "a warm cache sees it by the epoch");
+    // What is known can be asked for anew, unless it is more than the caller takes.
+    let known = scene.writer.known_user_rights(domain(1), 1).unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!(known[0].0, id);
+    assert_eq!(scene.writer.known_user_rights(domain(1), 0), None);
+    let elsewhere = scene.writer.known_user_rights(domain(9), 0);
+    assert_eq!(elsewhere, Some(Vec::new()));
     scene.writer.apply(&set_channel(1, 1, Status::Disabled));
     assert_eq!(scene.publish(), Err(Denied::NotLive));
     scene.writer.apply(&set_channel(1, 1, Status::Enabled));
@@ -405,6 +412,8 @@ fn user_right_is_unknown_until_asked_for_and_again_after_role_changes() {
         .apply(&Change::UserRightsStale { domain: domain(1) });
     assert_eq!(notices, [Notice::EpochBumped(scene.domain())]);
     assert_eq!(scene.publish(), Err(Denied::Unknown));
+    let known = scene.writer.known_user_rights(domain(1), 9);
+    assert_eq!(known, Some(Vec::new()), "void rights are not known");
 }
 
 #[test]

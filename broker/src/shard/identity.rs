@@ -227,16 +227,19 @@ impl<W: Wires> Shard<W> {
     /// Asks for the rights of users that routing found unknown; their subscriptions sleep until
     /// the answer is there.
     pub(super) fn ask_unknown(&mut self) {
-        let shard = self.env.id;
         for (principal, channel) in self.subs.take_unknown() {
-            let question = RightsQuestion { principal, channel };
             // A full mailbox is asked again when the subscription is judged again.
-            self.env.shared.control.ask(ToControl::Rights {
-                shard,
-                token: None,
-                question,
-            });
+            self.ask_for_what_waits(RightsQuestion { principal, channel });
         }
+    }
+
+    /// Asks for a right that no connection waits for; `false` when too much is asked already.
+    pub(super) fn ask_for_what_waits(&self, question: RightsQuestion) -> bool {
+        self.env.shared.control.ask(ToControl::Rights {
+            shard: self.env.id,
+            token: None,
+            question,
+        })
     }
 }
 

@@ -17,7 +17,6 @@ use session::{
 use crate::shard::Shard;
 use crate::shard::inbox::Post;
 use crate::shard::roster::session_of;
-use crate::shard::shared::ToControl;
 use crate::shard::wide::weight;
 use crate::shard::wires::Wires;
 
@@ -502,13 +501,7 @@ impl<W: Wires> Shard<W> {
                     principal: publisher,
                     channel: publication.0.address().channel,
                 };
-                let shard = self.env.id;
-                let asked = self.env.shared.control.ask(ToControl::Rights {
-                    shard,
-                    token: None,
-                    question,
-                });
-                if asked {
+                if self.ask_for_what_waits(question) {
                     self.wills.push((Some(question), publication.0));
                 } else {
                     self.env.counters.wills_dropped.add(1);

@@ -16,7 +16,6 @@ use session::{Address, DropReason, Message, Publication, RightsQuestion, Run};
 
 use crate::shard::Shard;
 use crate::shard::inbox::PostedRun;
-use crate::shard::shared::ToControl;
 use crate::shard::wires::Wires;
 
 /// Bytes that are one delivery's work. What is longer counts as several: 4096 deliveries of 64 KiB
@@ -342,7 +341,7 @@ impl<W: Wires> Shard<W> {
 
     /// Whether the publisher still has its right: what waits is judged again. The question, where
     /// control has to be asked first.
-    fn may_still(&mut self, owed: &Owed) -> Result<(), Option<RightsQuestion>> {
+    fn may_still(&self, owed: &Owed) -> Result<(), Option<RightsQuestion>> {
         let what = &owed.what;
         let channel = what.address().channel;
         if channel == ChannelIndex::SYS {
@@ -356,13 +355,7 @@ impl<W: Wires> Shard<W> {
             Ok(()) => Ok(()),
             Err(Denied::Unknown) => {
                 let question = RightsQuestion { principal, channel };
-                let shard = self.env.id;
-                let asked = self.env.shared.control.ask(ToControl::Rights {
-                    shard,
-                    token: None,
-                    question,
-                });
-                Err(asked.then_some(question))
+                Err(self.ask_for_what_waits(question).then_some(question))
             }
             Err(_) => Err(None),
         }

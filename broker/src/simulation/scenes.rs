@@ -289,6 +289,43 @@ fn what_waits_for_a_slow_reader_is_dropped_with_its_right() {
 }
 
 #[test]
+fn slow_reader_that_reads_again_takes_a_part_of_its_backlog_in_a_turn() {
+    let mut world = plain(1, 3, 5);
+    world.settle_device(1, ProtocolVersion::V5);
+    world.settle_device(2, ProtocolVersion::V5);
+    world.with(2, |device, around| {
+        device.subscribe_to(vec![(0, "#", QoS::AtMostOnce, false, false)], around);
+    });
+    world.rounds(10);
+    let conn = world.devices[2].conn.expect("it is connected");
+    world.broker.net.borrow_mut().conns[conn].room = 0;
+    for _ in 0..12 {
+        world.with(1, |device, around| {
+            device.publish_to((0, "a"), QoS::AtMostOnce, false, 50_000, around)
+        });
+        for _ in 0..20 {
+            world.shards_only();
+        }
+    }
+    world.broker.net.borrow_mut().conns[conn].room = 1 << 30;
+    let sent = |world: &World| world.broker.sum(|c| c.wire_bytes_out.get());
+    let (before, mut turns) = (sent(&world), 0);
+    loop {
+        let last = sent(&world);
+        world.whole_turn_of(0);
+        let now = sent(&world) - last;
+        // 128 KiB, and what was gathered last.
+        assert!(now <= (128 + 64 + 64) << 10, "{now} bytes in a turn");
+        if now == 0 {
+            break;
+        }
+        turns += 1;
+    }
+    assert!(sent(&world) - before > 500_000 && turns > 2);
+    world.quiesce();
+}
+
+#[test]
 fn member_that_leaves_passes_on_what_it_did_not_acknowledge() {
     for seed in 0..20 {
         let mut world = plain(1 + seed as usize % 3, 4, seed);
