@@ -104,7 +104,10 @@ fn whoever_shows_no_certificate_of_the_authority_gets_no_feed() {
     let edge = edge(at_edge, port(&first));
     let ready = |path: &Path| path.join("turnpike-data").join("node").exists();
     assert!(ready(edge.folder()), "the node has an id");
-    // It answers nobody: its listeners take clients when control has told its state.
+    // It answers nobody, even when another broker, which came later, is served already.
+    let other = folder(&authority, "edge");
+    let other = self::edge(other, port(&first));
+    connect_until(&other, &first.client(0), ReasonCode::SUCCESS);
     let health = edge.health();
     assert!(health.starts_with("HTTP/1.1 503"), "{health}");
 }
