@@ -127,6 +127,33 @@ fn many_wildcard_permutations_cost_no_more_than_their_nodes() {
     assert!(filters.is_empty());
 }
 
+#[test]
+fn million_filters_are_held_and_matched() {
+    let mut filters = Filters::default();
+    let text = |number: u32| match number % 4 {
+        0 => format!("site/{}/line/{}/state", number / 1000, number % 1000),
+        1 => format!("site/{}/+/{}/#", number / 1000, number % 1000),
+        2 => format!("site/+/line/{number}/state"),
+        _ => format!("plant{number}/#"),
+    };
+    for number in 0..1_000_000 {
+        *filters.get_or_insert_with(&text(number), || number) = number;
+    }
+    assert_eq!(filters.len(), 1_000_000);
+    let topic = |site: u32, line: u32| format!("site/{site}/line/{line}/state");
+    let of = |topic: &str| found(&filters, topic, FirstLevel::OfTopic);
+    assert_eq!(of(&topic(700, 4)), [700_004]);
+    assert_eq!(of(&topic(700, 5)), [700_005]);
+    // A line that two filters name, one of them for every site.
+    assert_eq!(of(&topic(700, 2)), [2]);
+    assert_eq!(of("plant999999/any/where"), [999_999]);
+    assert_eq!(of("plant1000003"), []);
+    for number in 0..1_000_000 {
+        assert_eq!(filters.remove(&text(number)), Some(number));
+    }
+    assert!(filters.is_empty());
+}
+
 fn level() -> impl Strategy<Value = &'static str> {
     prop::sample::select(&["a", "b", "", "$x", "longer-level"][..])
 }
