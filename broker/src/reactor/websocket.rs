@@ -18,7 +18,7 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 /// Control frames taken from one peer in a second.
 const CONTROL_FRAMES_MAX: u16 = 100;
 
-/// Where MQTT is served, and what the protocol is called there. [MQTT-6.0.0-4]
+/// Where MQTT is served, and what the protocol is called there. [MQTT-6.0.0-4] [MQTT3-6.0.0-4]
 const PATHS: [&str; 2] = ["/mqtt", "/"];
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
@@ -141,7 +141,7 @@ impl WebSocket {
     }
 
     /// Appends `bytes` of MQTT as they leave: one binary frame for all of them, or the messages of
-    /// the channel. [MQTT-6.0.0-1]
+    /// the channel. [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
     pub(crate) fn put(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let WebSocket::Open(open) = self else { return };
         match &mut open.inside {
@@ -279,7 +279,7 @@ fn accept(
 
 impl Open {
     /// Takes frames. For MQTT the payload of all of them is moved together, in place: frames and
-    /// packets need not be aligned. [MQTT-6.0.0-2]
+    /// packets need not be aligned. [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
     fn receive(
         &mut self,
         input: &mut [u8],
@@ -304,7 +304,7 @@ impl Open {
                     let range = at + range.start..at + range.end;
                     match &mut self.inside {
                         Some(channel) => channel.data(text, end, &input[range], aside),
-                        // [MQTT-6.0.0-1]
+                        // [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
                         None if text => Err(CloseCode::UNSUPPORTED_DATA),
                         None if carried.is_empty() => {
                             carried = range;

@@ -151,7 +151,7 @@ fn websocket(broker: &Broker) -> WebSocket<TcpStream> {
 
 #[test]
 fn both_paths_and_sub_protocols_carry_every_version_and_qos() {
-    // [MQTT-6.0.0-1] [MQTT-6.0.0-4]
+    // [MQTT-6.0.0-1] [MQTT-6.0.0-4] [MQTT3-6.0.0-1] [MQTT3-6.0.0-4]
     let broker = Broker::start(&[]);
     let (up, down) = (broker.topic("up"), broker.topic("down"));
     for (path, protocol, version) in [
@@ -186,13 +186,21 @@ fn both_paths_and_sub_protocols_carry_every_version_and_qos() {
 
 #[test]
 fn packets_and_frames_need_not_be_aligned() {
-    // [MQTT-6.0.0-2]
+    // [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
     let broker = Broker::start(&[]);
     let topic = broker.topic("cut");
-    for size in [1, 3, 7] {
+    for (size, version) in [
+        (1, ProtocolVersion::V5),
+        (3, ProtocolVersion::V311),
+        (7, ProtocolVersion::V5),
+    ] {
         let mut stream = websocket(&broker);
         stream.size = size;
-        let mut client = Client::connect_over(stream, &broker.client(0), &Options::default());
+        let options = Options {
+            version,
+            ..Options::default()
+        };
+        let mut client = Client::connect_over(stream, &broker.client(0), &options);
         client.subscribe(&topic, QoS::AtLeastOnce);
         client.publish(&topic, b"in small frames", QoS::AtMostOnce, false);
         assert_eq!(client.message().payload, b"in small frames");
@@ -216,7 +224,7 @@ fn ping_is_answered_between_the_fragments_of_a_message() {
 
 #[test]
 fn t_ws_1_and_2_frames_that_are_not_allowed_close_with_their_code() {
-    // [MQTT-6.0.0-1]
+    // [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
     let broker = Broker::start(&[]);
     let mut text = websocket(&broker);
     text.frame(true, Opcode::Text, b"hello");
