@@ -226,6 +226,22 @@ fn nothing_unfinished_is_left() {
     }
 }
 
+/// I1: what one thread alone touches needs no lock, no atomic and no shared count. What a slot boxes
+/// (a backlog's shared frames, a session's messages) is behind these files.
+#[test]
+fn i1_slot_of_a_connection_shares_nothing_between_threads() {
+    for path in ["broker/src/shard/slot.rs", "session/src/hot.rs"] {
+        let text = fs::read_to_string(root().join(path)).expect("a slot has its file");
+        for shared in ["Arc", "Atomic", "Mutex", "RwLock"] {
+            let found = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            let found = found.filter(|line| line.contains(shared)).count();
+            assert_eq!(found, 0, "{path} names {shared}");
+        }
+    }
+}
+
 #[test]
 fn links_in_documentation_lead_somewhere() {
     let mut pages = Vec::new();
