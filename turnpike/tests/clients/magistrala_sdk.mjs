@@ -10,7 +10,7 @@ const ready = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const url = `http://${ready.listeners.api}`;
 const sdk = new SDK({
   usersUrl: url, clientsUrl: url, domainsUrl: url, groupsUrl: url, channelsUrl: url,
-  authUrl: url, journalUrl: url,
+  authUrl: url, journalUrl: url, httpAdapterUrl: `http://${ready.listeners.http}`,
 });
 const unique = Date.now().toString(36);
 const page = { offset: 0, limit: 10 };
@@ -169,7 +169,11 @@ await sdk.Channels.Connect([client.id], [channel.id], both, domain.id, ann.token
 await refused(sdk.Channels.Connect([client.id], [channel.id], both, domain.id, ann.token), 409);
 await sdk.Channels.Disconnect([client.id], [channel.id], both, domain.id, ann.token);
 await sdk.Channels.ConnectClient([client.id], channel.id, both, domain.id, ann.token);
+await sdk.Messages.Send(domain.id, channel.id, '{"v":1}', "other secret");
+await sdk.Messages.Send(domain.id, `${channel.id}.line.4`, '{"v":2}', "other secret");
+await refused(sdk.Messages.Send(domain.id, channel.id, '{"v":1}', "no secret"), 401);
 await sdk.Channels.DisconnectClient([client.id], channel.id, both, domain.id, ann.token);
+await refused(sdk.Messages.Send(domain.id, channel.id, '{"v":3}', "other secret"), 403);
 await roles(sdk.Channels, "Channel", channel.id, true);
 for (const list of ["ListUserGroups", "ListUserChannels"]) {
   assert.ok((await sdk.Users[list](domain.id, ann.id, page, ann.token)).total >= 2);
