@@ -33,6 +33,9 @@ mod data_dir;
 mod explain;
 mod feed;
 mod first_run;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grant;
 mod http;
 mod identify;

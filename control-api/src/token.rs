@@ -378,25 +378,24 @@ pub(crate) fn unseal(
     Ok(opened.to_vec())
 }
 
-#[cfg(test)]
-mod tests {
+/// Tokens of keys that end with the process, to check what the check is worth.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod ephemeral {
     use super::*;
 
-    fn tokens() -> Tokens {
+    /// One key.
+    pub(crate) fn tokens() -> Result<Tokens, TokenError> {
         let pepper = Pepper::ephemeral();
-        let key = open_key(make_key(&pepper).unwrap(), &pepper).unwrap();
-        Tokens {
+        let key = open_key(make_key(&pepper)?, &pepper)?;
+        Ok(Tokens {
             keys: RwLock::new(vec![Arc::new(key)]),
-        }
+        })
     }
 
-    fn user() -> EntityId {
-        EntityId::from_u128(7)
-    }
-
-    fn login(administrator: bool) -> Login {
+    /// User 7, as session 8.
+    pub(crate) fn login(administrator: bool) -> Login {
         Login {
-            user: user(),
+            user: EntityId::from_u128(7),
             administrator,
             verified: false,
             credential: 3,
@@ -404,6 +403,20 @@ mod tests {
             turn: 1,
             domain: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ephemeral::login;
+    use super::*;
+
+    fn tokens() -> Tokens {
+        super::ephemeral::tokens().unwrap()
+    }
+
+    fn user() -> EntityId {
+        EntityId::from_u128(7)
     }
 
     fn issued(tokens: &Tokens) -> Issued {

@@ -171,19 +171,26 @@ pub(super) async fn read(
         _ if open => OPEN_BYTES_MAX,
         BodyShape::None | BodyShape::Object(_) | BodyShape::Optional(_) => BODY_BYTES_MAX,
     };
-    let bytes = collect(body, most).await?;
+    shaped(shape, &collect(body, most).await?)
+}
+
+/// A body's bytes as the route wants them.
+///
+/// # Errors
+/// They are no JSON, nested too deeply, or not what the route takes.
+pub(super) fn shaped(shape: &BodyShape, bytes: &[u8]) -> Result<Body, Failure> {
     match shape {
         BodyShape::None => Ok(Body::None),
         BodyShape::Optional(_) if bytes.iter().all(u8::is_ascii_whitespace) => {
             Ok(Body::One(Fields::default()))
         }
         BodyShape::Object(fields) | BodyShape::Optional(fields) => {
-            let object = Fields(parse(&bytes)?);
+            let object = Fields(parse(bytes)?);
             object.check(fields)?;
             Ok(Body::One(object))
         }
         BodyShape::List(fields) => {
-            let list: Vec<Map<String, Value>> = parse(&bytes)?;
+            let list: Vec<Map<String, Value>> = parse(bytes)?;
             if list.is_empty() || list.len() > LIST_MAX {
                 let message = format!("the list has {} items", list.len());
                 return Err(Failure::bad(message).with_detail(format!("expected 1 to {LIST_MAX}")));

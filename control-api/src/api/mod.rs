@@ -44,6 +44,29 @@ pub(crate) use failure::Failure;
 pub(crate) use mail::Mailer;
 pub(crate) use openapi::document;
 
+/// What has to hold for any bytes as the body and the query of every route.
+///
+/// # Panics
+/// A promise is broken.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check_bytes(input: &[u8]) {
+    for route in routes::all() {
+        if let Err(failure) = fields::shaped(&route.body, input) {
+            assert!(failure.status.is_client_error());
+            assert!(!failure.message.is_empty());
+        }
+    }
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    if let Ok(query) = Query::parse(text) {
+        let page = query.page();
+        assert!(page.is_err() || page.is_ok_and(|page| (1..=100).contains(&page.limit)));
+        let _ = (query.tags(), query.metadata(), query.time("created_from"));
+    }
+    let _ = route::segments(text);
+}
+
 /// What an operation answers.
 pub(crate) struct Reply {
     status: StatusCode,
