@@ -28,6 +28,10 @@ pub struct ApiSettings {
     pub self_registration: bool,
     /// Whether secrets of clients are kept, sealed, to be read back by those who may see the client.
     pub reveal_client_secrets: bool,
+    /// Whether users may put into roles what they do not hold themselves, as older servers let them.
+    pub unchecked_role_grants: bool,
+    /// Whether the journal notes what is looked at, besides what is changed and what is denied.
+    pub journal_views: bool,
     /// Whether users must verify their e-mail address before they may do anything else.
     pub require_verified_email: bool,
     /// Where mail goes; none is sent without.
@@ -43,6 +47,8 @@ impl Default for ApiSettings {
         ApiSettings {
             self_registration: false,
             reveal_client_secrets: true,
+            unchecked_role_grants: false,
+            journal_views: false,
             require_verified_email: false,
             mail: None,
             mail_from: "turnpike@localhost".to_owned(),

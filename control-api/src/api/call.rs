@@ -266,19 +266,19 @@ impl Call {
         Err(out_of_scope())
     }
 
-    /// What to note should the operation be denied.
-    pub(super) fn on_denial(&self) -> Option<Denial> {
+    /// What to note of the operation, whatever comes of it.
+    pub(super) fn note(&self) -> Option<Note> {
         self.caller.as_ref()?;
         let entity = ["id", "domain"]
             .into_iter()
             .map(|name| self.param(name))
             .find(|value| !value.is_empty());
-        Some(Denial {
+        Some(Note {
             control: self.control.clone(),
             event: Event {
                 entity: crate::name::excerpt(entity.unwrap_or_default()),
                 domain: EntityId::from_text(self.param("domain")),
-                ..self.event(Outcome::Denied)
+                ..self.event(Outcome::Done)
             },
         })
     }
@@ -288,22 +288,27 @@ fn out_of_scope() -> Failure {
     Failure::new(StatusCode::FORBIDDEN, "failed to authorize PAT")
 }
 
-/// An operation that was denied.
-pub(super) struct Denial {
+/// An operation that changed nothing: one that was denied, or only looked.
+pub(super) struct Note {
     control: Control,
     event: Event,
 }
 
-impl Denial {
-    /// Notes it. The caller hears of the denial whether or not that works.
-    pub(super) async fn record(self) {
+impl Note {
+    /// Notes it in the journal. The caller gets the answer whether or not that works.
+    pub(super) async fn record(self, outcome: Outcome) {
+        let event = Event {
+            outcome,
+            ..self.event
+        };
         let noted = async {
             let mut write = self.control.0.store.write().await?;
-            write.record(&self.event, Time::now()).await?;
+            write.record(&event, Time::now()).await?;
             write.commit().await
         };
         if let Err(error) = noted.await {
-            tracing::error!(%error, "a denial could not be noted in the journal");
+            let operation = event.operation;
+            tracing::error!(%error, operation, "an operation could not be noted in the journal");
         }
     }
 }

@@ -32,10 +32,11 @@ mod tokens;
 use std::net::IpAddr;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::Control;
+use crate::store::journal::Outcome;
 use call::{Call, Caller};
 use query::Query;
 use route::{Auth, BodyShape, Found};
@@ -176,13 +177,16 @@ async fn carry_out(
         old,
     };
     call.check_scope().await?;
-    let denied = call.on_denial();
+    let looks = route.method == Method::GET && call.control.settings().journal_views;
+    let note = call.note();
     let result = (route.handler)(call).await;
-    if let Err(failure) = &result
-        && failure.status == StatusCode::FORBIDDEN
-        && let Some(denied) = denied
-    {
-        denied.record().await;
+    let outcome = match &result {
+        Ok(_) if looks => Some(Outcome::Done),
+        Err(failure) if failure.status == StatusCode::FORBIDDEN => Some(Outcome::Denied),
+        Ok(_) | Err(_) => None,
+    };
+    if let (Some(note), Some(outcome)) = (note, outcome) {
+        note.record(outcome).await;
     }
     result
 }

@@ -443,6 +443,11 @@ pub(crate) const KEYS: &[Key] = &[
         "compat.reveal_client_secrets",
         control.reveal_client_secrets
     ),
+    boolean!(
+        "compat.unchecked_role_grants",
+        control.unchecked_role_grants
+    ),
+    boolean!("control.journal_views", control.journal_views),
     size!(
         "limits.max_packet_size",
         limits.max_packet_size,

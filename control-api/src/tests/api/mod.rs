@@ -6,6 +6,7 @@ mod openapi;
 mod people;
 mod revocation;
 mod roles;
+mod switches;
 
 use std::sync::Arc;
 
