@@ -48,6 +48,9 @@ pub struct Listener {
     pub open: Option<String>,
     /// Whether the open namespace lets in clients that nobody knows.
     pub anonymous: bool,
+    /// Whether losing the right of a subscription ends the connection; otherwise the subscription
+    /// sleeps until the right is back. Channel sockets always end.
+    pub close_on_revoked: bool,
     /// TLS; plain without.
     pub tls: Option<TlsOptions>,
     /// MQTT in WebSocket messages; directly without.
@@ -65,6 +68,7 @@ impl Listener {
             address,
             open: None,
             anonymous: false,
+            close_on_revoked: false,
             tls: None,
             websocket: None,
             proxies: Vec::new(),

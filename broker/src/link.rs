@@ -30,6 +30,7 @@ pub(crate) struct LinkListener {
     pub(crate) anonymous: bool,
     /// Whether a refused PUBLISH at QoS 0 ends its connection.
     pub(crate) close_on_refused: bool,
+    pub(crate) close_on_revoked: bool,
 }
 
 /// A question that control has not answered yet.
@@ -451,6 +452,7 @@ impl<W: 'static> Link<W> {
                     .and_then(|name| directory.domain_by_name(name))
                     .and_then(|domain| directory.open_channel(domain)),
                 close_on_refused: listener.close_on_refused,
+                close_on_revoked: listener.close_on_revoked,
             })
             .collect()
     }

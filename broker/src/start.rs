@@ -217,11 +217,14 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
                 open: listener.open.clone(),
                 anonymous: listener.anonymous,
                 close_on_refused: false,
+                close_on_revoked: listener.close_on_revoked,
             })
             .chain([LinkListener {
                 open: None,
                 anonymous: false,
                 close_on_refused: true,
+                // An event stream that nothing can come on any more is told so by its end.
+                close_on_revoked: true,
             }])
             .collect(),
     );

@@ -35,6 +35,8 @@ pub struct ListenerRules {
     /// Whether a refused PUBLISH at QoS 0, which has no acknowledgement, ends the connection with
     /// its reason: for those who have to answer for each message.
     pub close_on_refused: bool,
+    /// Whether losing the right of a subscription ends the connection; otherwise it sleeps.
+    pub close_on_revoked: bool,
 }
 
 impl Rules<'_> {

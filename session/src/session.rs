@@ -59,6 +59,8 @@ pub struct SubscriptionRecord {
     pub retain_as_published: bool,
     /// Subscription Identifier.
     pub identifier: Option<NonZeroU32>,
+    /// Whether a connection was ended because the right for it was lost, and it is not there again.
+    pub revoked: bool,
 }
 
 /// A Will Message with all it needs to be sent when its client cannot be asked any more.
@@ -145,6 +147,19 @@ impl Session {
     /// Its subscriptions, dormant ones included.
     pub fn subscriptions(&self) -> &[SubscriptionRecord] {
         &self.subscriptions
+    }
+
+    /// Judges its subscriptions anew: `lost` says whether the right for a channel is gone, or
+    /// nothing if that is not known. Whether one of them lost its right since it was judged last.
+    pub fn has_lost(&mut self, lost: impl Fn(ChannelIndex) -> Option<bool>) -> bool {
+        let mut any = false;
+        for record in &mut self.subscriptions {
+            if let Some(lost) = lost(record.channel) {
+                any |= lost && !record.revoked;
+                record.revoked = lost;
+            }
+        }
+        any
     }
 
     /// The will, if one is still to be sent.

@@ -390,7 +390,6 @@ impl Reactor {
                     self.shard.outlets.wires.answer(end, socket.token);
                 }
             }
-            self.shard.close_without_right(socket.token);
             true
         });
         // Those that were attached meanwhile are behind.

@@ -95,6 +95,11 @@ impl TcpWires {
     }
 
     /// Whether it is a channel socket whose messages pass.
+    fn layer_of(&self, end: &TcpEnd) -> Option<&Layer> {
+        let place = end.layer?.0.get() as usize - 1;
+        self.layers.get(place)?.as_deref()
+    }
+
     pub(crate) fn is_channel_open(&mut self, id: LayerId) -> bool {
         self.layer(id).is_some_and(|layer| layer.is_channel_open())
     }
@@ -272,17 +277,15 @@ impl Wires for TcpWires {
     }
 
     fn certificate(&self, end: &TcpEnd) -> Option<&str> {
-        let id = end.layer?;
-        self.layers
-            .get(id.0.get() as usize - 1)?
-            .as_ref()?
-            .certificate()
+        self.layer_of(end)?.certificate()
+    }
+
+    fn is_channel_socket(&self, end: &TcpEnd) -> bool {
+        self.layer_of(end).is_some_and(Layer::is_channel)
     }
 
     fn slow_policy(&self, end: &TcpEnd) -> SlowPolicy {
-        let layer = end
-            .layer
-            .and_then(|id| self.layers.get(id.0.get() as usize - 1)?.as_deref());
+        let layer = self.layer_of(end);
         layer.map_or(SlowPolicy::DropNewest, Layer::slow_policy)
     }
 
@@ -293,10 +296,7 @@ impl Wires for TcpWires {
     }
 
     fn peer(&self, end: &TcpEnd) -> Option<IpAddr> {
-        let layer = end
-            .layer
-            .and_then(|id| self.layers.get(id.0.get() as usize - 1)?.as_deref());
-        match layer {
+        match self.layer_of(end) {
             Some(layer) if layer.peer().is_some() => layer.peer(),
             _ => peer_of(end.fd.as_fd()),
         }

@@ -16,6 +16,7 @@ pub(crate) mod env;
 pub(crate) mod identity;
 pub(crate) mod inbox;
 mod lease;
+mod loss;
 pub(crate) mod notice;
 pub(crate) mod outlets;
 pub(crate) mod retain;
@@ -23,7 +24,6 @@ pub(crate) mod roster;
 pub(crate) mod route;
 pub(crate) mod shared;
 pub(crate) mod slot;
-pub(crate) mod socket;
 pub(crate) mod subscribe;
 mod takeover;
 pub(crate) mod timers;
@@ -31,7 +31,7 @@ mod turn;
 mod wide;
 pub(crate) mod wires;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,6 +73,8 @@ pub(crate) struct Shard<W: Wires> {
     shut_out: Vec<(u64, PrincipalIndex, Cause)>,
     /// Connections that were identified and wait for a right of their will.
     claiming: Vec<Token>,
+    /// Connections that end when they lose a right, and some that are gone.
+    revocable: HashSet<SlotId>,
     /// Subscribers of the run at hand that cannot take its frames as they are.
     slow: Vec<(SlotId, usize)>,
     inbox: Vec<Batch<W::Wire>>,
@@ -141,6 +143,7 @@ impl<W: Wires> Shard<W> {
             drains: 0,
             shut_out: Vec::new(),
             claiming: Vec::new(),
+            revocable: HashSet::new(),
             slow: Vec::new(),
             inbox: Vec::new(),
             arriving: 0,

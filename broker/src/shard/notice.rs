@@ -12,7 +12,7 @@ impl<W: Wires> Shard<W> {
     pub(crate) fn notice(&mut self, revision: u64, notice: Notice) {
         match notice {
             // Lists and caches of the domain are stale by their stamp; the next use judges again.
-            Notice::EpochBumped(_) => {}
+            Notice::EpochBumped(domain) => self.close_without_right(domain),
             Notice::RightsChanged(principal) => self.rights_changed(principal),
             Notice::PrincipalClosed(principal, cause) => {
                 self.close_principal(principal, cause);
@@ -56,6 +56,9 @@ impl<W: Wires> Shard<W> {
             for channel in channels {
                 self.subs
                     .rejudge(id, channel, &self.env.gate, |slot| slots.principal(slot));
+            }
+            if self.is_revocable(id) {
+                self.close_if_lost(id, |_| true);
             }
         }
     }
@@ -126,10 +129,14 @@ impl<W: Wires> Shard<W> {
             let Some(session) = machine.session() else {
                 continue;
             };
-            for record in session.channel_removed(channel) {
+            let gone = session.channel_removed(channel);
+            for record in &gone {
                 self.subs
                     .unsubscribe(id, channel, &record.filter, record.share.as_deref());
                 self.env.counters.subscriptions.sub(1);
+            }
+            if !gone.is_empty() && self.is_revocable(id) {
+                self.fail(id, ReasonCode::NOT_AUTHORIZED, Closed::Administrative);
             }
         }
         self.change_retained(|retained| retained.remove_channel(channel));

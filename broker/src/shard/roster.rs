@@ -171,6 +171,7 @@ impl<W: Wires> Shard<W> {
         if let Some(wire) = &self.outlets.slots.slot(id).wire {
             self.outlets.wires.attach(wire, token);
         }
+        self.note_revocable(id);
         if let Some(at) = silence {
             self.wheel.insert(token, at);
         }

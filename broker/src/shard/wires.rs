@@ -86,6 +86,9 @@ pub(crate) trait Wires {
     /// Who the certificate names that the peer showed, where its listener takes that for a client.
     fn certificate(&self, end: &Self::End) -> Option<&str>;
 
+    /// Whether it is a channel socket, which is nothing without its right.
+    fn is_channel_socket(&self, end: &Self::End) -> bool;
+
     /// What becomes of messages that there is no room for.
     fn slow_policy(&self, end: &Self::End) -> SlowPolicy;
 

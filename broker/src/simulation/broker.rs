@@ -116,6 +116,7 @@ impl Broker {
         let shards = driven.collect();
         let listener = LinkListener {
             close_on_refused: false,
+            close_on_revoked: false,
             open: None,
             anonymous: false,
         };

@@ -295,6 +295,10 @@ impl Wires for SimWires {
         None
     }
 
+    fn is_channel_socket(&self, _wire: &SimWire) -> bool {
+        false
+    }
+
     fn slow_policy(&self, _wire: &SimWire) -> SlowPolicy {
         SlowPolicy::DropNewest
     }

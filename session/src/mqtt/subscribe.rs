@@ -93,6 +93,7 @@ impl Machine<'_> {
             no_local: entry.no_local,
             retain_as_published: entry.retain_as_published,
             identifier,
+            revoked: false,
         };
         let subscription = record.subscription(live.connection.version.is_v5());
         let permitted = rules

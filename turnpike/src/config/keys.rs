@@ -313,10 +313,22 @@ pub(crate) const KEYS: &[Key] = &[
     address!("listeners.mqtt.address", mqtt.address),
     boolean!("listeners.mqtt.open", mqtt.open),
     boolean!("listeners.mqtt.anonymous", mqtt.anonymous),
+    either!(
+        "listeners.mqtt.on_revoke",
+        mqtt.close_on_revoked,
+        "silence",
+        "close"
+    ),
     networks!("listeners.mqtt.proxies", mqtt.proxies),
     address!("listeners.mqtts.address", mqtts.address),
     boolean!("listeners.mqtts.open", mqtts.open),
     boolean!("listeners.mqtts.anonymous", mqtts.anonymous),
+    either!(
+        "listeners.mqtts.on_revoke",
+        mqtts.close_on_revoked,
+        "silence",
+        "close"
+    ),
     networks!("listeners.mqtts.proxies", mqtts.proxies),
     files!("listeners.mqtts.certificate", mqtts.tls.certificate),
     files!("listeners.mqtts.key", mqtts.tls.key),
@@ -339,12 +351,24 @@ pub(crate) const KEYS: &[Key] = &[
     address!("listeners.ws.address", ws.address),
     boolean!("listeners.ws.open", ws.open),
     boolean!("listeners.ws.anonymous", ws.anonymous),
+    either!(
+        "listeners.ws.on_revoke",
+        ws.close_on_revoked,
+        "silence",
+        "close"
+    ),
     networks!("listeners.ws.proxies", ws.proxies),
     origins!("listeners.ws.origins", ws.origins),
     slow_consumer!("listeners.ws.slow_consumer", ws.slow_consumer),
     address!("listeners.wss.address", wss.address),
     boolean!("listeners.wss.open", wss.open),
     boolean!("listeners.wss.anonymous", wss.anonymous),
+    either!(
+        "listeners.wss.on_revoke",
+        wss.close_on_revoked,
+        "silence",
+        "close"
+    ),
     networks!("listeners.wss.proxies", wss.proxies),
     origins!("listeners.wss.origins", wss.origins),
     slow_consumer!("listeners.wss.slow_consumer", wss.slow_consumer),
@@ -439,6 +463,7 @@ pub(crate) const KEYS: &[Key] = &[
         },
         show: |config| Some(quoted(&config.control.mail_from)),
     },
+    boolean!("control.journal_views", control.journal_views),
     boolean!(
         "compat.reveal_client_secrets",
         control.reveal_client_secrets
@@ -447,7 +472,6 @@ pub(crate) const KEYS: &[Key] = &[
         "compat.unchecked_role_grants",
         control.unchecked_role_grants
     ),
-    boolean!("control.journal_views", control.journal_views),
     size!(
         "limits.max_packet_size",
         limits.max_packet_size,

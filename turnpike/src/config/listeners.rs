@@ -14,6 +14,8 @@ pub(crate) struct MqttListener {
     pub(crate) open: bool,
     /// Whether peers that nobody knows are admitted to the open namespace.
     pub(crate) anonymous: bool,
+    /// Whether losing the right of a subscription ends a connection.
+    pub(crate) close_on_revoked: bool,
     /// Proxies in front that say for whom they speak.
     pub(crate) proxies: Vec<Network>,
     /// Origins of pages that may open a WebSocket; all if empty.
@@ -53,6 +55,7 @@ impl MqttListener {
             enabled,
             open: false,
             anonymous: false,
+            close_on_revoked: false,
             proxies: Vec::new(),
             origins: Vec::new(),
             slow_consumer: SlowPolicy::default(),
@@ -72,6 +75,7 @@ impl MqttListener {
         broker::Listener {
             open: open_domain.filter(|_| self.open).map(str::to_owned),
             anonymous: self.anonymous,
+            close_on_revoked: self.close_on_revoked,
             tls: (!tls.certificate.is_empty()).then(|| broker::TlsOptions {
                 certificates: pairs.collect(),
                 client_ca: tls.client_ca.clone(),

@@ -16,6 +16,7 @@ mod http;
 mod load;
 mod open;
 mod retained;
+mod revocation;
 mod roles;
 mod routing;
 mod rumqttc_client;
