@@ -24,19 +24,11 @@ pub(crate) struct Control<W> {
     pub(crate) start: Instant,
 }
 
-/// Drives `control` until its pipe ends; over pipes to another process, for ever.
-///
-/// # Errors
-///
-/// When the pipe in this process fails or carries something else than the feed.
-pub(crate) async fn drive<W: 'static>(mut control: Control<W>, feed: Feed) -> io::Result<()> {
-    let mut connect = match feed {
-        Feed::Here(pipe) => return control.over(pipe).await,
-        Feed::Elsewhere(connect) => connect,
-    };
+/// Drives `control` over one pipe after the other, for ever.
+pub(crate) async fn drive<W: 'static>(mut control: Control<W>, mut feed: Feed) {
     let mut patience = PATIENCE_MIN;
     loop {
-        match control.beside(connect()).await {
+        match control.beside((feed.connect)()).await {
             Ok(pipe) => {
                 tracing::info!("control is reached");
                 let ended = control.over(pipe).await;

@@ -68,7 +68,7 @@ pub struct Broker {
     listeners: Vec<(String, SocketAddr)>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     serving: watch::Receiver<bool>,
-    link: tokio::task::JoinHandle<io::Result<()>>,
+    link: tokio::task::JoinHandle<()>,
     tls_doors: TlsDoors,
     /// Tells the HTTP listener to stop.
     stop: watch::Sender<bool>,
@@ -235,7 +235,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         serving: tell,
         start: began,
     };
-    let here = matches!(feed, Feed::Here(_));
+    let here = feed.here;
     let link = tokio::spawn(control::drive(control, feed));
     let (stop, stopping) = watch::channel(false);
     let http = over_http.zip(config.http.as_ref()).map(|(listener, http)| {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::config::{Limits, Listener};
+use crate::feed::{Connecting, FeedPipe};
 
 const DOMAIN: EntityId = EntityId::from_u128(1);
 const CHANNEL: EntityId = EntityId::from_u128(2);
@@ -79,6 +80,17 @@ fn identity(number: u128) -> Identity {
 async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     let control = tokio::spawn(control(theirs));
+    // One pipe: once it is lost there is no control any more.
+    let mut pipe = Some(Box::new(ours) as Box<dyn FeedPipe>);
+    let feed = Feed::here(move || -> Connecting {
+        let pipe = pipe.take();
+        Box::pin(async move {
+            match pipe {
+                Some(pipe) => Ok(pipe),
+                None => std::future::pending().await,
+            }
+        })
+    });
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Listener::plain("mqtt", address);
     let config = Config {
@@ -93,10 +105,7 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
         sys_interval_s: 0,
         http: None,
     };
-    (
-        start(config, Feed::here(ours)).await.expect("it starts"),
-        control,
-    )
+    (start(config, feed).await.expect("it starts"), control)
 }
 
 /// A client of MQTT 3.1.1 that wants to know of nothing but payloads.

@@ -1,7 +1,7 @@
 //! Decisions for users: which roles reach an object, and what they permit there.
 
+use crate::store::sql::Connection;
 use authcache::{EntityId, Right};
-use sqlx::SqliteConnection;
 
 use crate::grant::{self, Grant, Kind, Place, Verb, Verbs};
 use crate::store::access::PatScope;
@@ -11,7 +11,7 @@ use crate::store::{StoreError, channels, domains, entities};
 
 /// Roles of a user that may reach the object: on itself, on the groups above it, on its domain.
 pub(crate) async fn roles_reaching(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     user: EntityId,
     place: &Place<'_>,
 ) -> Result<Vec<Role>, StoreError> {
@@ -38,7 +38,7 @@ pub(crate) fn permitted<'a>(roles: impl IntoIterator<Item = &'a Role>, place: &P
 /// not exist. A platform administrator may do everything, everybody else what roles give to members
 /// of an enabled domain.
 pub(crate) async fn message_right(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     user: &UserAuth,
     channel: EntityId,
 ) -> Result<(Right, Option<EntityId>), StoreError> {

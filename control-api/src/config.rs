@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use crate::store::place::Database;
+
 /// Configuration of control, checked where it was read.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Folder for the database, the pepper, the lock and the operator socket.
     pub data_dir: PathBuf,
-    /// `sqlite:PATH` for a database elsewhere; `control.db` in the data directory if absent.
-    pub database_url: Option<String>,
+    /// Where the database is; `control.db` in the data directory if absent.
+    pub database: Option<Database>,
     /// User name of the platform administrator made at the first start.
     pub admin_username: String,
     /// Whether the first start makes a demo domain.
@@ -72,7 +74,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Config {
         Config {
             data_dir: data_dir.into(),
-            database_url: None,
+            database: None,
             admin_username: "admin".to_owned(),
             demo: true,
             open: false,

@@ -1,8 +1,8 @@
 //! Why somebody may do something, or what is missing.
 
+use crate::store::sql::Connection;
 use authcache::EntityId;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use crate::authz;
 use crate::grant::{Kind, Place, Slot, Verb, verb};
@@ -13,7 +13,7 @@ use crate::store::{StoreError, channels, entities, users};
 
 /// What kind of object of a domain has this id.
 pub(crate) async fn kind_of(
-    c: &mut SqliteConnection,
+    c: &mut Connection,
     domain: EntityId,
     object: EntityId,
 ) -> Result<Option<Kind>, StoreError> {
@@ -36,7 +36,7 @@ pub(crate) fn verb_named(kind: Kind, name: &str) -> Option<Verb> {
 
 /// Explains one decision: whether, by which roles or connection, or what is missing.
 pub(crate) async fn explain(
-    c: &mut SqliteConnection,
+    c: &mut Connection,
     domain: &Domain,
     subject: EntityId,
     verb: Verb,
@@ -62,7 +62,7 @@ type Explained = (bool, Vec<Value>, Vec<String>);
 
 /// A client reaches channels by its connections alone.
 async fn of_client(
-    c: &mut SqliteConnection,
+    c: &mut Connection,
     client: EntityId,
     place: &Place<'_>,
     verb: Verb,
@@ -81,7 +81,7 @@ async fn of_client(
 }
 
 async fn of_user(
-    c: &mut SqliteConnection,
+    c: &mut Connection,
     domain: &Domain,
     user: EntityId,
     place: &Place<'_>,

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::{Clock, lock};
 use crate::identify::Identifier;
 use crate::snapshot;
-use crate::store::Store;
+use crate::store::{Store, TRUST_MS};
 
 /// Questions that are worked on at a time; the others wait in order.
 const ANSWERING: usize = 64;
@@ -28,6 +28,7 @@ struct Shared {
     state: Mutex<State>,
     settled: watch::Sender<u64>,
     answering: Semaphore,
+    leading: watch::Receiver<bool>,
     store: Store,
     identifier: Identifier,
 }
@@ -45,15 +46,19 @@ struct Pipe {
 
 impl Feed {
     /// A feed that has published everything up to `revision`. With `unknown_leases`, brokers may
-    /// trust an earlier control for one lease more: nothing settles before.
+    /// trust an earlier control for one lease more: nothing settles before. If that control was not
+    /// told to stop (`followed`), its pipes may last for the time that it trusts to lead, and leases
+    /// count from then.
     pub(crate) fn new(
         revision: u64,
+        followed: bool,
         unknown_leases: bool,
         clock: Clock,
         store: Store,
         identifier: Identifier,
     ) -> Feed {
-        let leader = Leader::new(revision, unknown_leases, clock.now_ms());
+        let since_ms = clock.now_ms() + if followed { TRUST_MS } else { 0 };
+        let leader = Leader::new(revision, unknown_leases || followed, since_ms);
         Feed(Arc::new(Shared {
             clock,
             state: Mutex::new(State {
@@ -62,6 +67,7 @@ impl Feed {
             }),
             settled: watch::Sender::new(revision),
             answering: Semaphore::new(ANSWERING),
+            leading: store.leading(),
             store,
             identifier,
         }))
@@ -110,12 +116,22 @@ impl Feed {
     /// Serves one broker until its pipe ends.
     ///
     /// # Errors
-    /// The pipe failed, or carried what no follower says.
+    /// The pipe failed, or carried what no follower says, or this control does not lead.
     pub(crate) async fn serve<P: AsyncRead + AsyncWrite>(
         &self,
         pipe: P,
         terms: LeaseTerms,
     ) -> io::Result<()> {
+        let mut leading = self.0.leading.clone();
+        if !*leading.borrow() {
+            return Err(io::Error::other("control does not lead"));
+        }
+        let lost = async {
+            // Nobody left to say so means that the lead cannot be lost.
+            if leading.wait_for(|leading| !leading).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         let (reader, writer) = tokio::io::split(pipe);
         let signals = Arc::new(Pipe::default());
         let link = self.with(|leader, now_ms| leader.connected(terms, now_ms));
@@ -129,6 +145,7 @@ impl Feed {
             () = signals.overrun.notified() => {
                 Err(io::Error::other("the broker does not read its feed"))
             }
+            () = lost => Err(io::Error::other("control leads no more")),
         };
         drop(connected);
         result

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::store::sql::Connection;
 use authcache::feed::{Answer, Credentials, Question, Refusal};
 use authcache::{EntityId, Identity, PrincipalRecord, Right, Status};
-use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::clock::{Clock, lock};
@@ -452,7 +452,7 @@ impl Identifier {
 
 /// A client with all its rights.
 pub(crate) async fn client_identity(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     client: &ClientAuth,
 ) -> Result<Identity, StoreError> {
     Ok(Identity {

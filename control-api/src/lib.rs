@@ -80,6 +80,7 @@ pub use provision::{
 pub use secret::Secret;
 pub use socket::{OperatorError, OperatorSocket, Refused, operator_request};
 pub use store::StoreError;
+pub use store::place::Database;
 
 use api::Mailer;
 use clock::Clock;
@@ -89,7 +90,7 @@ use identify::Identifier;
 use outbox::Outbox;
 use password::Passwords;
 use secret::Pepper;
-use store::Store;
+use store::{Store, users};
 use token::{TokenError, Tokens};
 
 /// Name of the operator socket in the data directory.
@@ -135,12 +136,6 @@ pub enum OpenError {
         path: PathBuf,
         /// Why.
         source: io::Error,
-    },
-    /// The database URL names a database that is not supported.
-    #[error("database {url:?} is not supported; expected \"sqlite:PATH\"")]
-    Database {
-        /// The URL, without what may be a password.
-        url: String,
     },
     /// The administrator's name is not valid.
     #[error(transparent)]
@@ -204,16 +199,18 @@ impl Control {
     pub async fn open(config: Config) -> Result<(Control, Option<FirstRun>), OpenError> {
         let username = name::Username::parse(&config.admin_username)?;
         let data_dir = DataDir::open(&config.data_dir)?;
-        let database = database_path(&config, &data_dir)?;
+        let database = config
+            .database
+            .unwrap_or_else(|| Database::file(data_dir.file("control.db")));
+        let store = Store::open(database.place()).await?;
+        let is_new = !users::any_user(&mut store.read().await?).await?;
         let pepper_path = data_dir.file("pepper");
-        let pepper =
-            Pepper::open(&pepper_path, !database.exists()).map_err(|source| OpenError::Pepper {
-                path: pepper_path,
-                source,
-            })?;
+        let pepper = Pepper::open(&pepper_path, is_new).map_err(|source| OpenError::Pepper {
+            path: pepper_path,
+            source,
+        })?;
         let clock = Clock::start();
-        let store = Store::open(&database).await?;
-        let (node, incarnation) = store.start().await?;
+        let start = store.start().await?;
         let passwords = Passwords::new(clock)
             .await
             .map_err(|_| OpenError::Passwords)?;
@@ -234,6 +231,7 @@ impl Control {
         let identifier = Identifier::new(store.clone(), pepper, passwords, tokens, clock);
         let feed = Feed::new(
             revision,
+            start.followed,
             config.remote_brokers,
             clock,
             store.clone(),
@@ -252,8 +250,8 @@ impl Control {
             feed,
             store,
             identifier,
-            node,
-            incarnation,
+            node: start.node,
+            incarnation: start.incarnation,
             open_domain,
             mailer,
             settings: config.api,
@@ -294,6 +292,12 @@ impl Control {
     #[must_use]
     pub fn socket_path(&self) -> &Path {
         &self.0.socket
+    }
+
+    /// Resolves once this control leads: at once, unless its database is on PostgreSQL and away.
+    pub async fn leads(&self) {
+        // An error means that the lead cannot be lost.
+        let _ = self.0.store.leading().wait_for(|leading| *leading).await;
     }
 
     /// Serves the broker of this process until the pipe ends. Its lease is the pipe's life.
@@ -339,22 +343,6 @@ impl Control {
         let mut stopping = self.0.stopping.subscribe();
         // An error means that the sender is gone, which holds us up no longer either.
         let _ = stopping.wait_for(|stopping| *stopping).await;
-    }
-}
-
-fn database_path(config: &Config, data_dir: &DataDir) -> Result<PathBuf, OpenError> {
-    let Some(url) = &config.database_url else {
-        return Ok(data_dir.file("control.db"));
-    };
-    match url.strip_prefix("sqlite:") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path.trim_start_matches("//"))),
-        _ => {
-            // Whatever follows the scheme may hold a password.
-            let scheme = url.split(':').next().unwrap_or_default();
-            Err(OpenError::Database {
-                url: format!("{}:…", name::excerpt(scheme)),
-            })
-        }
     }
 }
 

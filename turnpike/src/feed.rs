@@ -19,8 +19,29 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// How long the other side may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes a pipe in memory holds in each direction. Larger messages pass in pieces.
+const PIPE_BYTES: usize = 256 * 1024;
 /// Pipes at a time; further brokers wait to be accepted.
 const PIPES_MAX: usize = 256;
+
+/// The feed of the control side in this process, whenever that one leads.
+pub(crate) fn here(control: &Control) -> Feed {
+    let control = control.clone();
+    Feed::here(move || -> Connecting {
+        let control = control.clone();
+        Box::pin(async move {
+            control.leads().await;
+            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+            // It ends with the pipe, whose other end the broker watches.
+            tokio::spawn(async move {
+                if let Err(error) = control.serve_feed(theirs).await {
+                    tracing::warn!(%error, "the feed of the broker in this process ended");
+                }
+            });
+            Ok(Box::new(ours) as Box<dyn FeedPipe>)
+        })
+    })
+}
 
 /// Where the feed is served or found, and with which certificates.
 #[derive(Clone, Debug)]

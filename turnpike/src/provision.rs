@@ -68,7 +68,7 @@ impl Target<'_> {
         }
         let control = control_api::Config {
             data_dir: folder.clone(),
-            database_url: config.database_url.clone(),
+            database: config.database.clone(),
             admin_username: config.admin_username.clone(),
             demo: false,
             open: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use authcache::EntityId;
-use broker::{Broker, Feed};
+use broker::Broker;
 use control_api::{Control, FirstRun, Metrics, Node, Ready};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,8 +16,6 @@ use crate::banner::Banner;
 use crate::config::{Config, Role};
 use crate::{cli, feed, log};
 
-/// Bytes the feed's pipe holds in each direction. Larger messages pass in pieces.
-const PIPE_BYTES: usize = 256 * 1024;
 /// Exit code after a second signal: the first one's work was cut short.
 const CUT_SHORT: i32 = 130;
 
@@ -135,7 +133,6 @@ struct Served {
     /// None in a process that is the control side alone.
     broker: Option<Broker>,
     api: SocketAddr,
-    feed: Option<JoinHandle<std::io::Result<()>>>,
     http: JoinHandle<std::io::Result<()>>,
     socket: JoinHandle<()>,
 }
@@ -151,17 +148,11 @@ impl Served {
                     control.socket_path().display()
                 )
             })?;
-        let mut feed = None;
         let mut broker = None;
         if config.role == Role::All {
-            let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-            let serving = control.clone();
-            feed = Some(tokio::spawn(
-                async move { serving.serve_feed(theirs).await },
-            ));
             let open = control.open_domain().map(|domain| domain.to_string());
             let ours_of = broker_config(config, control.node(), control.incarnation(), open);
-            broker = Some(broker::start(ours_of, Feed::here(ours)).await?);
+            broker = Some(broker::start(ours_of, feed::here(&control)).await?);
         }
         let (metrics, ready): (Metrics, Ready) = match &broker {
             Some(broker) => (
@@ -177,7 +168,6 @@ impl Served {
             control,
             broker,
             api: address,
-            feed,
             http,
             socket,
         })
@@ -187,7 +177,6 @@ impl Served {
         // Each branch ends the wait; the handles are not polled again after they ended.
         let ended = tokio::select! {
             () = signals.next(|| self.broker.iter().for_each(Broker::reload_certificates)) => Ok(()),
-            ended = ended(&mut self.feed) => Err(("the feed between control and broker", ended)),
             ended = &mut self.http => Err(("the HTTP listener", ended)),
             ended = &mut self.socket => Err(("the operator socket", ended.map(Ok))),
         };
@@ -238,18 +227,10 @@ impl Served {
     }
 }
 
-/// What a task ended with; never, where there is none.
-async fn ended<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
-    }
-}
-
 fn control_config(config: &Config) -> control_api::Config {
     control_api::Config {
         data_dir: config.data_dir.clone(),
-        database_url: config.database_url.clone(),
+        database: config.database.clone(),
         admin_username: config.admin_username.clone(),
         demo: config.demo,
         open: config.is_open(),

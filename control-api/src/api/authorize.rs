@@ -3,8 +3,8 @@
 //! It is authorized before it is loaded: an id that does not exist is a denial for everybody whose
 //! rights do not cover all objects of its kind, so that denials tell nothing of what exists.
 
+use crate::store::sql::Connection;
 use authcache::{EntityId, Status};
-use sqlx::SqliteConnection;
 
 use super::call::Call;
 use super::failure::Failure;
@@ -58,7 +58,7 @@ impl Call {
     ///
     /// # Errors
     /// It may not, or there is none and an administrator asks.
-    pub(super) async fn enter(&self, c: &mut SqliteConnection) -> Result<Inside, Failure> {
+    pub(super) async fn enter(&self, c: &mut Connection) -> Result<Inside, Failure> {
         let caller = self.caller()?;
         let Some(domain) = domains::domain(c, self.param("domain")).await? else {
             return Err(if caller.admin {
@@ -87,7 +87,7 @@ impl Call {
     /// It may not, or there is none and its rights cover all objects of the kind.
     pub(super) async fn target(
         &self,
-        c: &mut SqliteConnection,
+        c: &mut Connection,
         inside: &Inside,
         verb: Verb,
     ) -> Result<Target, Failure> {
@@ -103,7 +103,7 @@ impl Call {
     /// As for [`Call::target`].
     pub(super) async fn entity(
         &self,
-        c: &mut SqliteConnection,
+        c: &mut Connection,
         verb: Verb,
     ) -> Result<(Inside, Entity), Failure> {
         let inside = self.enter(c).await?;
@@ -179,7 +179,7 @@ impl Inside {
     /// It may not, or there is none and its rights cover all objects of the kind.
     pub(super) async fn target(
         &self,
-        c: &mut SqliteConnection,
+        c: &mut Connection,
         kind: Kind,
         name: &str,
         verb: Verb,
@@ -215,7 +215,7 @@ impl Inside {
     /// As for [`Inside::target`].
     pub(super) async fn entity(
         &self,
-        c: &mut SqliteConnection,
+        c: &mut Connection,
         kind: Kind,
         name: &str,
         verb: Verb,
@@ -232,7 +232,7 @@ impl Inside {
     /// It may not, or the group cannot take it.
     pub(super) async fn may_create(
         &self,
-        c: &mut SqliteConnection,
+        c: &mut Connection,
         kind: Kind,
         parent: Option<&str>,
     ) -> Result<Option<Entity>, Failure> {

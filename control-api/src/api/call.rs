@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use authcache::EntityId;
 use axum::http::StatusCode;
 use serde_json::Value;
-use sqlx::{Sqlite, Transaction};
 
 use super::failure::Failure;
 use super::fields::{Body, Fields};
@@ -18,6 +17,7 @@ use crate::name::parse_id;
 use crate::pat;
 use crate::store::access::PatScope;
 use crate::store::journal::{Event, Outcome};
+use crate::store::sql::Connection;
 use crate::store::{Write, access, domains, users};
 
 /// A personal access token's use is noted at most this often.
@@ -146,8 +146,8 @@ impl Call {
     }
 
     /// Begins a transaction that reads everything as of one moment.
-    pub(super) async fn read(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
-        Ok(self.control.0.store.read_at().await?.0)
+    pub(super) async fn read(&self) -> Result<Connection, Failure> {
+        Ok(self.control.0.store.read().await?)
     }
 
     /// Notes in the journal what was done.

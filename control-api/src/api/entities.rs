@@ -1,9 +1,9 @@
 //! Groups, channels and clients: made, listed, viewed, changed, switched and removed.
 
+use crate::store::sql::Connection;
 use authcache::{Change, EntityId, PrincipalRecord, Right, Status};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::authorize::Inside;
 use super::call::Call;
@@ -451,7 +451,7 @@ pub(super) async fn list_in_group(mut call: Call) -> Result<Reply, Failure> {
 /// Lists what passes the filter and the caller may see.
 pub(super) async fn listed(
     call: &Call,
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     inside: &Inside,
     kind: Kind,
     filter: Filter,
@@ -533,7 +533,7 @@ pub(super) async fn listed(
 /// What a list is narrowed by, as the query says.
 pub(super) async fn filter(
     call: &Call,
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     inside: &Inside,
     kind: Kind,
 ) -> Result<Filter, Failure> {

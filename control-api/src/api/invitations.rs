@@ -160,7 +160,7 @@ pub(super) async fn view(call: Call) -> Result<Reply, Failure> {
 /// The domain that the path names, if the caller is the invitee or manages the domain's roles.
 async fn reachable(
     call: &Call,
-    c: &mut sqlx::SqliteConnection,
+    c: &mut crate::store::sql::Connection,
     invitee: EntityId,
 ) -> Result<EntityId, Failure> {
     if call.caller()?.id == invitee {

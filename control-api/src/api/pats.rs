@@ -143,7 +143,7 @@ pub(super) async fn list(call: Call) -> Result<Reply, Failure> {
 }
 
 /// The caller's token that the path names.
-async fn own(call: &Call, c: &mut sqlx::SqliteConnection) -> Result<Pat, Failure> {
+async fn own(call: &Call, c: &mut crate::store::sql::Connection) -> Result<Pat, Failure> {
     let user = call.caller()?.id;
     let found = access::pat(c, call.id("id")?).await?;
     let found = found.filter(|pat| pat.user == user);

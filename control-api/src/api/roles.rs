@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::store::sql::Connection;
 use authcache::{Change, EntityId};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::authorize::{Inside, Target};
 use super::call::Call;
@@ -200,7 +200,7 @@ pub(super) async fn list(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::ok(show::page("roles", total, page, items.collect())))
 }
 
-async fn named(c: &mut SqliteConnection, target: &Target, name: &str) -> Result<Role, Failure> {
+async fn named(c: &mut Connection, target: &Target, name: &str) -> Result<Role, Failure> {
     let found = roles::role(c, target.id, name).await?;
     found.ok_or_else(|| Failure::not_found("role"))
 }

@@ -12,8 +12,8 @@ mod domain;
 mod explain;
 mod request;
 
+use crate::store::sql::Connection;
 use authcache::{EntityId, Status};
-use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::feed::Feed;
@@ -261,14 +261,14 @@ const fn switched(kind: Kind, status: Status) -> &'static str {
 }
 
 /// The domain with this id or route.
-async fn domain(connection: &mut SqliteConnection, name: &str) -> Result<Domain, ProvisionError> {
+async fn domain(connection: &mut Connection, name: &str) -> Result<Domain, ProvisionError> {
     let found = domains::domain(connection, name).await?;
     found.ok_or_else(|| not_found("domain", name, None))
 }
 
 /// The channel of the domain with this id or route.
 async fn channel(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: &Domain,
     name: &str,
 ) -> Result<Channel, ProvisionError> {
@@ -278,7 +278,7 @@ async fn channel(
 
 /// The client of the domain with this id.
 async fn client(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: &Domain,
     name: &str,
 ) -> Result<Client, ProvisionError> {

@@ -1,9 +1,9 @@
 //! Sessions of people, personal access tokens and invitations in the database.
 
+use super::sql::{self, Builder, Connection, Row};
 use authcache::EntityId;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
+use super::paging::List;
 use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::model::{Page, Time};
@@ -70,26 +70,22 @@ pub(crate) struct Invitation {
     pub(crate) rejected_at: Option<Time>,
 }
 
-fn time(row: &SqliteRow, name: &str) -> Result<Option<Time>, StoreError> {
-    Ok(row.try_get::<Option<i64>, _>(name)?.map(Time::from_micros))
-}
-
-fn read_session(row: &SqliteRow) -> Result<Session, StoreError> {
+fn read_session(row: &Row) -> Result<Session, StoreError> {
     Ok(Session {
-        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
-        user: rows::id(&row.try_get::<Vec<u8>, _>("user_id")?)?,
-        description: row.try_get("description")?,
-        turn: row.try_get::<i64, _>("turn")?.cast_unsigned(),
-        expires_at: Time::from_micros(row.try_get("expires_at")?),
+        id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+        user: rows::id(&row.get::<Vec<u8>>("user_id")?)?,
+        description: row.get("description")?,
+        turn: row.get::<i64>("turn")?.cast_unsigned(),
+        expires_at: Time::from_micros(row.get("expires_at")?),
     })
 }
 
 /// The login with this id.
 pub(crate) async fn session(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: EntityId,
 ) -> Result<Option<Session>, StoreError> {
-    let row = sqlx::query("SELECT * FROM sessions WHERE id = $1")
+    let row = sql::query("SELECT * FROM sessions WHERE id = $1")
         .bind(blob(id))
         .fetch_optional(connection)
         .await?;
@@ -98,10 +94,10 @@ pub(crate) async fn session(
 
 /// The login that a user has beyond those that one may have.
 pub(crate) async fn surplus_session(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     user: EntityId,
 ) -> Result<Option<EntityId>, StoreError> {
-    let found: Option<(Vec<u8>,)> = sqlx::query_as(
+    let found: Option<(Vec<u8>,)> = sql::query_as(
         "SELECT id FROM sessions WHERE user_id = $1 ORDER BY created_at DESC, id LIMIT 1 OFFSET $2",
     )
     .bind(blob(user))
@@ -113,11 +109,11 @@ pub(crate) async fn surplus_session(
 
 /// Logins of a user that are good at this time, newest first.
 pub(crate) async fn sessions(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     user: EntityId,
     now: Time,
 ) -> Result<Vec<Session>, StoreError> {
-    let found = sqlx::query(
+    let found = sql::query(
         "SELECT * FROM sessions WHERE user_id = $1 AND expires_at > $2 \
          ORDER BY created_at DESC, id",
     )
@@ -128,28 +124,28 @@ pub(crate) async fn sessions(
     found.iter().map(read_session).collect()
 }
 
-fn read_pat(row: &SqliteRow) -> Result<Pat, StoreError> {
+fn read_pat(row: &Row) -> Result<Pat, StoreError> {
     Ok(Pat {
-        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
-        user: rows::id(&row.try_get::<Vec<u8>, _>("user_id")?)?,
-        name: row.try_get("name")?,
-        description: row.try_get("description")?,
-        digest: row.try_get("digest")?,
-        credential: row.try_get::<i64, _>("credential")?.cast_unsigned(),
-        issued_at: Time::from_micros(row.try_get("issued_at")?),
-        expires_at: Time::from_micros(row.try_get("expires_at")?),
-        updated_at: time(row, "updated_at")?,
-        last_used_at: time(row, "last_used_at")?,
-        revoked_at: time(row, "revoked_at")?,
+        id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+        user: rows::id(&row.get::<Vec<u8>>("user_id")?)?,
+        name: row.get("name")?,
+        description: row.get("description")?,
+        digest: row.get("digest")?,
+        credential: row.get::<i64>("credential")?.cast_unsigned(),
+        issued_at: Time::from_micros(row.get("issued_at")?),
+        expires_at: Time::from_micros(row.get("expires_at")?),
+        updated_at: rows::time(row, "updated_at")?,
+        last_used_at: rows::time(row, "last_used_at")?,
+        revoked_at: rows::time(row, "revoked_at")?,
     })
 }
 
 /// The personal access token with this id.
 pub(crate) async fn pat(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: EntityId,
 ) -> Result<Option<Pat>, StoreError> {
-    let row = sqlx::query("SELECT * FROM pats WHERE id = $1")
+    let row = sql::query("SELECT * FROM pats WHERE id = $1")
         .bind(blob(id))
         .fetch_optional(connection)
         .await?;
@@ -158,10 +154,10 @@ pub(crate) async fn pat(
 
 /// All personal access tokens of a user.
 pub(crate) async fn pats_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     user: EntityId,
 ) -> Result<Vec<Pat>, StoreError> {
-    let found = sqlx::query("SELECT * FROM pats WHERE user_id = $1")
+    let found = sql::query("SELECT * FROM pats WHERE user_id = $1")
         .bind(blob(user))
         .fetch_all(connection)
         .await?;
@@ -178,13 +174,13 @@ pub(crate) struct PatFilter {
 
 /// A page of a user's personal access tokens, newest first.
 pub(crate) async fn pats(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     user: EntityId,
     filter: &PatFilter,
     page: Page,
     now: Time,
 ) -> Result<(u64, Vec<Pat>), StoreError> {
-    let narrow = |query: &mut QueryBuilder<Sqlite>| {
+    let narrow = |query: &mut Builder| {
         query.push("e.user_id = ").push_bind(blob(user));
         if let Some(id) = filter.id {
             query.push(" AND e.id = ").push_bind(blob(id));
@@ -209,27 +205,20 @@ pub(crate) async fn pats(
             None => {}
         }
     };
-    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) FROM pats e WHERE ");
-    narrow(&mut count);
-    let (total,): (i64,) = count.build_query_as().fetch_one(&mut *connection).await?;
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT e.* FROM pats e WHERE ");
-    narrow(&mut query);
-    query
-        .push(" ORDER BY e.issued_at DESC, e.id LIMIT ")
-        .push_bind(page.limit.cast_signed())
-        .push(" OFFSET ")
-        .push_bind(page.offset.cast_signed());
-    let found = query.build().fetch_all(connection).await?;
-    let found = found.iter().map(read_pat).collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+    let list = List {
+        select: "e.*",
+        from: "pats e",
+        order: "e.issued_at DESC, e.id",
+    };
+    list.page(connection, narrow, Some(page), read_pat).await
 }
 
 /// What a personal access token may be used for.
 pub(crate) async fn scopes(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     pat: EntityId,
 ) -> Result<Vec<PatScope>, StoreError> {
-    let found = sqlx::query(
+    let found = sql::query(
         "SELECT id, domain_id, entity_type, entity_id, operation FROM pat_scopes \
          WHERE pat_id = $1 ORDER BY domain_id, entity_type, operation, entity_id",
     )
@@ -240,49 +229,51 @@ pub(crate) async fn scopes(
         .iter()
         .map(|row| {
             Ok(PatScope {
-                id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
-                domain: rows::id(&row.try_get::<Vec<u8>, _>("domain_id")?)?,
-                entity_type: row.try_get("entity_type")?,
-                entity: row.try_get("entity_id")?,
-                operation: row.try_get("operation")?,
+                id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+                domain: rows::id(&row.get::<Vec<u8>>("domain_id")?)?,
+                entity_type: row.get("entity_type")?,
+                entity: row.get("entity_id")?,
+                operation: row.get("operation")?,
             })
         })
         .collect()
 }
 
-const INVITATION: &str = "SELECT i.domain_id, d.name AS domain_name, i.invitee, i.invited_by, \
-    i.role_id, r.name AS role_name, i.created_at, i.updated_at, i.confirmed_at, i.rejected_at \
-    FROM invitations i JOIN domains d ON d.id = i.domain_id JOIN roles r ON r.id = i.role_id WHERE ";
+const INVITATIONS: List = List {
+    select: "i.domain_id, d.name AS domain_name, i.invitee, i.invited_by, i.role_id, \
+        r.name AS role_name, i.created_at, i.updated_at, i.confirmed_at, i.rejected_at",
+    from: "invitations i JOIN domains d ON d.id = i.domain_id JOIN roles r ON r.id = i.role_id",
+    order: "i.created_at DESC, i.domain_id, i.invitee",
+};
 
-fn read_invitation(row: &SqliteRow) -> Result<Invitation, StoreError> {
+fn read_invitation(row: &Row) -> Result<Invitation, StoreError> {
     Ok(Invitation {
-        domain: rows::id(&row.try_get::<Vec<u8>, _>("domain_id")?)?,
-        domain_name: row.try_get("domain_name")?,
-        invitee: rows::id(&row.try_get::<Vec<u8>, _>("invitee")?)?,
-        invited_by: rows::id(&row.try_get::<Vec<u8>, _>("invited_by")?)?,
-        role: row.try_get("role_id")?,
-        role_name: row.try_get("role_name")?,
-        created_at: Time::from_micros(row.try_get("created_at")?),
-        updated_at: time(row, "updated_at")?,
-        confirmed_at: time(row, "confirmed_at")?,
-        rejected_at: time(row, "rejected_at")?,
+        domain: rows::id(&row.get::<Vec<u8>>("domain_id")?)?,
+        domain_name: row.get("domain_name")?,
+        invitee: rows::id(&row.get::<Vec<u8>>("invitee")?)?,
+        invited_by: rows::id(&row.get::<Vec<u8>>("invited_by")?)?,
+        role: row.get("role_id")?,
+        role_name: row.get("role_name")?,
+        created_at: Time::from_micros(row.get("created_at")?),
+        updated_at: rows::time(row, "updated_at")?,
+        confirmed_at: rows::time(row, "confirmed_at")?,
+        rejected_at: rows::time(row, "rejected_at")?,
     })
 }
 
 /// The invitation of a user to a domain.
 pub(crate) async fn invitation(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
     invitee: EntityId,
 ) -> Result<Option<Invitation>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new(INVITATION);
-    query
-        .push("i.domain_id = ")
-        .push_bind(blob(domain))
-        .push(" AND i.invitee = ")
-        .push_bind(blob(invitee));
-    let row = query.build().fetch_optional(connection).await?;
-    row.map(|row| read_invitation(&row)).transpose()
+    let filter = InvitationFilter {
+        domain: Some(domain),
+        invitee: Some(invitee),
+        ..InvitationFilter::default()
+    };
+    let (_, mut found) = invitations(connection, &filter, Page::default()).await?;
+    Ok(found.pop())
 }
 
 /// What a list of invitations is narrowed by.
@@ -298,11 +289,11 @@ pub(crate) struct InvitationFilter {
 
 /// A page of invitations, newest first.
 pub(crate) async fn invitations(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     filter: &InvitationFilter,
     page: Page,
 ) -> Result<(u64, Vec<Invitation>), StoreError> {
-    let narrow = |query: &mut QueryBuilder<Sqlite>| {
+    let narrow = |query: &mut Builder| {
         query.push("1 = 1");
         for (column, id) in [
             ("i.domain_id", filter.domain),
@@ -323,22 +314,9 @@ pub(crate) async fn invitations(
             None => "",
         });
     };
-    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) FROM invitations i WHERE ");
-    narrow(&mut count);
-    let (total,): (i64,) = count.build_query_as().fetch_one(&mut *connection).await?;
-    let mut query = QueryBuilder::<Sqlite>::new(INVITATION);
-    narrow(&mut query);
-    query
-        .push(" ORDER BY i.created_at DESC, i.domain_id, i.invitee LIMIT ")
-        .push_bind(page.limit.cast_signed())
-        .push(" OFFSET ")
-        .push_bind(page.offset.cast_signed());
-    let found = query.build().fetch_all(connection).await?;
-    let found = found
-        .iter()
-        .map(read_invitation)
-        .collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+    INVITATIONS
+        .page(connection, narrow, Some(page), read_invitation)
+        .await
 }
 
 impl Write {
@@ -348,12 +326,12 @@ impl Write {
         session: &Session,
         now: Time,
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND expires_at <= $2")
+        sql::query("DELETE FROM sessions WHERE user_id = $1 AND expires_at <= $2")
             .bind(blob(session.user))
             .bind(now.micros())
             .execute(self.connection())
             .await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO sessions (id, user_id, description, turn, created_at, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
@@ -374,7 +352,7 @@ impl Write {
         id: EntityId,
         expires_at: Time,
     ) -> Result<u64, StoreError> {
-        let (turn,): (i64,) = sqlx::query_as(
+        let (turn,): (i64,) = sql::query_as(
             "UPDATE sessions SET turn = turn + 1, expires_at = $1 WHERE id = $2 RETURNING turn",
         )
         .bind(expires_at.micros())
@@ -390,17 +368,17 @@ impl Write {
         user: EntityId,
         id: EntityId,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND id = $2")
+        let done = sql::query("DELETE FROM sessions WHERE user_id = $1 AND id = $2")
             .bind(blob(user))
             .bind(blob(id))
             .execute(self.connection())
             .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// Inserts a personal access token, or writes it back.
     pub(crate) async fn put_pat(&mut self, pat: &Pat) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO pats (id, user_id, name, description, digest, credential, issued_at, \
              expires_at, updated_at, last_used_at, revoked_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
@@ -427,7 +405,7 @@ impl Write {
 
     /// A personal access token was used.
     pub(crate) async fn touch_pat(&mut self, id: EntityId, now: Time) -> Result<(), StoreError> {
-        sqlx::query("UPDATE pats SET last_used_at = $1 WHERE id = $2")
+        sql::query("UPDATE pats SET last_used_at = $1 WHERE id = $2")
             .bind(now.micros())
             .bind(blob(id))
             .execute(self.connection())
@@ -436,7 +414,7 @@ impl Write {
     }
 
     pub(crate) async fn delete_pat(&mut self, id: EntityId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM pats WHERE id = $1")
+        sql::query("DELETE FROM pats WHERE id = $1")
             .bind(blob(id))
             .execute(self.connection())
             .await?;
@@ -449,7 +427,7 @@ impl Write {
         pat: EntityId,
         scope: &PatScope,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO pat_scopes (id, pat_id, domain_id, entity_type, entity_id, operation) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         )
@@ -470,7 +448,7 @@ impl Write {
         pat: EntityId,
         scope: Option<EntityId>,
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM pat_scopes WHERE pat_id = $1 AND ($2 IS NULL OR id = $2)")
+        sql::query("DELETE FROM pat_scopes WHERE pat_id = $1 AND ($2 IS NULL OR id = $2)")
             .bind(blob(pat))
             .bind(scope.map(blob))
             .execute(self.connection())
@@ -483,7 +461,7 @@ impl Write {
         &mut self,
         invitation: &Invitation,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO invitations (domain_id, invitee, invited_by, role_id, created_at, \
              updated_at, confirmed_at, rejected_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
              ON CONFLICT (domain_id, invitee) DO UPDATE SET invited_by = excluded.invited_by, \
@@ -508,7 +486,7 @@ impl Write {
         domain: EntityId,
         invitee: EntityId,
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM invitations WHERE domain_id = $1 AND invitee = $2")
+        sql::query("DELETE FROM invitations WHERE domain_id = $1 AND invitee = $2")
             .bind(blob(domain))
             .bind(blob(invitee))
             .execute(self.connection())
@@ -527,15 +505,13 @@ impl Write {
         email: &str,
         ends: Time,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "DELETE FROM mail_tokens WHERE expires_at < $1 OR (user_id = $2 AND kind = $3)",
-        )
-        .bind(Time::now().micros())
-        .bind(blob(user))
-        .bind(kind)
-        .execute(self.connection())
-        .await?;
-        sqlx::query(
+        sql::query("DELETE FROM mail_tokens WHERE expires_at < $1 OR (user_id = $2 AND kind = $3)")
+            .bind(Time::now().micros())
+            .bind(blob(user))
+            .bind(kind)
+            .execute(self.connection())
+            .await?;
+        sql::query(
             "INSERT INTO mail_tokens (digest, kind, user_id, email, expires_at) \
              VALUES ($1, $2, $3, $4, $5)",
         )
@@ -556,7 +532,7 @@ impl Write {
         kind: i64,
         now: Time,
     ) -> Result<Option<(EntityId, String)>, StoreError> {
-        let found: Option<(Vec<u8>, String, i64)> = sqlx::query_as(
+        let found: Option<(Vec<u8>, String, i64)> = sql::query_as(
             "DELETE FROM mail_tokens WHERE digest = $1 AND kind = $2 \
              RETURNING user_id, email, expires_at",
         )

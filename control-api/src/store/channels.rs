@@ -1,9 +1,10 @@
 //! Channels and connections in the database.
 
+use super::sql::{self, Builder, Connection};
 use authcache::{Action, EntityId, Right, Status};
-use sqlx::SqliteConnection;
 
 use super::entities::Entity;
+use super::paging::List;
 use super::rows::{self, blob};
 use super::{Store, StoreError, Write};
 use crate::grant::Kind;
@@ -39,7 +40,7 @@ impl Write {
         status: Status,
         now: Time,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE channels SET status = $1, updated_at = $2 WHERE id = $3")
+        sql::query("UPDATE channels SET status = $1, updated_at = $2 WHERE id = $3")
             .bind(rows::status_number(status))
             .bind(now.micros())
             .bind(blob(id))
@@ -59,7 +60,7 @@ impl Write {
         client: EntityId,
         channel: EntityId,
     ) -> Result<Right, StoreError> {
-        let found: Option<(i64,)> = sqlx::query_as(
+        let found: Option<(i64,)> = sql::query_as(
             "SELECT rights FROM connections WHERE client_id = $1 AND channel_id = $2",
         )
         .bind(blob(client))
@@ -78,11 +79,11 @@ impl Write {
         now: Time,
     ) -> Result<(), StoreError> {
         let query = if right.is_empty() {
-            sqlx::query("DELETE FROM connections WHERE client_id = $1 AND channel_id = $2")
+            sql::query("DELETE FROM connections WHERE client_id = $1 AND channel_id = $2")
                 .bind(blob(client))
                 .bind(blob(channel))
         } else {
-            sqlx::query(
+            sql::query(
                 "INSERT INTO connections (client_id, channel_id, rights, created_at) \
                  VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (client_id, channel_id) DO UPDATE SET rights = excluded.rights",
@@ -99,7 +100,7 @@ impl Write {
     /// Connections of one client.
     pub(crate) async fn connections_of(&mut self, client: EntityId) -> Result<u64, StoreError> {
         let (count,): (i64,) =
-            sqlx::query_as("SELECT COUNT(*) FROM connections WHERE client_id = $1")
+            sql::query_as("SELECT COUNT(*) FROM connections WHERE client_id = $1")
                 .bind(blob(client))
                 .fetch_one(self.connection())
                 .await?;
@@ -113,76 +114,58 @@ impl Store {
         domain: EntityId,
         page: Page,
     ) -> Result<(u64, Vec<Channel>), StoreError> {
-        let (mut tx, _) = self.read_at().await?;
-        let (total,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM channels WHERE domain_id = $1")
-            .bind(blob(domain))
-            .fetch_one(&mut *tx)
-            .await?;
-        let found: Vec<rows::ChannelRow> = sqlx::query_as(
-            "SELECT id, domain_id, route, name, status, open, created_at, updated_at \
-             FROM channels WHERE domain_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3",
-        )
-        .bind(blob(domain))
-        .bind(page.limit.cast_signed())
-        .bind(page.offset.cast_signed())
-        .fetch_all(&mut *tx)
-        .await?;
-        let found = found
-            .into_iter()
-            .map(rows::channel)
-            .collect::<Result<_, _>>()?;
-        Ok((total.cast_unsigned(), found))
+        let list = List {
+            select: rows::CHANNEL,
+            from: "channels e",
+            order: "e.created_at, e.id",
+        };
+        let narrow = |query: &mut Builder| {
+            query.push("e.domain_id = ").push_bind(blob(domain));
+        };
+        let mut tx = self.read().await?;
+        list.page(&mut tx, narrow, Some(page), rows::channel).await
     }
 }
 
 /// The channel of this domain with this id or this route.
 pub(crate) async fn channel(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
     name: &str,
 ) -> Result<Option<Channel>, StoreError> {
-    let query = match EntityId::from_text(name) {
-        Some(id) => sqlx::query_as::<_, rows::ChannelRow>(
-            "SELECT id, domain_id, route, name, status, open, created_at, updated_at \
-             FROM channels WHERE domain_id = $1 AND id = $2",
-        )
-        .bind(blob(domain))
-        .bind(blob(id)),
-        None => sqlx::query_as::<_, rows::ChannelRow>(
-            "SELECT id, domain_id, route, name, status, open, created_at, updated_at \
-             FROM channels WHERE domain_id = $1 AND route = $2",
-        )
-        .bind(blob(domain))
-        .bind(name.to_owned()),
-    };
+    let mut query = Builder::new("SELECT ");
     query
-        .fetch_optional(connection)
-        .await?
-        .map(rows::channel)
-        .transpose()
+        .push(rows::CHANNEL)
+        .push(" FROM channels e WHERE e.domain_id = ")
+        .push_bind(blob(domain));
+    match EntityId::from_text(name) {
+        Some(id) => query.push(" AND e.id = ").push_bind(blob(id)),
+        None => query.push(" AND e.route = ").push_bind(name),
+    };
+    let found = query.build().fetch_optional(connection).await?;
+    found.as_ref().map(rows::channel).transpose()
 }
 
 /// The open channel of a domain.
 pub(crate) async fn open_channel(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
 ) -> Result<Option<Channel>, StoreError> {
-    let found: Option<rows::ChannelRow> = sqlx::query_as(
-        "SELECT id, domain_id, route, name, status, open, created_at, updated_at \
-         FROM channels WHERE domain_id = $1 AND open = 1",
-    )
-    .bind(blob(domain))
-    .fetch_optional(connection)
-    .await?;
-    found.map(rows::channel).transpose()
+    let mut query = Builder::new("SELECT ");
+    query
+        .push(rows::CHANNEL)
+        .push(" FROM channels e WHERE e.open = 1 AND e.domain_id = ")
+        .push_bind(blob(domain));
+    let found = query.build().fetch_optional(connection).await?;
+    found.as_ref().map(rows::channel).transpose()
 }
 
 /// The domain of a channel, wherever it is.
 pub(crate) async fn domain_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: EntityId,
 ) -> Result<Option<EntityId>, StoreError> {
-    let found: Option<(Vec<u8>,)> = sqlx::query_as("SELECT domain_id FROM channels WHERE id = $1")
+    let found: Option<(Vec<u8>,)> = sql::query_as("SELECT domain_id FROM channels WHERE id = $1")
         .bind(blob(id))
         .fetch_optional(connection)
         .await?;
@@ -190,25 +173,22 @@ pub(crate) async fn domain_of(
 }
 
 /// All channels, oldest first.
-pub(crate) async fn all_channels(
-    connection: &mut SqliteConnection,
-) -> Result<Vec<Channel>, StoreError> {
-    let found: Vec<rows::ChannelRow> = sqlx::query_as(
-        "SELECT id, domain_id, route, name, status, open, created_at, updated_at \
-         FROM channels ORDER BY created_at, id",
-    )
-    .fetch_all(connection)
-    .await?;
-    found.into_iter().map(rows::channel).collect()
+pub(crate) async fn all_channels(connection: &mut Connection) -> Result<Vec<Channel>, StoreError> {
+    let mut query = Builder::new("SELECT ");
+    query
+        .push(rows::CHANNEL)
+        .push(" FROM channels e ORDER BY e.created_at, e.id");
+    let found = query.build().fetch_all(connection).await?;
+    found.iter().map(rows::channel).collect()
 }
 
 /// What a client may do, channel by channel. Who reads the open namespace reads `$SYS` with it,
 /// as its tools expect of a broker without tenants.
 pub(crate) async fn rights_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     client: EntityId,
 ) -> Result<Vec<(EntityId, Right)>, StoreError> {
-    let found: Vec<(Vec<u8>, i64, i64)> = sqlx::query_as(
+    let found: Vec<(Vec<u8>, i64, i64)> = sql::query_as(
         "SELECT connections.channel_id, connections.rights, channels.open FROM connections \
          JOIN channels ON channels.id = connections.channel_id WHERE connections.client_id = $1",
     )
@@ -228,11 +208,11 @@ pub(crate) async fn rights_of(
 
 /// Clients connected to a channel, at most so many.
 pub(crate) async fn clients_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     channel: EntityId,
     limit: i64,
 ) -> Result<Vec<(EntityId, Right)>, StoreError> {
-    let found: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+    let found: Vec<(Vec<u8>, i64)> = sql::query_as(
         "SELECT client_id, rights FROM connections WHERE channel_id = $1 ORDER BY client_id LIMIT $2",
     )
     .bind(blob(channel))

@@ -1,9 +1,10 @@
 //! Clients in the database.
 
+use super::sql::{self, Builder, Connection};
 use authcache::{EntityId, Status};
-use sqlx::SqliteConnection;
 
 use super::entities::Entity;
+use super::paging::List;
 use super::rows::{self, blob};
 use super::{Store, StoreError, Write};
 use crate::grant::Kind;
@@ -66,7 +67,7 @@ impl Write {
         status: Status,
         now: Time,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE clients SET status = $1, updated_at = $2 WHERE id = $3")
+        sql::query("UPDATE clients SET status = $1, updated_at = $2 WHERE id = $3")
             .bind(rows::status_number(status))
             .bind(now.micros())
             .bind(blob(id))
@@ -87,7 +88,7 @@ impl Write {
         digest: &[u8],
     ) -> Result<bool, StoreError> {
         let found: Option<(i64,)> =
-            sqlx::query_as("SELECT 1 FROM clients WHERE domain_id = $1 AND secret_digest = $2")
+            sql::query_as("SELECT 1 FROM clients WHERE domain_id = $1 AND secret_digest = $2")
                 .bind(blob(domain))
                 .bind(digest)
                 .fetch_optional(self.connection())
@@ -102,51 +103,42 @@ impl Store {
         domain: EntityId,
         page: Page,
     ) -> Result<(u64, Vec<Client>), StoreError> {
-        let (mut tx, _) = self.read_at().await?;
-        let (total,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM clients WHERE domain_id = $1")
-            .bind(blob(domain))
-            .fetch_one(&mut *tx)
-            .await?;
-        let found: Vec<rows::ClientRow> = sqlx::query_as(
-            "SELECT id, domain_id, name, status, created_at, updated_at \
-             FROM clients WHERE domain_id = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3",
-        )
-        .bind(blob(domain))
-        .bind(page.limit.cast_signed())
-        .bind(page.offset.cast_signed())
-        .fetch_all(&mut *tx)
-        .await?;
-        let found = found
-            .into_iter()
-            .map(rows::client)
-            .collect::<Result<_, _>>()?;
-        Ok((total.cast_unsigned(), found))
+        let list = List {
+            select: rows::CLIENT,
+            from: "clients e",
+            order: "e.created_at, e.id",
+        };
+        let narrow = |query: &mut Builder| {
+            query.push("e.domain_id = ").push_bind(blob(domain));
+        };
+        let mut tx = self.read().await?;
+        list.page(&mut tx, narrow, Some(page), rows::client).await
     }
 }
 
 /// The client of this domain with this id.
 pub(crate) async fn client(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
     id: EntityId,
 ) -> Result<Option<Client>, StoreError> {
-    let found: Option<rows::ClientRow> = sqlx::query_as(
-        "SELECT id, domain_id, name, status, created_at, updated_at \
-         FROM clients WHERE domain_id = $1 AND id = $2",
-    )
-    .bind(blob(domain))
-    .bind(blob(id))
-    .fetch_optional(connection)
-    .await?;
-    found.map(rows::client).transpose()
+    let mut query = Builder::new("SELECT ");
+    query
+        .push(rows::CLIENT)
+        .push(" FROM clients e WHERE e.domain_id = ")
+        .push_bind(blob(domain))
+        .push(" AND e.id = ")
+        .push_bind(blob(id));
+    let found = query.build().fetch_optional(connection).await?;
+    found.as_ref().map(rows::client).transpose()
 }
 
 /// The credential number of a client.
 pub(crate) async fn client_auth(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: EntityId,
 ) -> Result<Option<ClientAuth>, StoreError> {
-    let found: Option<AuthRow> = sqlx::query_as(
+    let found: Option<AuthRow> = sql::query_as(
         "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
          FROM clients c JOIN domains d ON d.id = c.domain_id WHERE c.id = $1",
     )
@@ -158,11 +150,11 @@ pub(crate) async fn client_auth(
 
 /// The client of this domain with this secret.
 pub(crate) async fn client_auth_by_secret(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
     digest: &[u8],
 ) -> Result<Option<ClientAuth>, StoreError> {
-    let found: Option<AuthRow> = sqlx::query_as(
+    let found: Option<AuthRow> = sql::query_as(
         "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
          FROM clients c JOIN domains d ON d.id = c.domain_id \
          WHERE c.domain_id = $1 AND c.secret_digest = $2",
@@ -176,11 +168,11 @@ pub(crate) async fn client_auth_by_secret(
 
 /// Whether a client of this domain has this name and a secret.
 pub(crate) async fn is_named(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
     name: &str,
 ) -> Result<bool, StoreError> {
-    let found: Option<(i64,)> = sqlx::query_as(
+    let found: Option<(i64,)> = sql::query_as(
         "SELECT 1 FROM clients WHERE domain_id = $1 AND name = $2 AND anonymous = 0 LIMIT 1",
     )
     .bind(blob(domain))
@@ -192,10 +184,10 @@ pub(crate) async fn is_named(
 
 /// The client of this domain that stands for peers without credentials.
 pub(crate) async fn anonymous_client(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
 ) -> Result<Option<ClientAuth>, StoreError> {
-    let found: Option<AuthRow> = sqlx::query_as(
+    let found: Option<AuthRow> = sql::query_as(
         "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
          FROM clients c JOIN domains d ON d.id = c.domain_id \
          WHERE c.domain_id = $1 AND c.anonymous = 1 ORDER BY c.created_at, c.id LIMIT 1",

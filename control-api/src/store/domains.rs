@@ -1,18 +1,29 @@
 //! Domains in the database.
 
+use super::sql::{self, Builder, Connection};
 use authcache::{EntityId, Status};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::entities::{insert_tags, replace_tags};
+use super::marks::{self, Marked};
+use super::paging::{List, order};
 use super::rows::{self, blob};
 use super::{Store, StoreError, Write, roles};
 use crate::grant::Kind;
 use crate::model::{Domain, Page, Time};
 
+fn marked(domain: &Domain) -> Marked<'_> {
+    Marked {
+        domain: EntityId::SYS,
+        kind: Kind::Domain.number(),
+        id: domain.id,
+        tags: &domain.tags,
+        metadata: &domain.metadata,
+    }
+}
+
 impl Write {
     /// Inserts a domain. A route or id that is taken is a unique violation.
     pub(crate) async fn insert_domain(&mut self, domain: &Domain) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO domains (id, route, name, status, created_at, tags, metadata, created_by) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
@@ -26,22 +37,15 @@ impl Write {
         .bind(domain.created_by.map(blob))
         .execute(self.connection())
         .await?;
+        marks::insert(self.connection(), &[marked(domain)]).await?;
         let (id, kind) = (domain.id, Kind::Domain);
-        insert_tags(
-            self.connection(),
-            EntityId::SYS,
-            kind.number(),
-            id,
-            &domain.tags,
-        )
-        .await?;
         let creator = domain.created_by;
         roles::insert_builtin(self.connection(), id, kind, id, creator, domain.created_at).await
     }
 
     /// Writes name, tags, metadata and status back.
     pub(crate) async fn update_domain(&mut self, domain: &Domain) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "UPDATE domains SET name = $1, tags = $2, metadata = $3, status = $4, updated_at = $5, \
              updated_by = $6 WHERE id = $7",
         )
@@ -54,8 +58,7 @@ impl Write {
         .bind(blob(domain.id))
         .execute(self.connection())
         .await?;
-        let (kind, id) = (Kind::Domain.number(), domain.id);
-        replace_tags(self.connection(), EntityId::SYS, kind, id, &domain.tags).await
+        marks::replace(self.connection(), marked(domain)).await
     }
 
     pub(crate) async fn set_domain_status(
@@ -64,7 +67,7 @@ impl Write {
         status: Status,
         now: Time,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE domains SET status = $1, updated_at = $2 WHERE id = $3")
+        sql::query("UPDATE domains SET status = $1, updated_at = $2 WHERE id = $3")
             .bind(rows::status_number(status))
             .bind(now.micros())
             .bind(blob(id))
@@ -80,7 +83,7 @@ impl Write {
             "DELETE FROM pat_scopes WHERE domain_id = $1",
             "DELETE FROM domains WHERE id = $1",
         ] {
-            sqlx::query(sql)
+            sql::query(sql)
                 .bind(blob(id))
                 .execute(self.connection())
                 .await?;
@@ -91,50 +94,29 @@ impl Write {
 
 impl Store {
     pub(crate) async fn list_domains(&self, page: Page) -> Result<(u64, Vec<Domain>), StoreError> {
-        let (mut tx, _) = self.read_at().await?;
-        let (total,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM domains")
-            .fetch_one(&mut *tx)
-            .await?;
-        let found: Vec<rows::DomainRow> = sqlx::query_as(
-            "SELECT id, route, name, status, created_at, updated_at, tags, metadata, created_by, updated_by \
-             FROM domains \
-             ORDER BY created_at, id LIMIT $1 OFFSET $2",
-        )
-        .bind(page.limit.cast_signed())
-        .bind(page.offset.cast_signed())
-        .fetch_all(&mut *tx)
-        .await?;
-        let found = found
-            .into_iter()
-            .map(rows::domain)
-            .collect::<Result<_, _>>()?;
-        Ok((total.cast_unsigned(), found))
+        let filter = DomainFilter {
+            order: "e.created_at",
+            ascending: true,
+            ..DomainFilter::default()
+        };
+        list(&mut self.read().await?, &filter, page, false).await
     }
 }
 
 /// The domain with this id or this route.
 pub(crate) async fn domain(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     name: &str,
 ) -> Result<Option<Domain>, StoreError> {
-    let query = match EntityId::from_text(name) {
+    let mut query = Builder::new("SELECT ");
+    query.push(rows::DOMAIN).push(" FROM domains e WHERE ");
+    match EntityId::from_text(name) {
         // A UUID can only be the domain's own id, as route too.
-        Some(id) => sqlx::query_as::<_, rows::DomainRow>(
-            "SELECT id, route, name, status, created_at, updated_at, tags, metadata, created_by, updated_by \
-             FROM domains WHERE id = $1",
-        )
-        .bind(blob(id)),
-        None => sqlx::query_as::<_, rows::DomainRow>(
-            "SELECT id, route, name, status, created_at, updated_at, tags, metadata, created_by, updated_by \
-             FROM domains WHERE route = $1",
-        )
-        .bind(name.to_owned()),
+        Some(id) => query.push("e.id = ").push_bind(blob(id)),
+        None => query.push("e.route = ").push_bind(name),
     };
-    query
-        .fetch_optional(connection)
-        .await?
-        .map(rows::domain)
-        .transpose()
+    let found = query.build().fetch_optional(connection).await?;
+    found.as_ref().map(rows::domain).transpose()
 }
 
 /// What a list of domains is narrowed by.
@@ -161,40 +143,22 @@ pub(crate) struct DomainFilter {
 
 /// A page of domains.
 pub(crate) async fn list(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     filter: &DomainFilter,
     page: Page,
     only_total: bool,
 ) -> Result<(u64, Vec<Domain>), StoreError> {
-    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) FROM domains e WHERE ");
-    narrow(&mut count, filter);
-    let (total,): (i64,) = count.build_query_as().fetch_one(&mut *connection).await?;
-    if only_total {
-        return Ok((total.cast_unsigned(), Vec::new()));
-    }
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT e.id, e.route, e.name, e.status, e.created_at, e.updated_at, e.tags, e.metadata, \
-         e.created_by, e.updated_by FROM domains e WHERE ",
-    );
-    narrow(&mut query, filter);
-    let direction = if filter.ascending { "ASC" } else { "DESC" };
-    query
-        .push(format!(
-            " ORDER BY {} {direction}, e.id {direction} LIMIT ",
-            filter.order
-        ))
-        .push_bind(page.limit.cast_signed())
-        .push(" OFFSET ")
-        .push_bind(page.offset.cast_signed());
-    let found: Vec<rows::DomainRow> = query.build_query_as().fetch_all(connection).await?;
-    let found = found
-        .into_iter()
-        .map(rows::domain)
-        .collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+    let list = List {
+        select: rows::DOMAIN,
+        from: "domains e",
+        order: &order(filter.order, filter.ascending),
+    };
+    let page = (!only_total).then_some(page);
+    let narrow = |query: &mut Builder| narrow(query, filter);
+    list.page(connection, narrow, page, rows::domain).await
 }
 
-fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &DomainFilter) {
+fn narrow(query: &mut Builder, filter: &DomainFilter) {
     query.push(if filter.none { "1 = 0" } else { "1 = 1" });
     if let Some(member) = filter.member {
         query
@@ -222,7 +186,8 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &DomainFilter) {
     if let Some(tags) = &filter.tags {
         super::listing::tagged(query, EntityId::SYS, Kind::Domain.number(), tags);
     }
-    super::listing::metadata(query, &filter.metadata);
+    let kind = Kind::Domain.number();
+    super::listing::metadata(query, EntityId::SYS, kind, &filter.metadata);
     if let Some(status) = filter.status {
         query
             .push(" AND e.status = ")
@@ -237,14 +202,11 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &DomainFilter) {
 }
 
 /// All domains, oldest first.
-pub(crate) async fn all_domains(
-    connection: &mut SqliteConnection,
-) -> Result<Vec<Domain>, StoreError> {
-    let found: Vec<rows::DomainRow> = sqlx::query_as(
-        "SELECT id, route, name, status, created_at, updated_at, tags, metadata, created_by, updated_by \
-             FROM domains ORDER BY created_at, id",
-    )
-    .fetch_all(connection)
-    .await?;
-    found.into_iter().map(rows::domain).collect()
+pub(crate) async fn all_domains(connection: &mut Connection) -> Result<Vec<Domain>, StoreError> {
+    let mut query = Builder::new("SELECT ");
+    query
+        .push(rows::DOMAIN)
+        .push(" FROM domains e ORDER BY e.created_at, e.id");
+    let found = query.build().fetch_all(connection).await?;
+    found.iter().map(rows::domain).collect()
 }

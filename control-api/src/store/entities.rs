@@ -1,10 +1,11 @@
 //! Groups, channels and clients in the database: three tables with the same shape.
 
+use super::sql::{self, Builder, Connection, Row};
 use authcache::{EntityId, Status};
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
+use super::marks::{self, Marked};
 use super::rows::{self, blob};
 use super::{StoreError, Write, roles};
 use crate::grant::Kind;
@@ -74,6 +75,16 @@ impl Entity {
         }
     }
 
+    fn marked(&self) -> Marked<'_> {
+        Marked {
+            domain: self.domain,
+            kind: self.kind.number(),
+            id: self.id,
+            tags: &self.tags,
+            metadata: &self.metadata,
+        }
+    }
+
     /// Of a group: its level, 1 for a root.
     pub(crate) fn level(&self) -> usize {
         self.path.split('.').count()
@@ -112,37 +123,35 @@ pub(crate) const fn columns(kind: Kind) -> &'static str {
 }
 
 /// A row of [`columns`].
-pub(crate) fn read(kind: Kind, row: &SqliteRow) -> Result<Entity, StoreError> {
+pub(crate) fn read(kind: Kind, row: &Row) -> Result<Entity, StoreError> {
     Ok(Entity {
         kind,
-        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
-        domain: rows::id(&row.try_get::<Vec<u8>, _>("domain_id")?)?,
-        name: row.try_get("name")?,
-        route: row.try_get("route")?,
-        description: row.try_get("description")?,
-        identity: row.try_get("identity")?,
-        tags: rows::json(row.try_get("tags")?)?,
-        metadata: rows::json(row.try_get("metadata")?)?,
-        private_metadata: rows::json(row.try_get("private_metadata")?)?,
-        parent: rows::maybe_id(row.try_get("parent_group_id")?)?,
-        path: row.try_get("path")?,
-        status: rows::status(row.try_get("status")?)?,
-        open: row.try_get("open")?,
-        anonymous: row.try_get("anonymous")?,
+        id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+        domain: rows::id(&row.get::<Vec<u8>>("domain_id")?)?,
+        name: row.get("name")?,
+        route: row.get("route")?,
+        description: row.get("description")?,
+        identity: row.get("identity")?,
+        tags: rows::json(&row.get::<String>("tags")?)?,
+        metadata: rows::json(&row.get::<String>("metadata")?)?,
+        private_metadata: rows::json(&row.get::<String>("private_metadata")?)?,
+        parent: rows::maybe_id(row.get("parent_group_id")?)?,
+        path: row.get("path")?,
+        status: rows::status(row.get("status")?)?,
+        open: row.get("open")?,
+        anonymous: row.get("anonymous")?,
         secret_digest: None,
-        secret_sealed: row.try_get("secret_sealed")?,
-        created_at: Time::from_micros(row.try_get("created_at")?),
-        created_by: rows::maybe_id(row.try_get("created_by")?)?,
-        updated_at: row
-            .try_get::<Option<i64>, _>("updated_at")?
-            .map(Time::from_micros),
-        updated_by: rows::maybe_id(row.try_get("updated_by")?)?,
+        secret_sealed: row.get("secret_sealed")?,
+        created_at: Time::from_micros(row.get("created_at")?),
+        created_by: rows::maybe_id(row.get("created_by")?)?,
+        updated_at: row.get::<Option<i64>>("updated_at")?.map(Time::from_micros),
+        updated_by: rows::maybe_id(row.get("updated_by")?)?,
     })
 }
 
 /// The object of this kind with this id, in this domain.
 pub(crate) async fn entity(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     kind: Kind,
     domain: EntityId,
     id: EntityId,
@@ -152,7 +161,7 @@ pub(crate) async fn entity(
         columns(kind),
         table(kind)
     );
-    let row = sqlx::query(AssertSqlSafe(sql))
+    let row = sql::query(AssertSqlSafe(sql))
         .bind(blob(domain))
         .bind(blob(id))
         .fetch_optional(connection)
@@ -162,13 +171,13 @@ pub(crate) async fn entity(
 
 /// A group and those above it, the group first; empty if there is none.
 pub(crate) async fn chain(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     group: Option<EntityId>,
 ) -> Result<Vec<EntityId>, StoreError> {
     let Some(group) = group else {
         return Ok(Vec::new());
     };
-    let found: Option<(String,)> = sqlx::query_as("SELECT path FROM object_groups WHERE id = $1")
+    let found: Option<(String,)> = sql::query_as("SELECT path FROM object_groups WHERE id = $1")
         .bind(blob(group))
         .fetch_optional(connection)
         .await?;
@@ -185,7 +194,7 @@ pub(crate) fn path_ids(path: &str) -> Vec<EntityId> {
 
 /// Groups above an object, its parent first.
 pub(crate) async fn groups_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     entity: &Entity,
 ) -> Result<Vec<EntityId>, StoreError> {
     if entity.kind == Kind::Group {
@@ -207,7 +216,8 @@ impl Write {
     pub(crate) async fn insert_entities(&mut self, new: &[Entity]) -> Result<(), StoreError> {
         for part in new.chunks(ROWS_AT_ONCE) {
             insert_rows(self.connection(), part).await?;
-            insert_tags_of(self.connection(), part).await?;
+            let marked: Vec<Marked<'_>> = part.iter().map(Entity::marked).collect();
+            marks::insert(self.connection(), &marked).await?;
             roles::insert_builtins(self.connection(), part).await?;
         }
         Ok(())
@@ -215,7 +225,7 @@ impl Write {
 
     /// Writes name, description, tags, metadata, parent, path and status back.
     pub(crate) async fn update_entity(&mut self, entity: &Entity) -> Result<(), StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("UPDATE ");
+        let mut query = Builder::new("UPDATE ");
         query
             .push(table(entity.kind))
             .push(" SET name = ")
@@ -249,15 +259,7 @@ impl Write {
         }
         query.push(" WHERE id = ").push_bind(blob(entity.id));
         query.build().execute(self.connection()).await?;
-        let (domain, id) = (entity.domain, entity.id);
-        replace_tags(
-            self.connection(),
-            domain,
-            entity.kind.number(),
-            id,
-            &entity.tags,
-        )
-        .await
+        marks::replace(self.connection(), entity.marked()).await
     }
 
     /// Gives a client another secret, which is a new credential generation.
@@ -267,7 +269,7 @@ impl Write {
         digest: &[u8],
         sealed: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "UPDATE clients SET secret_digest = $1, secret_sealed = $2, credential = credential + 1 \
              WHERE id = $3",
         )
@@ -291,7 +293,7 @@ impl Write {
             "DELETE FROM entity_tags WHERE entity_id = $1".to_owned(),
             sql,
         ] {
-            sqlx::query(AssertSqlSafe(sql))
+            sql::query(AssertSqlSafe(sql))
                 .bind(blob(id))
                 .execute(self.connection())
                 .await?;
@@ -300,11 +302,11 @@ impl Write {
     }
 }
 
-async fn insert_rows(c: &mut SqliteConnection, new: &[Entity]) -> Result<(), StoreError> {
+async fn insert_rows(c: &mut Connection, new: &[Entity]) -> Result<(), StoreError> {
     let Some(first) = new.first() else {
         return Ok(());
     };
-    let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO ");
+    let mut query = Builder::new("INSERT INTO ");
     query.push(table(first.kind)).push(
         " (id, domain_id, name, tags, metadata, parent_group_id, status, created_at, created_by, ",
     );
@@ -315,94 +317,32 @@ async fn insert_rows(c: &mut SqliteConnection, new: &[Entity]) -> Result<(), Sto
             "identity, private_metadata, secret_digest, secret_sealed, anonymous, credential) "
         }
     });
-    query.push_values(new, |mut values, new| {
-        values
-            .push_bind(blob(new.id))
-            .push_bind(blob(new.domain))
-            .push_bind(&new.name)
-            .push_bind(rows::json_text(&new.tags))
-            .push_bind(new.metadata.to_string())
-            .push_bind(new.parent.map(blob))
-            .push_bind(rows::status_number(new.status))
-            .push_bind(new.created_at.micros())
-            .push_bind(new.created_by.map(blob));
+    query.push_rows(new, |new| {
+        let mut row = vec![
+            blob(new.id).into(),
+            blob(new.domain).into(),
+            (&new.name).into(),
+            rows::json_text(&new.tags).into(),
+            new.metadata.to_string().into(),
+            new.parent.map(blob).into(),
+            rows::status_number(new.status).into(),
+            new.created_at.micros().into(),
+            new.created_by.map(blob).into(),
+        ];
         match new.kind {
-            Kind::Group => {
-                values.push_bind(&new.description).push_bind(&new.path);
-            }
-            Kind::Channel => {
-                values.push_bind(&new.route).push_bind(new.open);
-            }
-            Kind::Client | Kind::Domain => {
-                values
-                    .push_bind(&new.identity)
-                    .push_bind(new.private_metadata.to_string())
-                    .push_bind(&new.secret_digest)
-                    .push_bind(&new.secret_sealed)
-                    .push_bind(new.anonymous)
-                    .push_bind(1_i64);
-            }
+            Kind::Group => row.extend([(&new.description).into(), (&new.path).into()]),
+            Kind::Channel => row.extend([(&new.route).into(), new.open.into()]),
+            Kind::Client | Kind::Domain => row.extend([
+                (&new.identity).into(),
+                new.private_metadata.to_string().into(),
+                (&new.secret_digest).into(),
+                (&new.secret_sealed).into(),
+                new.anonymous.into(),
+                1_i64.into(),
+            ]),
         }
+        row
     });
     query.build().execute(c).await?;
     Ok(())
-}
-
-async fn insert_tags_of(c: &mut SqliteConnection, new: &[Entity]) -> Result<(), StoreError> {
-    let tags: Vec<(&Entity, &String)> = new
-        .iter()
-        .flat_map(|entity| entity.tags.iter().map(move |tag| (entity, tag)))
-        .collect();
-    for part in tags.chunks(ROWS_AT_ONCE) {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO entity_tags (domain_id, kind, tag, entity_id) ",
-        );
-        query.push_values(part, |mut values, (entity, tag)| {
-            values
-                .push_bind(blob(entity.domain))
-                .push_bind(entity.kind.number())
-                .push_bind(*tag)
-                .push_bind(blob(entity.id));
-        });
-        query.build().execute(&mut *c).await?;
-    }
-    Ok(())
-}
-
-/// Notes the tags of something that has none noted.
-pub(crate) async fn insert_tags(
-    connection: &mut SqliteConnection,
-    domain: EntityId,
-    kind: i64,
-    id: EntityId,
-    tags: &[String],
-) -> Result<(), StoreError> {
-    for tag in tags {
-        sqlx::query(
-            "INSERT INTO entity_tags (domain_id, kind, tag, entity_id) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(blob(domain))
-        .bind(kind)
-        .bind(tag)
-        .bind(blob(id))
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
-}
-
-/// Notes other tags.
-pub(crate) async fn replace_tags(
-    connection: &mut SqliteConnection,
-    domain: EntityId,
-    kind: i64,
-    id: EntityId,
-    tags: &[String],
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM entity_tags WHERE entity_id = $1")
-        .bind(blob(id))
-        .execute(&mut *connection)
-        .await?;
-    insert_tags(connection, domain, kind, id, tags).await
 }

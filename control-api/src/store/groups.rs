@@ -1,7 +1,8 @@
 //! The tree of groups.
 
+use super::sql::{self, Connection};
 use authcache::EntityId;
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
 use super::entities::{Entity, columns, read};
 use super::rows::blob;
@@ -19,7 +20,7 @@ fn range(path: &str) -> (String, String) {
 
 /// Groups below one, nearest first; it is not among them.
 pub(crate) async fn below(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     path: &str,
 ) -> Result<Vec<Entity>, StoreError> {
     let (from, to) = range(path);
@@ -27,7 +28,7 @@ pub(crate) async fn below(
         "SELECT {} FROM object_groups e WHERE e.path > $1 AND e.path < $2 ORDER BY LENGTH(e.path), e.path",
         columns(Kind::Group)
     );
-    let found = sqlx::query(AssertSqlSafe(sql))
+    let found = sql::query(AssertSqlSafe(sql))
         .bind(from)
         .bind(to)
         .fetch_all(connection)
@@ -37,14 +38,14 @@ pub(crate) async fn below(
 
 /// Direct child groups.
 pub(crate) async fn children(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     group: EntityId,
 ) -> Result<Vec<Entity>, StoreError> {
     let sql = format!(
         "SELECT {} FROM object_groups e WHERE e.parent_group_id = $1 ORDER BY e.created_at, e.id",
         columns(Kind::Group)
     );
-    let found = sqlx::query(AssertSqlSafe(sql))
+    let found = sql::query(AssertSqlSafe(sql))
         .bind(blob(group))
         .fetch_all(connection)
         .await?;
@@ -52,13 +53,10 @@ pub(crate) async fn children(
 }
 
 /// Levels that the deepest group below `path` is under it, 0 if there is none.
-pub(crate) async fn height(
-    connection: &mut SqliteConnection,
-    path: &str,
-) -> Result<usize, StoreError> {
+pub(crate) async fn height(connection: &mut Connection, path: &str) -> Result<usize, StoreError> {
     let (from, to) = range(path);
     let (deepest,): (Option<i64>,) =
-        sqlx::query_as("SELECT MAX(LENGTH(path)) FROM object_groups WHERE path > $1 AND path < $2")
+        sql::query_as("SELECT MAX(LENGTH(path)) FROM object_groups WHERE path > $1 AND path < $2")
             .bind(from)
             .bind(to)
             .fetch_one(connection)
@@ -83,8 +81,8 @@ impl Write {
         );
         let (from, to) = range(&group.path);
         let skipped = i64::try_from(group.path.len()).unwrap_or(i64::MAX);
-        sqlx::query(
-            "UPDATE object_groups SET path = $1 || SUBSTR(path, $2) WHERE path > $3 AND path < $4",
+        sql::query(
+            "UPDATE object_groups SET path = $1 || SUBSTR(path, CAST($2 AS INTEGER)) WHERE path > $3 AND path < $4",
         )
         .bind(&path)
         .bind(skipped + 1)
@@ -92,7 +90,7 @@ impl Write {
         .bind(to)
         .execute(self.connection())
         .await?;
-        sqlx::query(
+        sql::query(
             "UPDATE object_groups SET path = $1, parent_group_id = $2, updated_at = $3, \
              updated_by = $4 WHERE id = $5",
         )
@@ -112,7 +110,7 @@ impl Write {
             "UPDATE clients SET parent_group_id = NULL WHERE parent_group_id = $1",
             "UPDATE channels SET parent_group_id = NULL WHERE parent_group_id = $1",
         ] {
-            sqlx::query(sql)
+            sql::query(sql)
                 .bind(blob(group))
                 .execute(self.connection())
                 .await?;

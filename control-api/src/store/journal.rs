@@ -1,11 +1,12 @@
 //! The journal: rows that are only ever added, each hashed together with the one before.
 
+use super::sql::{self, Builder, Connection, Row};
 use authcache::EntityId;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::entities::ROWS_AT_ONCE;
+use super::paging::List;
 use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::model::{Page, Time};
@@ -93,7 +94,7 @@ impl Write {
         let last = match self.journal_end.take() {
             Some(last) => Some(last),
             None => {
-                sqlx::query_as("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")
+                sql::query_as("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")
                     .fetch_optional(self.connection())
                     .await?
             }
@@ -122,24 +123,25 @@ impl Write {
             );
             rows.push((seq, id, event, attributes, before.clone()));
         }
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Builder::new(
             "INSERT INTO journal (seq, id, operation, outcome, domain_id, kind, entity_id, user_id, \
              peer, attributes, occurred_at, hash) ",
         );
-        query.push_values(rows, |mut values, (seq, id, event, attributes, hash)| {
-            values
-                .push_bind(seq)
-                .push_bind(blob(id))
-                .push_bind(&event.operation)
-                .push_bind(event.outcome.number())
-                .push_bind(event.domain.map(blob))
-                .push_bind(event.kind)
-                .push_bind(&event.entity)
-                .push_bind(event.user.map(blob))
-                .push_bind(&event.peer)
-                .push_bind(attributes)
-                .push_bind(now.micros())
-                .push_bind(hash);
+        query.push_rows(rows, |(seq, id, event, attributes, hash)| {
+            vec![
+                seq.into(),
+                blob(id).into(),
+                (&event.operation).into(),
+                event.outcome.number().into(),
+                event.domain.map(blob).into(),
+                event.kind.into(),
+                (&event.entity).into(),
+                event.user.map(blob).into(),
+                (&event.peer).into(),
+                attributes.into(),
+                now.micros().into(),
+                hash.into(),
+            ]
         });
         query.build().execute(self.connection()).await?;
         self.journal_end = Some((seq, before));
@@ -161,11 +163,11 @@ fn hash(before: &[u8], fields: &[&[u8]]) -> Vec<u8> {
 
 /// A page of entries, newest first unless asked otherwise.
 pub(crate) async fn entries(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     filter: &EntryFilter,
     page: Page,
 ) -> Result<(u64, Vec<Entry>), StoreError> {
-    let narrow = |query: &mut QueryBuilder<Sqlite>| {
+    let narrow = |query: &mut Builder| {
         query.push("1 = 1");
         if let Some(domain) = filter.domain {
             query.push(" AND domain_id = ").push_bind(blob(domain));
@@ -191,65 +193,56 @@ pub(crate) async fn entries(
             query.push(" AND occurred_at <= ").push_bind(to.micros());
         }
     };
-    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) FROM journal WHERE ");
-    narrow(&mut count);
-    let (total,): (i64,) = count.build_query_as().fetch_one(&mut *connection).await?;
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM journal WHERE ");
-    narrow(&mut query);
-    query
-        .push(if filter.ascending {
-            " ORDER BY seq ASC LIMIT "
+    let list = List {
+        select: "*",
+        from: "journal",
+        order: if filter.ascending {
+            "seq ASC"
         } else {
-            " ORDER BY seq DESC LIMIT "
-        })
-        .push_bind(page.limit.cast_signed())
-        .push(" OFFSET ")
-        .push_bind(page.offset.cast_signed());
-    let found = query.build().fetch_all(connection).await?;
-    let found = found.iter().map(read).collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+            "seq DESC"
+        },
+    };
+    list.page(connection, narrow, Some(page), read).await
 }
 
-fn read(row: &sqlx::sqlite::SqliteRow) -> Result<Entry, StoreError> {
+fn read(row: &Row) -> Result<Entry, StoreError> {
     Ok(Entry {
-        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
-        operation: row.try_get("operation")?,
-        denied: row.try_get::<i64, _>("outcome")? == Outcome::Denied.number(),
-        domain: rows::maybe_id(row.try_get("domain_id")?)?,
-        kind: row.try_get("kind")?,
-        entity: row.try_get("entity_id")?,
-        user: rows::maybe_id(row.try_get("user_id")?)?,
-        peer: row.try_get("peer")?,
-        attributes: rows::json(row.try_get("attributes")?)?,
-        occurred_at: Time::from_micros(row.try_get("occurred_at")?),
+        id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+        operation: row.get("operation")?,
+        denied: row.get::<i64>("outcome")? == Outcome::Denied.number(),
+        domain: rows::maybe_id(row.get("domain_id")?)?,
+        kind: row.get("kind")?,
+        entity: row.get("entity_id")?,
+        user: rows::maybe_id(row.get("user_id")?)?,
+        peer: row.get("peer")?,
+        attributes: rows::json(&row.get::<String>("attributes")?)?,
+        occurred_at: Time::from_micros(row.get("occurred_at")?),
     })
 }
 
 /// Goes through the whole journal; answers with the number of its first row that does not belong
 /// where it stands.
-pub(crate) async fn verify(connection: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+pub(crate) async fn verify(connection: &mut Connection) -> Result<Option<i64>, StoreError> {
     const PART: i64 = 1_000;
     let (mut last, mut before) = (0, Vec::new());
     loop {
-        let found = sqlx::query("SELECT * FROM journal WHERE seq > $1 ORDER BY seq LIMIT $2")
+        let found = sql::query("SELECT * FROM journal WHERE seq > $1 ORDER BY seq LIMIT $2")
             .bind(last)
             .bind(PART)
-            .fetch_all(&mut *connection)
+            .fetch_all(connection)
             .await?;
         if found.is_empty() {
             return Ok(None);
         }
         for row in &found {
-            let seq: i64 = row.try_get("seq")?;
+            let seq: i64 = row.get("seq")?;
             let bytes = |name| -> Result<Vec<u8>, StoreError> {
-                Ok(row.try_get::<Option<Vec<u8>>, _>(name)?.unwrap_or_default())
+                Ok(row.get::<Option<Vec<u8>>>(name)?.unwrap_or_default())
             };
-            let text = |name| -> Result<Vec<u8>, StoreError> {
-                Ok(row.try_get::<String, _>(name)?.into_bytes())
-            };
-            let number = |name| -> Result<[u8; 8], StoreError> {
-                Ok(row.try_get::<i64, _>(name)?.to_be_bytes())
-            };
+            let text =
+                |name| -> Result<Vec<u8>, StoreError> { Ok(row.get::<String>(name)?.into_bytes()) };
+            let number =
+                |name| -> Result<[u8; 8], StoreError> { Ok(row.get::<i64>(name)?.to_be_bytes()) };
             let expected = hash(
                 &before,
                 &[

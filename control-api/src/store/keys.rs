@@ -1,6 +1,6 @@
 //! Signing keys in the database.
 
-use sqlx::SqliteConnection;
+use super::sql::{self, Connection};
 
 use super::{StoreError, Write};
 use crate::model::Time;
@@ -16,11 +16,11 @@ pub(crate) struct KeyRow {
 impl Write {
     /// Lets the keys there are sign no more, and forgets those that ceased to before `before`.
     pub(crate) async fn retire_keys(&mut self, now: Time, before: Time) -> Result<(), StoreError> {
-        sqlx::query("UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL")
+        sql::query("UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL")
             .bind(now.micros())
             .execute(self.connection())
             .await?;
-        sqlx::query("DELETE FROM signing_keys WHERE retired_at < $1")
+        sql::query("DELETE FROM signing_keys WHERE retired_at < $1")
             .bind(before.micros())
             .execute(self.connection())
             .await?;
@@ -28,7 +28,7 @@ impl Write {
     }
 
     pub(crate) async fn insert_key(&mut self, key: &KeyRow, now: Time) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO signing_keys (kid, public_key, private_key, created_at) \
              VALUES ($1, $2, $3, $4)",
         )
@@ -45,8 +45,8 @@ impl Write {
 type Row = (String, Vec<u8>, Vec<u8>, Option<i64>);
 
 /// All signing keys, newest first.
-pub(crate) async fn keys(connection: &mut SqliteConnection) -> Result<Vec<KeyRow>, StoreError> {
-    let found: Vec<Row> = sqlx::query_as(
+pub(crate) async fn keys(connection: &mut Connection) -> Result<Vec<KeyRow>, StoreError> {
+    let found: Vec<Row> = sql::query_as(
         "SELECT kid, public_key, private_key, retired_at FROM signing_keys \
          ORDER BY created_at DESC, kid",
     )

@@ -1,9 +1,9 @@
 //! Lists of groups, channels and clients: filters, and who may see what.
 
+use super::marks::{METADATA, mark, mark_of_item};
+use super::sql::{Builder, Connection, Row};
 use authcache::{EntityId, Right, Status};
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::StoreError;
 use super::entities::{Entity, columns, read, table};
@@ -69,6 +69,13 @@ pub(crate) struct Filter {
     pub(crate) ascending: bool,
 }
 
+impl Filter {
+    /// Whether it asks for tags or metadata, which are looked up.
+    fn is_marked(&self) -> bool {
+        self.tags.is_some() || !self.metadata.is_empty()
+    }
+}
+
 /// Who looks at a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Viewer {
@@ -86,8 +93,6 @@ enum Plan {
     Few,
     /// Many pass, or it is not known: walked in order, or counted in an index.
     Many,
-    /// Walked once, for rows and count together.
-    Counted,
 }
 
 /// Rows that are sorted faster than as many others are walked past.
@@ -95,7 +100,7 @@ const FEW: u64 = 5_000;
 
 /// A page of a kind of object in a domain. Without a viewer everything is seen.
 pub(crate) async fn list(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     kind: Kind,
     domain: EntityId,
     filter: &Filter,
@@ -103,32 +108,18 @@ pub(crate) async fn list(
     page: Page,
     only_total: bool,
 ) -> Result<(u64, Vec<Entity>), StoreError> {
-    // Metadata is in no index: it is gone through once, for the page and the count together.
-    let at_once = !filter.metadata.is_empty() && !only_total;
-    if at_once {
-        let plan = Plan::Counted;
-        let found = page_of(connection, kind, domain, filter, viewer, page, plan).await?;
-        if let Some(first) = found.first() {
-            let total: i64 = first.try_get("total")?;
-            let found = found
-                .iter()
-                .map(|row| read(kind, row))
-                .collect::<Result<_, _>>()?;
-            return Ok((total.cast_unsigned(), found));
-        }
-    }
-    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) AS total FROM ");
+    let mut count = Builder::new("SELECT COUNT(*) AS total FROM ");
     count.push(table(kind)).push(" e WHERE ");
     narrow(&mut count, kind, domain, filter, viewer, Plan::Many);
     let total: i64 = count
         .build()
         .fetch_one(&mut *connection)
         .await?
-        .try_get("total")?;
+        .get("total")?;
     if only_total || total == 0 {
         return Ok((total.cast_unsigned(), Vec::new()));
     }
-    let narrowed = filter.name.is_some() || filter.tags.is_some();
+    let narrowed = filter.name.is_some() || filter.is_marked();
     let plan = if narrowed && total.cast_unsigned() < FEW {
         Plan::Few
     } else {
@@ -142,24 +133,19 @@ pub(crate) async fn list(
     Ok((total.cast_unsigned(), found))
 }
 
-/// The rows of a page, on wish each with the number of all that pass.
+/// The rows of a page.
 async fn page_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     kind: Kind,
     domain: EntityId,
     filter: &Filter,
     viewer: Option<Viewer>,
     page: Page,
     plan: Plan,
-) -> Result<Vec<SqliteRow>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+) -> Result<Vec<Row>, StoreError> {
+    let mut query = Builder::new("SELECT ");
     query
         .push(columns(kind))
-        .push(if plan == Plan::Counted {
-            ", COUNT(*) OVER () AS total"
-        } else {
-            ""
-        })
         .push(" FROM ")
         .push(table(kind))
         .push(" e WHERE ");
@@ -177,19 +163,19 @@ async fn page_of(
 }
 
 fn narrow(
-    query: &mut QueryBuilder<Sqlite>,
+    query: &mut Builder,
     kind: Kind,
     domain: EntityId,
     filter: &Filter,
     viewer: Option<Viewer>,
     plan: Plan,
 ) {
-    // The plus keeps the database from walking the domain in order where the few that a filter
+    // A column inside a function keeps the database from walking the domain in order where the few that a filter
     // finds are looked up by their ids.
-    let few = filter.id.is_some() || filter.tags.is_some() || plan == Plan::Few;
+    let few = filter.id.is_some() || filter.is_marked() || plan == Plan::Few;
     query
         .push(if few {
-            "+e.domain_id = "
+            "COALESCE(e.domain_id, e.domain_id) = "
         } else {
             "e.domain_id = "
         })
@@ -220,7 +206,7 @@ fn narrow(
     if let Some(tags) = &filter.tags {
         tagged(query, domain, kind.number(), tags);
     }
-    metadata(query, &filter.metadata);
+    metadata(query, domain, kind.number(), &filter.metadata);
     match filter.group {
         Some(Some(group)) => {
             query
@@ -291,7 +277,7 @@ fn narrow(
 
 /// Only what the viewer holds every needed verb on, each from wherever it comes.
 fn visible(
-    query: &mut QueryBuilder<Sqlite>,
+    query: &mut Builder,
     kind: Kind,
     domain: EntityId,
     viewer: Viewer,
@@ -321,7 +307,7 @@ fn visible(
         }
         let bit = Verbs::NONE.with(verb).mask();
         // Objects on which a role of the viewer has the verb in the slot.
-        let holding = |query: &mut QueryBuilder<Sqlite>, slot: Slot| {
+        let holding = |query: &mut Builder, slot: Slot| {
             query
                 .push(
                     "SELECT m.entity_id FROM role_members m JOIN roles r ON r.id = m.role_id \
@@ -370,7 +356,7 @@ fn visible(
 }
 
 /// The column contains the text, in any letter case.
-pub(super) fn contains(query: &mut QueryBuilder<Sqlite>, column: &'static str, part: &str) {
+pub(super) fn contains(query: &mut Builder, column: &'static str, part: &str) {
     let mut pattern = String::with_capacity(part.len() + 2);
     pattern.push('%');
     for character in part.chars() {
@@ -386,7 +372,7 @@ pub(super) fn contains(query: &mut QueryBuilder<Sqlite>, column: &'static str, p
         .push(" ESCAPE '\\'");
 }
 
-pub(super) fn tagged(query: &mut QueryBuilder<Sqlite>, domain: EntityId, kind: i64, tags: &Tags) {
+pub(super) fn tagged(query: &mut Builder, domain: EntityId, kind: i64, tags: &Tags) {
     let mut among = |tags: &[String]| {
         query
             .push(" AND e.id IN (SELECT entity_id FROM entity_tags WHERE domain_id = ")
@@ -394,12 +380,7 @@ pub(super) fn tagged(query: &mut QueryBuilder<Sqlite>, domain: EntityId, kind: i
             .push(" AND kind = ")
             .push_bind(kind)
             .push(" AND tag IN (");
-        {
-            let mut list = query.separated(", ");
-            for tag in tags {
-                list.push_bind(tag.clone());
-            }
-        }
+        query.push_list(tags);
         query.push("))");
     };
     match tags {
@@ -412,31 +393,22 @@ pub(super) fn tagged(query: &mut QueryBuilder<Sqlite>, domain: EntityId, kind: i
     }
 }
 
-/// Each path of the metadata has the value.
-pub(super) fn metadata(query: &mut QueryBuilder<Sqlite>, wanted: &[(String, Value)]) {
+/// Each path of the metadata has the value; an array has at least the wanted items.
+pub(super) fn metadata(
+    query: &mut Builder,
+    domain: EntityId,
+    kind: i64,
+    wanted: &[(String, Value)],
+) {
     for (path, value) in wanted {
-        match value {
-            Value::Array(items) => {
-                for item in items {
-                    query
-                        .push(" AND EXISTS (SELECT 1 FROM json_each(e.metadata, ")
-                        .push_bind(path.clone())
-                        .push(") item WHERE (e.metadata -> item.fullkey) = ")
-                        .push_bind(item.to_string())
-                        .push(")");
-                }
-            }
+        let marks = match value {
+            Value::Array(items) => items.iter().map(|item| mark_of_item(path, item)).collect(),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
             | Value::String(_)
-            | Value::Object(_) => {
-                query
-                    .push(" AND (e.metadata -> ")
-                    .push_bind(path.clone())
-                    .push(") = ")
-                    .push_bind(value.to_string());
-            }
-        }
+            | Value::Object(_) => vec![mark(path, value)],
+        };
+        tagged(query, domain, kind + METADATA, &Tags::All(marks));
     }
 }

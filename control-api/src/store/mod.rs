@@ -1,7 +1,6 @@
-//! The database: SQLite through sqlx, one writer, a few readers.
+//! The database: SQLite or PostgreSQL through sqlx, one writer, a few readers.
 //!
-//! SQL is the portable subset with `$1` placeholders, so that PostgreSQL can become a second store
-//! with the same texts. What a table means is in `rows.rs`, what a call does in `provision`.
+//! Every statement is written once, in the subset that both understand ([`sql`]). What a table means is in `rows.rs`, what a call does in `provision`.
 
 pub(crate) mod access;
 pub(crate) mod channels;
@@ -11,55 +10,41 @@ pub(crate) mod entities;
 pub(crate) mod groups;
 pub(crate) mod journal;
 pub(crate) mod keys;
+mod lead;
 pub(crate) mod listing;
+mod marks;
+mod migrations;
+mod paging;
 pub(crate) mod people;
+pub(crate) mod place;
 pub(crate) mod roles;
 mod rows;
+pub(crate) mod sql;
 pub(crate) mod users;
 
-use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use authcache::{Change, EntityId};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{PgPool, SqlitePool};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::model::Time;
 use crate::secret::random_id;
+use lead::Lead;
+pub(crate) use lead::TRUST_MS;
+use place::Place;
+use sql::Connection;
 
 /// Readers beside the one writer. Reads are short; four keep two cores busy.
 const READERS: u32 = 4;
-/// How long a statement waits for another process that holds the database.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long a call waits for a connection to PostgreSQL, which may be away.
+const AWAY: Duration = Duration::from_secs(5);
 /// Revisions kept in the outbox after they were published.
 const OUTBOX_KEPT: i64 = 4_096;
-
-/// The schema's history: number, name, text.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
-    (
-        1,
-        "control",
-        include_str!("../../migrations/sqlite/0001_control.sql"),
-    ),
-    (
-        2,
-        "model",
-        include_str!("../../migrations/sqlite/0002_model.sql"),
-    ),
-    (
-        3,
-        "names",
-        include_str!("../../migrations/sqlite/0003_names.sql"),
-    ),
-    (
-        4,
-        "names and states",
-        include_str!("../../migrations/sqlite/0004_names_and_states.sql"),
-    ),
-];
 
 /// The database failed; what was asked may work later.
 #[derive(Debug, Error)]
@@ -73,6 +58,14 @@ pub enum StoreError {
     /// A row holds what it never should.
     #[error("the database holds a broken row: {0}")]
     BrokenRow(&'static str),
+    /// The database gives no answer.
+    #[error("the database gave no answer within {0:?}")]
+    Silent(Duration),
+    /// Another process leads on this database.
+    #[error(
+        "another control process leads on this database; stop that one, or give this one another database or schema"
+    )]
+    Led,
 }
 
 impl StoreError {
@@ -87,41 +80,111 @@ impl StoreError {
 
 /// The database of one control.
 #[derive(Clone)]
-pub(crate) struct Store {
-    writer: SqlitePool,
-    reader: SqlitePool,
+pub(crate) struct Store(Arc<Inner>);
+
+struct Inner {
+    pools: Pools,
+    /// Number of this start, once it is counted. On PostgreSQL nothing is written under another.
+    incarnation: OnceLock<i64>,
+}
+
+enum Pools {
+    Sqlite {
+        writer: SqlitePool,
+        reader: SqlitePool,
+    },
+    Postgres {
+        writer: PgPool,
+        reader: PgPool,
+        lead: Lead,
+    },
+}
+
+/// What a start finds.
+pub(crate) struct Start {
+    /// The node's id, made at the first start.
+    pub(crate) node: EntityId,
+    /// Number of this start, from 1.
+    pub(crate) incarnation: u64,
+    /// Whether brokers may still listen to a control before this one that was not told to stop.
+    pub(crate) followed: bool,
 }
 
 impl Store {
     /// Opens the database, makes it if there is none, and brings its schema up to date.
-    pub(crate) async fn open(path: &Path) -> Result<Store, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone())
-            .await?;
-        migrator(&MIGRATIONS).run(&writer).await?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options)
-            .await?;
-        Ok(Store { writer, reader })
+    ///
+    /// # Errors
+    /// On PostgreSQL also [`StoreError::Led`]: one process at a time leads on a schema.
+    pub(crate) async fn open(place: &Place) -> Result<Store, StoreError> {
+        let pools = match place {
+            Place::Sqlite(path) => {
+                let options = place::sqlite(path);
+                let pool = || {
+                    SqlitePoolOptions::new()
+                        .idle_timeout(None)
+                        .max_lifetime(None)
+                };
+                let writer = pool().max_connections(1).min_connections(1);
+                let writer = writer.connect_with(options.clone()).await?;
+                migrations::sqlite().run(&writer).await?;
+                let reader = pool().max_connections(READERS);
+                let reader = reader.connect_with(options).await?;
+                Pools::Sqlite { writer, reader }
+            }
+            Place::Postgres(options) => {
+                let lead = Lead::take(options).await?;
+                let pool = || PgPoolOptions::new().acquire_timeout(AWAY);
+                let writer = pool().max_connections(1);
+                let writer = writer.connect_with((**options).clone()).await?;
+                migrations::postgres().run(&writer).await?;
+                let reader = pool().max_connections(READERS);
+                let reader = reader.connect_lazy_with((**options).clone());
+                Pools::Postgres {
+                    writer,
+                    reader,
+                    lead,
+                }
+            }
+        };
+        let store = Store(Arc::new(Inner {
+            pools,
+            incarnation: OnceLock::new(),
+        }));
+        let mut write = store.write().await?;
+        marks::complete(write.connection()).await?;
+        write.commit().await?;
+        Ok(store)
+    }
+
+    /// Whether this process leads: always on SQLite, where the data directory is locked; on
+    /// PostgreSQL as long as the database confirms it.
+    pub(crate) fn leading(&self) -> watch::Receiver<bool> {
+        match &self.0.pools {
+            Pools::Sqlite { .. } => watch::channel(true).1,
+            Pools::Postgres { lead, .. } => lead.leading(),
+        }
     }
 
     /// Begins the one transaction that writes; others wait for it.
+    ///
+    /// On PostgreSQL the row that counts starts is locked, so that commits are in the order of their
+    /// revisions even if another process writes, and nothing is written once another one leads.
     pub(crate) async fn write(&self) -> Result<Write, StoreError> {
-        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = match &self.0.pools {
+            Pools::Sqlite { writer, .. } => {
+                Connection::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
+            Pools::Postgres { writer, .. } => {
+                Connection::Postgres(sql::patiently(writer.begin()).await?)
+            }
+        };
+        if matches!(tx, Connection::Postgres(_)) {
+            let sql = "SELECT value FROM counters WHERE name = 'incarnation' FOR UPDATE";
+            let (last,): (i64,) = sql::query_as(sql).fetch_one(&mut tx).await?;
+            if self.0.incarnation.get().is_some_and(|own| *own != last) {
+                return Err(StoreError::Led);
+            }
+        }
         Ok(Write {
             tx,
             changes: Vec::new(),
@@ -129,14 +192,20 @@ impl Store {
         })
     }
 
-    /// A connection that reads, each statement for itself.
-    pub(crate) async fn read(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
-        Ok(self.reader.acquire().await?)
+    /// Begins a transaction that reads, all of it as of one moment.
+    pub(crate) async fn read(&self) -> Result<Connection, StoreError> {
+        Ok(match &self.0.pools {
+            Pools::Sqlite { reader, .. } => Connection::Sqlite(reader.begin().await?),
+            Pools::Postgres { reader, .. } => {
+                let begun = reader.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+                Connection::Postgres(sql::patiently(begun).await?)
+            }
+        })
     }
 
-    /// Begins a transaction that reads, all of it as of the revision that comes with it.
-    pub(crate) async fn read_at(&self) -> Result<(Transaction<'static, Sqlite>, u64), StoreError> {
-        let mut tx = self.reader.begin().await?;
+    /// Begins a transaction that [reads](Self::read), with the revision that it sees.
+    pub(crate) async fn read_at(&self) -> Result<(Connection, u64), StoreError> {
+        let mut tx = self.read().await?;
         let revision = revision(&mut tx).await?;
         Ok((tx, revision))
     }
@@ -148,12 +217,12 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<(u64, Vec<Change>)>, StoreError> {
         let mut connection = self.read().await?;
-        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        let rows: Vec<(i64, Vec<u8>)> = sql::query_as(
             "SELECT revision, changes FROM outbox WHERE revision > $1 ORDER BY revision LIMIT $2",
         )
         .bind(after.cast_signed())
         .bind(limit)
-        .fetch_all(&mut *connection)
+        .fetch_all(&mut connection)
         .await?;
         rows.into_iter()
             .map(|(revision, changes)| {
@@ -164,55 +233,79 @@ impl Store {
             .collect()
     }
 
-    /// The node's id, made at the first start, and the number of this start.
-    pub(crate) async fn start(&self) -> Result<(EntityId, u64), StoreError> {
+    /// Counts a start.
+    pub(crate) async fn start(&self) -> Result<Start, StoreError> {
         let mut write = self.write().await?;
         let connection = write.connection();
-        let node: Option<(Vec<u8>,)> = sqlx::query_as("SELECT id FROM node")
-            .fetch_optional(&mut *connection)
+        let node: Option<(Vec<u8>,)> = sql::query_as("SELECT id FROM node")
+            .fetch_optional(connection)
             .await?;
         let node = match node {
             Some((bytes,)) => rows::id(&bytes)?,
             None => {
                 let id = random_id();
-                sqlx::query("INSERT INTO node (id) VALUES ($1)")
+                sql::query("INSERT INTO node (id) VALUES ($1)")
                     .bind(rows::blob(id))
-                    .execute(&mut *connection)
+                    .execute(connection)
                     .await?;
                 id
             }
         };
         let incarnation = raise(connection, "incarnation").await?;
+        let followed = match &self.0.pools {
+            Pools::Sqlite { .. } => false,
+            Pools::Postgres { .. } => lead::begin(connection).await?,
+        };
         write.commit().await?;
-        Ok((node, incarnation))
+        let own = self.0.incarnation.get_or_init(|| incarnation.cast_signed());
+        if let Pools::Postgres { lead, .. } = &self.0.pools {
+            lead.keep(*own);
+        }
+        Ok(Start {
+            node,
+            incarnation,
+            followed,
+        })
     }
 
-    /// Closes all connections; the log is folded into the database.
+    /// Closes all connections. SQLite's log is folded into the database; on PostgreSQL the next
+    /// control hears that no broker follows this one any more.
     pub(crate) async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+        match &self.0.pools {
+            Pools::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres {
+                writer,
+                reader,
+                lead,
+            } => {
+                if let Ok(mut write) = self.write().await
+                    && lead::end(write.connection()).await.is_ok()
+                {
+                    // If it fails the next control waits for leases that nobody holds.
+                    let _ = write.commit().await;
+                }
+                lead.give_up().await;
+                reader.close().await;
+                writer.close().await;
+            }
+        }
     }
-}
-
-fn migrator(history: &[(i64, &'static str, &'static str)]) -> Migrator {
-    let migrations = history.iter().map(|(version, name, text)| {
-        let (name, kind) = ((*name).into(), MigrationType::Simple);
-        Migration::new(*version, name, kind, text.into_sql_str(), false)
-    });
-    Migrator::with_migrations(migrations.collect())
 }
 
 /// Last committed revision.
-pub(crate) async fn revision(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
-    let (value,): (i64,) = sqlx::query_as("SELECT value FROM counters WHERE name = 'revision'")
+pub(crate) async fn revision(connection: &mut Connection) -> Result<u64, StoreError> {
+    let (value,): (i64,) = sql::query_as("SELECT value FROM counters WHERE name = 'revision'")
         .fetch_one(connection)
         .await?;
     Ok(value.cast_unsigned())
 }
 
-async fn raise(connection: &mut SqliteConnection, name: &str) -> Result<u64, StoreError> {
+async fn raise(connection: &mut Connection, name: &str) -> Result<u64, StoreError> {
     let (value,): (i64,) =
-        sqlx::query_as("UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value")
+        sql::query_as("UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value")
             .bind(name)
             .fetch_one(connection)
             .await?;
@@ -221,14 +314,14 @@ async fn raise(connection: &mut SqliteConnection, name: &str) -> Result<u64, Sto
 
 /// A transaction that writes: rows, and the changes that brokers must hear of.
 pub(crate) struct Write {
-    tx: Transaction<'static, Sqlite>,
+    tx: Connection,
     changes: Vec<Change>,
     /// Number and hash of the last row of the journal, once it was looked up.
     pub(super) journal_end: Option<(i64, Vec<u8>)>,
 }
 
 impl Write {
-    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+    pub(crate) fn connection(&mut self) -> &mut Connection {
         &mut self.tx
     }
 
@@ -248,64 +341,17 @@ impl Write {
         let number = raise(&mut self.tx, "revision").await?;
         let changes = postcard::to_stdvec(&self.changes)
             .map_err(|_| StoreError::BrokenRow("changes that cannot be written"))?;
-        sqlx::query("INSERT INTO outbox (revision, changes, created_at) VALUES ($1, $2, $3)")
+        sql::query("INSERT INTO outbox (revision, changes, created_at) VALUES ($1, $2, $3)")
             .bind(number.cast_signed())
             .bind(changes)
             .bind(Time::now().micros())
-            .execute(&mut *self.tx)
+            .execute(&mut self.tx)
             .await?;
-        sqlx::query("DELETE FROM outbox WHERE revision <= $1")
+        sql::query("DELETE FROM outbox WHERE revision <= $1")
             .bind(number.cast_signed() - OUTBOX_KEPT)
-            .execute(&mut *self.tx)
+            .execute(&mut self.tx)
             .await?;
         self.tx.commit().await?;
         Ok(number)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::grant::{Actions, Kind};
-    use crate::model::Page;
-
-    #[tokio::test]
-    async fn a_database_of_the_first_schema_is_brought_up_to_date() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("control.db");
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true);
-        let pool = SqlitePool::connect_with(options).await.unwrap();
-        migrator(&MIGRATIONS[..1]).run(&pool).await.unwrap();
-        for sql in [
-            "INSERT INTO users (id, username, administrator, password, credential, status, created_at) \
-             VALUES (x'00000000000000000000000000000001', 'ann', 0, 'x', 3, 0, 7)",
-            "INSERT INTO domains (id, route, name, status, created_at) \
-             VALUES (x'00000000000000000000000000000002', 'plant', 'Plant', 0, 7)",
-            "INSERT INTO channels (id, domain_id, name, status, open, created_at) \
-             VALUES (x'00000000000000000000000000000003', x'00000000000000000000000000000002', 'line', 0, 0, 7)",
-            "INSERT INTO clients (id, domain_id, name, anonymous, credential, status, created_at) \
-             VALUES (x'00000000000000000000000000000004', x'00000000000000000000000000000002', 'pump', 0, 1, 0, 7)",
-        ] {
-            sqlx::query(sql).execute(&pool).await.unwrap();
-        }
-        pool.close().await;
-
-        let store = Store::open(&path).await.unwrap();
-        let mut connection = store.read().await.unwrap();
-        for (number, kind) in [(2, Kind::Domain), (3, Kind::Channel), (4, Kind::Client)] {
-            let id = EntityId::from_u128(number);
-            let (total, found) = roles::list(&mut connection, id, Page::default())
-                .await
-                .unwrap();
-            assert_eq!((total, found[0].kind, found[0].builtin), (1, kind, true));
-            assert_eq!(found[0].actions, Actions::all(kind));
-        }
-        let user = users::user_auth(&mut connection, EntityId::from_u128(1)).await;
-        assert_eq!(user.unwrap().unwrap().tokens_from, 3);
-        let (domain, client) = (EntityId::from_u128(2), EntityId::from_u128(4));
-        let found = entities::entity(&mut connection, Kind::Client, domain, client).await;
-        assert_eq!(found.unwrap().unwrap().name, "pump");
     }
 }

@@ -1,17 +1,17 @@
 //! Users as people see them: profiles, search, and what hangs on an account.
 
+use super::sql::{self, Builder, Connection, Row};
 use authcache::{EntityId, Status};
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
-use super::entities::replace_tags;
+use super::marks::{self, Marked};
+use super::paging::{List, order};
 use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::model::{Page, Time};
 
 /// Number of users among the kinds that have tags.
-const KIND: i64 = 4;
+pub(super) const KIND: i64 = 4;
 
 /// A user with its profile.
 #[derive(Clone, Debug)]
@@ -58,38 +58,38 @@ const COLUMNS: &str = "e.id, e.username, e.email, e.first_name, e.last_name, e.t
     e.private_metadata, e.profile_picture, e.auth_provider, e.administrator, e.status, e.credential, \
     e.verified_at, e.created_at, e.updated_at, e.updated_by, e.deleted_at";
 
-fn read(row: &SqliteRow) -> Result<Person, StoreError> {
+fn read(row: &Row) -> Result<Person, StoreError> {
     let time = |name| -> Result<Option<Time>, StoreError> {
-        Ok(row.try_get::<Option<i64>, _>(name)?.map(Time::from_micros))
+        Ok(row.get::<Option<i64>>(name)?.map(Time::from_micros))
     };
     Ok(Person {
-        id: rows::id(&row.try_get::<Vec<u8>, _>("id")?)?,
-        username: row.try_get("username")?,
-        email: row.try_get("email")?,
-        first_name: row.try_get("first_name")?,
-        last_name: row.try_get("last_name")?,
-        tags: rows::json(row.try_get("tags")?)?,
-        metadata: rows::json(row.try_get("metadata")?)?,
-        private_metadata: rows::json(row.try_get("private_metadata")?)?,
-        profile_picture: row.try_get("profile_picture")?,
-        auth_provider: row.try_get("auth_provider")?,
-        administrator: row.try_get("administrator")?,
-        status: rows::status(row.try_get("status")?)?,
-        credential: row.try_get::<i64, _>("credential")?.cast_unsigned(),
+        id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+        username: row.get("username")?,
+        email: row.get("email")?,
+        first_name: row.get("first_name")?,
+        last_name: row.get("last_name")?,
+        tags: rows::json(&row.get::<String>("tags")?)?,
+        metadata: rows::json(&row.get::<String>("metadata")?)?,
+        private_metadata: rows::json(&row.get::<String>("private_metadata")?)?,
+        profile_picture: row.get("profile_picture")?,
+        auth_provider: row.get("auth_provider")?,
+        administrator: row.get("administrator")?,
+        status: rows::status(row.get("status")?)?,
+        credential: row.get::<i64>("credential")?.cast_unsigned(),
         verified_at: time("verified_at")?,
-        created_at: Time::from_micros(row.try_get("created_at")?),
+        created_at: Time::from_micros(row.get("created_at")?),
         updated_at: time("updated_at")?,
-        updated_by: rows::maybe_id(row.try_get("updated_by")?)?,
+        updated_by: rows::maybe_id(row.get("updated_by")?)?,
         deleted_at: time("deleted_at")?,
     })
 }
 
 /// The user with this id, unless it is deleted.
 pub(crate) async fn person(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: EntityId,
 ) -> Result<Option<Person>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    let mut query = Builder::new("SELECT ");
     query
         .push(COLUMNS)
         .push(" FROM users e WHERE e.deleted_at IS NULL AND e.id = ")
@@ -100,10 +100,10 @@ pub(crate) async fn person(
 
 /// The user with this e-mail address, unless it is deleted.
 pub(crate) async fn person_by_email(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     email: &str,
 ) -> Result<Option<Person>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    let mut query = Builder::new("SELECT ");
     query
         .push(COLUMNS)
         .push(" FROM users e WHERE e.deleted_at IS NULL AND e.email = ")
@@ -114,35 +114,22 @@ pub(crate) async fn person_by_email(
 
 /// A page of users.
 pub(crate) async fn list(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     filter: &PeopleFilter,
     page: Page,
     only_total: bool,
 ) -> Result<(u64, Vec<Person>), StoreError> {
-    let mut count = QueryBuilder::<Sqlite>::new("SELECT COUNT(*) FROM users e WHERE ");
-    narrow(&mut count, filter);
-    let (total,): (i64,) = count.build_query_as().fetch_one(&mut *connection).await?;
-    if only_total {
-        return Ok((total.cast_unsigned(), Vec::new()));
-    }
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM users e WHERE ");
-    narrow(&mut query, filter);
-    let direction = if filter.ascending { "ASC" } else { "DESC" };
-    query
-        .push(format!(
-            " ORDER BY {} {direction}, e.id {direction} LIMIT ",
-            filter.order
-        ))
-        .push_bind(page.limit.cast_signed())
-        .push(" OFFSET ")
-        .push_bind(page.offset.cast_signed());
-    let found = query.build().fetch_all(connection).await?;
-    let found = found.iter().map(read).collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+    let list = List {
+        select: COLUMNS,
+        from: "users e",
+        order: &order(filter.order, filter.ascending),
+    };
+    let page = (!only_total).then_some(page);
+    let narrow = |query: &mut Builder| narrow(query, filter);
+    list.page(connection, narrow, page, read).await
 }
 
-fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &PeopleFilter) {
+fn narrow(query: &mut Builder, filter: &PeopleFilter) {
     query.push(if filter.deleted {
         "e.deleted_at IS NOT NULL"
     } else {
@@ -172,13 +159,13 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &PeopleFilter) {
     if let Some(tags) = &filter.tags {
         super::listing::tagged(query, EntityId::SYS, KIND, tags);
     }
-    super::listing::metadata(query, &filter.metadata);
+    super::listing::metadata(query, EntityId::SYS, KIND, &filter.metadata);
 }
 
 impl Write {
     /// Writes a profile back: everything but password and credential.
     pub(crate) async fn update_person(&mut self, person: &Person) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "UPDATE users SET username = $1, email = $2, first_name = $3, last_name = $4, tags = $5, \
              metadata = $6, private_metadata = $7, profile_picture = $8, administrator = $9, \
              status = $10, verified_at = $11, updated_at = $12, updated_by = $13, deleted_at = $14 \
@@ -201,14 +188,14 @@ impl Write {
         .bind(blob(person.id))
         .execute(self.connection())
         .await?;
-        replace_tags(
-            self.connection(),
-            EntityId::SYS,
-            KIND,
-            person.id,
-            &person.tags,
-        )
-        .await
+        let marked = Marked {
+            domain: EntityId::SYS,
+            kind: KIND,
+            id: person.id,
+            tags: &person.tags,
+            metadata: &person.metadata,
+        };
+        marks::replace(self.connection(), marked).await
     }
 
     /// Begins a new credential generation; answers with it. With `void` the tokens of the earlier
@@ -218,9 +205,9 @@ impl Write {
         user: EntityId,
         void: bool,
     ) -> Result<u64, StoreError> {
-        let (credential,): (i64,) = sqlx::query_as(
+        let (credential,): (i64,) = sql::query_as(
             "UPDATE users SET credential = credential + 1, \
-             tokens_from = CASE WHEN $1 THEN credential + 1 ELSE tokens_from END \
+             tokens_from = CASE WHEN $1 <> 0 THEN credential + 1 ELSE tokens_from END \
              WHERE id = $2 RETURNING credential",
         )
         .bind(void)
@@ -228,7 +215,7 @@ impl Write {
         .fetch_one(self.connection())
         .await?;
         if void {
-            sqlx::query("DELETE FROM sessions WHERE user_id = $1")
+            sql::query("DELETE FROM sessions WHERE user_id = $1")
                 .bind(blob(user))
                 .execute(self.connection())
                 .await?;
@@ -242,7 +229,7 @@ impl Write {
         user: EntityId,
         hash: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE users SET password = $1 WHERE id = $2")
+        sql::query("UPDATE users SET password = $1 WHERE id = $2")
             .bind(hash)
             .bind(blob(user))
             .execute(self.connection())
@@ -259,7 +246,7 @@ impl Write {
             "DELETE FROM invitations WHERE invitee = $1",
             "DELETE FROM mail_tokens WHERE user_id = $1",
         ] {
-            sqlx::query(sql)
+            sql::query(sql)
                 .bind(blob(user))
                 .execute(self.connection())
                 .await?;
@@ -269,17 +256,17 @@ impl Write {
 
     /// Removes for good the users that were deleted before `before`.
     pub(crate) async fn purge_users(&mut self, before: Time) -> Result<u64, StoreError> {
-        sqlx::query(
+        sql::query(
             "DELETE FROM entity_tags WHERE entity_id IN \
              (SELECT id FROM users WHERE deleted_at < $1)",
         )
         .bind(before.micros())
         .execute(self.connection())
         .await?;
-        let done = sqlx::query("DELETE FROM users WHERE deleted_at < $1")
+        let done = sql::query("DELETE FROM users WHERE deleted_at < $1")
             .bind(before.micros())
             .execute(self.connection())
             .await?;
-        Ok(done.rows_affected())
+        Ok(done)
     }
 }

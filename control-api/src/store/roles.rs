@@ -1,10 +1,10 @@
 //! Roles and their members in the database.
 
+use super::sql::{self, Builder, Connection, Row, Value};
 use authcache::EntityId;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::entities::Entity;
+use super::paging::List;
 use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::grant::{Actions, Kind, Slot};
@@ -47,35 +47,30 @@ pub(crate) const fn mask_column(slot: Slot) -> &'static str {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<Role, StoreError> {
-    let kind = Kind::from_number(row.try_get("kind")?)
+fn read(row: &Row) -> Result<Role, StoreError> {
+    let kind = Kind::from_number(row.get("kind")?)
         .ok_or(StoreError::BrokenRow("a role on an unknown kind"))?;
     let mut masks = [0; 6];
     for slot in Slot::ALL {
-        masks[slot as usize] = row.try_get(mask_column(slot))?;
+        masks[slot as usize] = row.get(mask_column(slot))?;
     }
     Ok(Role {
-        id: row.try_get("id")?,
-        domain: rows::id(&row.try_get::<Vec<u8>, _>("domain_id")?)?,
+        id: row.get("id")?,
+        domain: rows::id(&row.get::<Vec<u8>>("domain_id")?)?,
         kind,
-        entity: rows::id(&row.try_get::<Vec<u8>, _>("entity_id")?)?,
-        name: row.try_get("name")?,
-        builtin: row.try_get("builtin")?,
+        entity: rows::id(&row.get::<Vec<u8>>("entity_id")?)?,
+        name: row.get("name")?,
+        builtin: row.get("builtin")?,
         actions: Actions::from_masks(kind, masks),
-        created_at: Time::from_micros(row.try_get("created_at")?),
-        created_by: rows::maybe_id(row.try_get("created_by")?)?,
-        updated_at: row
-            .try_get::<Option<i64>, _>("updated_at")?
-            .map(Time::from_micros),
-        updated_by: rows::maybe_id(row.try_get("updated_by")?)?,
+        created_at: Time::from_micros(row.get("created_at")?),
+        created_by: rows::maybe_id(row.get("created_by")?)?,
+        updated_at: row.get::<Option<i64>>("updated_at")?.map(Time::from_micros),
+        updated_by: rows::maybe_id(row.get("updated_by")?)?,
     })
 }
 
 /// Inserts a role. A name that the object has already is a unique violation.
-pub(crate) async fn insert(
-    connection: &mut SqliteConnection,
-    role: &Role,
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(connection: &mut Connection, role: &Role) -> Result<(), StoreError> {
     let [
         own,
         clients,
@@ -84,7 +79,7 @@ pub(crate) async fn insert(
         below_clients,
         below_channels,
     ] = role.actions.masks();
-    sqlx::query(
+    sql::query(
         "INSERT INTO roles (id, domain_id, kind, entity_id, name, builtin, own_mask, clients_mask, \
          channels_mask, groups_mask, below_clients_mask, below_channels_mask, created_at, created_by) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -110,7 +105,7 @@ pub(crate) async fn insert(
 
 /// Inserts the role that an object has from the start, with its creator as member.
 pub(crate) async fn insert_builtin(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
     kind: Kind,
     entity: EntityId,
@@ -139,30 +134,29 @@ pub(crate) async fn insert_builtin(
 
 /// Inserts the roles that objects have from the start, with their creators as members.
 pub(super) async fn insert_builtins(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     entities: &[Entity],
 ) -> Result<(), StoreError> {
     let ids: Vec<String> = entities.iter().map(|entity| new_id(entity.kind)).collect();
-    let mut query = QueryBuilder::<Sqlite>::new(
+    let mut query = Builder::new(
         "INSERT INTO roles (id, domain_id, kind, entity_id, name, builtin, own_mask, clients_mask, \
          channels_mask, groups_mask, below_clients_mask, below_channels_mask, created_at, created_by) ",
     );
-    query.push_values(entities.iter().zip(&ids), |mut values, (entity, id)| {
-        values
-            .push_bind(id)
-            .push_bind(blob(entity.domain))
-            .push_bind(entity.kind.number())
-            .push_bind(blob(entity.id))
-            .push_bind(BUILTIN)
-            .push_bind(true);
-        for mask in Actions::all(entity.kind).masks() {
-            values.push_bind(mask);
-        }
-        values
-            .push_bind(entity.created_at.micros())
-            .push_bind(entity.created_by.map(blob));
+    query.push_rows(entities.iter().zip(&ids), |(entity, id)| {
+        let mut row = vec![
+            id.into(),
+            blob(entity.domain).into(),
+            entity.kind.number().into(),
+            blob(entity.id).into(),
+            BUILTIN.into(),
+            true.into(),
+        ];
+        row.extend(Actions::all(entity.kind).masks().map(Value::from));
+        row.push(entity.created_at.micros().into());
+        row.push(entity.created_by.map(blob).into());
+        row
     });
-    query.build().execute(&mut *connection).await?;
+    query.build().execute(connection).await?;
     let owned: Vec<(&Entity, EntityId, &String)> = entities
         .iter()
         .zip(&ids)
@@ -171,16 +165,17 @@ pub(super) async fn insert_builtins(
     if owned.is_empty() {
         return Ok(());
     }
-    let mut query = QueryBuilder::<Sqlite>::new(
+    let mut query = Builder::new(
         "INSERT INTO role_members (entity_id, user_id, role_id, domain_id, created_at) ",
     );
-    query.push_values(owned, |mut values, (entity, creator, id)| {
-        values
-            .push_bind(blob(entity.id))
-            .push_bind(blob(creator))
-            .push_bind(id)
-            .push_bind(blob(entity.domain))
-            .push_bind(entity.created_at.micros());
+    query.push_rows(owned, |(entity, creator, id)| {
+        vec![
+            blob(entity.id).into(),
+            blob(creator).into(),
+            id.into(),
+            blob(entity.domain).into(),
+            entity.created_at.micros().into(),
+        ]
     });
     query.build().execute(connection).await?;
     Ok(())
@@ -200,12 +195,12 @@ pub(crate) fn new_id(kind: Kind) -> String {
 
 /// Adds a member. One who has a role on the object already is a unique violation.
 pub(crate) async fn add_member(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     role: &Role,
     user: EntityId,
     now: Time,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO role_members (entity_id, user_id, role_id, domain_id, created_at) \
          VALUES ($1, $2, $3, $4, $5)",
     )
@@ -221,11 +216,11 @@ pub(crate) async fn add_member(
 
 /// The role of this object with this id, or else with this name.
 pub(crate) async fn role(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     entity: EntityId,
     name: &str,
 ) -> Result<Option<Role>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    let mut query = Builder::new("SELECT ");
     query
         .push(COLUMNS)
         .push(" FROM roles r WHERE r.entity_id = ")
@@ -243,46 +238,34 @@ pub(crate) async fn role(
 
 /// A page of the roles of an object, oldest first.
 pub(crate) async fn list(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     entity: EntityId,
     page: Page,
 ) -> Result<(u64, Vec<Role>), StoreError> {
-    let (total,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM roles WHERE entity_id = $1")
-        .bind(blob(entity))
-        .fetch_one(&mut *connection)
-        .await?;
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
-    query
-        .push(COLUMNS)
-        .push(" FROM roles r WHERE r.entity_id = ")
-        .push_bind(blob(entity))
-        .push(" ORDER BY r.created_at, r.id LIMIT ")
-        .push_bind(page.limit.cast_signed())
-        .push(" OFFSET ")
-        .push_bind(page.offset.cast_signed());
-    let found = query.build().fetch_all(connection).await?;
-    let found = found.iter().map(read).collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+    let list = List {
+        select: COLUMNS,
+        from: "roles r",
+        order: "r.created_at, r.id",
+    };
+    let narrow = |query: &mut Builder| {
+        query.push("r.entity_id = ").push_bind(blob(entity));
+    };
+    list.page(connection, narrow, Some(page), read).await
 }
 
 /// Roles that a user holds on any of these objects.
 pub(crate) async fn held(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     user: EntityId,
     entities: &[EntityId],
 ) -> Result<Vec<Role>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    let mut query = Builder::new("SELECT ");
     query
         .push(COLUMNS)
         .push(" FROM role_members m JOIN roles r ON r.id = m.role_id WHERE m.user_id = ")
         .push_bind(blob(user))
         .push(" AND m.entity_id IN (");
-    {
-        let mut list = query.separated(", ");
-        for entity in entities {
-            list.push_bind(blob(*entity));
-        }
-    }
+    query.push_list(entities.iter().copied().map(blob));
     query.push(")");
     let found = query.build().fetch_all(connection).await?;
     found.iter().map(read).collect()
@@ -290,20 +273,15 @@ pub(crate) async fn held(
 
 /// All roles on any of these objects, with each member: who can reach what is inside them.
 pub(crate) async fn holders(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     entities: &[EntityId],
     limit: i64,
 ) -> Result<Vec<(EntityId, Role)>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT m.user_id, ");
+    let mut query = Builder::new("SELECT m.user_id, ");
     query
         .push(COLUMNS)
         .push(" FROM roles r JOIN role_members m ON m.role_id = r.id WHERE r.entity_id IN (");
-    {
-        let mut list = query.separated(", ");
-        for entity in entities {
-            list.push_bind(blob(*entity));
-        }
-    }
+    query.push_list(entities.iter().copied().map(blob));
     query
         .push(") ORDER BY m.user_id, r.id LIMIT ")
         .push_bind(limit);
@@ -311,7 +289,7 @@ pub(crate) async fn holders(
     found
         .iter()
         .map(|row| {
-            let user = rows::id(&row.try_get::<Vec<u8>, _>("user_id")?)?;
+            let user = rows::id(&row.get::<Vec<u8>>("user_id")?)?;
             Ok((user, read(row)?))
         })
         .collect()
@@ -319,12 +297,12 @@ pub(crate) async fn holders(
 
 /// Whether a user has a role in the domain itself.
 pub(crate) async fn is_member(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     domain: EntityId,
     user: EntityId,
 ) -> Result<bool, StoreError> {
     let found: Option<(i64,)> =
-        sqlx::query_as("SELECT 1 FROM role_members WHERE entity_id = $1 AND user_id = $2")
+        sql::query_as("SELECT 1 FROM role_members WHERE entity_id = $1 AND user_id = $2")
             .bind(blob(domain))
             .bind(blob(user))
             .fetch_optional(connection)
@@ -334,33 +312,25 @@ pub(crate) async fn is_member(
 
 /// A page of the members of a role, in the order in which they were added.
 pub(crate) async fn members(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     role: &str,
     page: Page,
 ) -> Result<(u64, Vec<EntityId>), StoreError> {
-    let (total,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM role_members WHERE role_id = $1")
-        .bind(role)
-        .fetch_one(&mut *connection)
-        .await?;
-    let found: Vec<(Vec<u8>,)> = sqlx::query_as(
-        "SELECT user_id FROM role_members WHERE role_id = $1 ORDER BY created_at, user_id \
-         LIMIT $2 OFFSET $3",
-    )
-    .bind(role)
-    .bind(page.limit.cast_signed())
-    .bind(page.offset.cast_signed())
-    .fetch_all(connection)
-    .await?;
-    let found = found
-        .iter()
-        .map(|(user,)| rows::id(user))
-        .collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+    let list = List {
+        select: "m.user_id",
+        from: "role_members m",
+        order: "m.created_at, m.user_id",
+    };
+    let narrow = |query: &mut Builder| {
+        query.push("m.role_id = ").push_bind(role);
+    };
+    let read = |row: &Row| rows::id(&row.get::<Vec<u8>>("user_id")?);
+    list.page(connection, narrow, Some(page), read).await
 }
 
 /// The role that a user holds on an object.
 pub(crate) async fn of_member(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     entity: EntityId,
     user: EntityId,
 ) -> Result<Option<Role>, StoreError> {
@@ -378,7 +348,7 @@ impl Write {
             below_clients,
             below_channels,
         ] = role.actions.masks();
-        sqlx::query(
+        sql::query(
             "UPDATE roles SET name = $1, own_mask = $2, clients_mask = $3, channels_mask = $4, \
              groups_mask = $5, below_clients_mask = $6, below_channels_mask = $7, updated_at = $8, \
              updated_by = $9 WHERE id = $10",
@@ -400,7 +370,7 @@ impl Write {
 
     /// Removes a role and its memberships.
     pub(crate) async fn delete_role(&mut self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM roles WHERE id = $1")
+        sql::query("DELETE FROM roles WHERE id = $1")
             .bind(id)
             .execute(self.connection())
             .await?;
@@ -413,12 +383,12 @@ impl Write {
         entity: EntityId,
         user: EntityId,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM role_members WHERE entity_id = $1 AND user_id = $2")
+        let done = sql::query("DELETE FROM role_members WHERE entity_id = $1 AND user_id = $2")
             .bind(blob(entity))
             .bind(blob(user))
             .execute(self.connection())
             .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// Removes a user from a domain: all its roles inside, and its invitation.
@@ -431,7 +401,7 @@ impl Write {
             "DELETE FROM role_members WHERE domain_id = $1 AND user_id = $2",
             "DELETE FROM invitations WHERE domain_id = $1 AND invitee = $2",
         ] {
-            sqlx::query(sql)
+            sql::query(sql)
                 .bind(blob(domain))
                 .bind(blob(user))
                 .execute(self.connection())

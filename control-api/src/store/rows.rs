@@ -3,6 +3,7 @@
 use authcache::{EntityId, Right, Status};
 
 use super::StoreError;
+use super::sql::Row;
 use crate::model::{Channel, Client, Domain, Time};
 
 /// An id as bound to a statement: 16 bytes in the order in which a UUID is written.
@@ -42,73 +43,56 @@ pub(super) fn right(number: i64) -> Result<Right, StoreError> {
     }
 }
 
-pub(super) type DomainRow = (
-    Vec<u8>,
-    String,
-    String,
-    i64,
-    i64,
-    Option<i64>,
-    String,
-    String,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-);
+pub(super) const DOMAIN: &str = "e.id, e.route, e.name, e.status, e.created_at, e.updated_at, \
+    e.tags, e.metadata, e.created_by, e.updated_by";
 
-pub(super) fn domain(row: DomainRow) -> Result<Domain, StoreError> {
-    let (row_id, route, name, row_status, created_at, updated_at, tags, metadata, by, updated_by) =
-        row;
+pub(super) fn domain(row: &Row) -> Result<Domain, StoreError> {
     Ok(Domain {
-        tags: json(&tags)?,
-        metadata: json(&metadata)?,
-        created_by: maybe_id(by)?,
-        updated_by: maybe_id(updated_by)?,
-        id: id(&row_id)?,
-        route,
-        name,
-        status: status(row_status)?,
-        created_at: Time::from_micros(created_at),
-        updated_at: updated_at.map(Time::from_micros),
+        id: id(&row.get::<Vec<u8>>("id")?)?,
+        route: row.get("route")?,
+        name: row.get("name")?,
+        status: status(row.get("status")?)?,
+        created_at: Time::from_micros(row.get("created_at")?),
+        updated_at: time(row, "updated_at")?,
+        tags: json(&row.get::<String>("tags")?)?,
+        metadata: json(&row.get::<String>("metadata")?)?,
+        created_by: maybe_id(row.get("created_by")?)?,
+        updated_by: maybe_id(row.get("updated_by")?)?,
     })
 }
 
-pub(super) type ChannelRow = (
-    Vec<u8>,
-    Vec<u8>,
-    Option<String>,
-    String,
-    i64,
-    bool,
-    i64,
-    Option<i64>,
-);
+pub(super) const CHANNEL: &str = "e.id, e.domain_id, e.route, e.name, e.status, e.open, \
+    e.created_at, e.updated_at";
 
-pub(super) fn channel(row: ChannelRow) -> Result<Channel, StoreError> {
-    let (row_id, domain_id, route, name, row_status, open, created_at, updated_at) = row;
+pub(super) fn channel(row: &Row) -> Result<Channel, StoreError> {
     Ok(Channel {
-        id: id(&row_id)?,
-        domain_id: id(&domain_id)?,
-        route,
-        name,
-        status: status(row_status)?,
-        open,
-        created_at: Time::from_micros(created_at),
-        updated_at: updated_at.map(Time::from_micros),
+        id: id(&row.get::<Vec<u8>>("id")?)?,
+        domain_id: id(&row.get::<Vec<u8>>("domain_id")?)?,
+        route: row.get("route")?,
+        name: row.get("name")?,
+        status: status(row.get("status")?)?,
+        open: row.get("open")?,
+        created_at: Time::from_micros(row.get("created_at")?),
+        updated_at: time(row, "updated_at")?,
     })
 }
 
-pub(super) type ClientRow = (Vec<u8>, Vec<u8>, String, i64, i64, Option<i64>);
+pub(super) const CLIENT: &str = "e.id, e.domain_id, e.name, e.status, e.created_at, e.updated_at";
 
-pub(super) fn client(row: ClientRow) -> Result<Client, StoreError> {
-    let (row_id, domain_id, name, row_status, created_at, updated_at) = row;
+pub(super) fn client(row: &Row) -> Result<Client, StoreError> {
     Ok(Client {
-        id: id(&row_id)?,
-        domain_id: id(&domain_id)?,
-        name,
-        status: status(row_status)?,
-        created_at: Time::from_micros(created_at),
-        updated_at: updated_at.map(Time::from_micros),
+        id: id(&row.get::<Vec<u8>>("id")?)?,
+        domain_id: id(&row.get::<Vec<u8>>("domain_id")?)?,
+        name: row.get("name")?,
+        status: status(row.get("status")?)?,
+        created_at: Time::from_micros(row.get("created_at")?),
+        updated_at: time(row, "updated_at")?,
     })
+}
+
+/// A time that may be missing.
+pub(super) fn time(row: &Row, column: &str) -> Result<Option<Time>, StoreError> {
+    Ok(row.get::<Option<i64>>(column)?.map(Time::from_micros))
 }
 
 pub(super) fn maybe_id(bytes: Option<Vec<u8>>) -> Result<Option<EntityId>, StoreError> {

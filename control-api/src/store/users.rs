@@ -1,7 +1,8 @@
 //! Users in the database.
 
+use super::sql::{self, Connection};
 use authcache::{EntityId, Status};
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
 use super::rows::{self, blob};
 use super::{StoreError, Write};
@@ -51,7 +52,7 @@ fn auth(row: AuthRow) -> Result<UserAuth, StoreError> {
 impl Write {
     /// Inserts a user, enabled.
     pub(crate) async fn insert_user(&mut self, new: NewUserRow<'_>) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO users (id, username, administrator, password, credential, tokens_from, \
              status, created_at) VALUES ($1, $2, $3, $4, 1, 1, $5, $6)",
         )
@@ -68,8 +69,8 @@ impl Write {
 }
 
 /// Whether there is any user: if not, this is the first run.
-pub(crate) async fn any_user(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-    let found: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM users LIMIT 1")
+pub(crate) async fn any_user(connection: &mut Connection) -> Result<bool, StoreError> {
+    let found: Option<(i64,)> = sql::query_as("SELECT 1 FROM users LIMIT 1")
         .fetch_optional(connection)
         .await?;
     Ok(found.is_some())
@@ -77,10 +78,10 @@ pub(crate) async fn any_user(connection: &mut SqliteConnection) -> Result<bool, 
 
 /// The user with this id.
 pub(crate) async fn user_auth(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: EntityId,
 ) -> Result<Option<UserAuth>, StoreError> {
-    let found: Option<AuthRow> = sqlx::query_as(AssertSqlSafe(format!("{AUTH} id = $1")))
+    let found: Option<AuthRow> = sql::query_as(AssertSqlSafe(format!("{AUTH} id = $1")))
         .bind(blob(id))
         .fetch_optional(connection)
         .await?;
@@ -89,11 +90,11 @@ pub(crate) async fn user_auth(
 
 /// The user with this user name or e-mail address. Neither can be mistaken for the other.
 pub(crate) async fn user_auth_by_login(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     login: &str,
 ) -> Result<Option<UserAuth>, StoreError> {
     let sql = format!("{AUTH} (username = $1 OR email = $1)");
-    let found: Option<AuthRow> = sqlx::query_as(AssertSqlSafe(sql))
+    let found: Option<AuthRow> = sql::query_as(AssertSqlSafe(sql))
         .bind(login)
         .fetch_optional(connection)
         .await?;

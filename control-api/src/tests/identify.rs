@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use authcache::feed::{Answer, Credentials, Question, Refusal};
 use authcache::{EntityId, PrincipalRecord, Right};
 
+use super::both::config;
 use super::{Plant, plant};
 use crate::{Config, Control, NewClient};
 
@@ -174,7 +175,7 @@ async fn in_the_open_namespace_clients_log_in_by_name_and_others_are_anonymous()
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         open: true,
-        ..Config::new(folder.path())
+        ..config(folder.path())
     };
     let (control, first_run) = Control::open(config).await.unwrap();
     let open = control.open_domain();
@@ -235,7 +236,7 @@ async fn the_anonymous_client_has_no_secret_that_could_be_guessed() {
     let config = Config {
         open: true,
         demo: false,
-        ..Config::new(folder.path())
+        ..config(folder.path())
     };
     let (control, _) = Control::open(config).await.unwrap();
     let clients = control

@@ -1,8 +1,12 @@
-//! Control over real SQLite in temporary folders, with brokers made of a follower and a task.
+//! Control over a real database in temporary folders, with brokers made of a follower and a task.
 
 mod api;
+pub(crate) mod both;
 mod feed;
 mod identify;
+mod lead;
+#[allow(unreachable_pub, reason = "the tests of the binary include it too")]
+mod postgres;
 mod provision;
 mod start;
 mod web;
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use authcache::feed::{Answer, Follower, FollowerEvent, Question};
 use authcache::{Change, EntityId, Identity};
+use both::config;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
@@ -38,7 +43,7 @@ async fn installation_with(api: crate::ApiSettings) -> Installation {
     let config = Config {
         demo: false,
         api,
-        ..Config::new(folder.path().join("data"))
+        ..config(folder.path().join("data"))
     };
     let (control, first_run) = Control::open(config).await.unwrap();
     Installation {

@@ -549,8 +549,8 @@ async fn what_the_operator_does_is_in_the_journal_and_decisions_are_explained() 
     provision.disable_client("plant", &client).await.unwrap();
     let mut connection = at.control().0.store.read().await.unwrap();
     let all: Vec<(String, String)> =
-        sqlx::query_as("SELECT operation, peer FROM journal ORDER BY seq")
-            .fetch_all(&mut *connection)
+        crate::store::sql::query_as("SELECT operation, peer FROM journal ORDER BY seq")
+            .fetch_all(&mut connection)
             .await
             .unwrap();
     let operations: Vec<&str> = all

@@ -2,13 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use super::both::config;
 use super::installation;
-use crate::{Config, Control, OpenError};
+use crate::{Config, Control, Database, OpenError};
 
 #[tokio::test]
 async fn the_first_start_makes_an_administrator_and_a_demo_and_says_so_once() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config::new(folder.path().join("data"));
+    let config = config(folder.path().join("data"));
     let (control, first_run) = Control::open(config.clone()).await.unwrap();
     let first_run = first_run.unwrap();
     assert_eq!(first_run.admin.username, "admin");
@@ -51,7 +52,7 @@ async fn the_open_domain_is_made_when_wanted_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let plain = Config {
         demo: false,
-        ..Config::new(folder.path())
+        ..config(folder.path())
     };
     let open = Config {
         open: true,
@@ -82,7 +83,7 @@ async fn the_open_domain_is_made_when_wanted_and_kept() {
 #[tokio::test]
 async fn f_10_two_processes_cannot_share_a_data_directory() {
     let at = installation().await;
-    let config = Config::new(at.folder.path().join("data"));
+    let config = config(at.folder.path().join("data"));
     let error = Control::open(config.clone()).await.err().unwrap();
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");
     assert!(
@@ -103,14 +104,14 @@ async fn a_lost_pepper_is_told_and_not_replaced() {
     at.control.close().await;
     drop(at.control);
     std::fs::remove_file(data.join("pepper")).unwrap();
-    let error = Control::open(Config::new(&data)).await.err().unwrap();
+    let error = Control::open(config(&data)).await.err().unwrap();
     assert!(
         error.to_string().contains("restore it from a backup"),
         "{error}"
     );
     assert!(!data.join("pepper").exists());
     std::fs::write(data.join("pepper"), [7; 32]).unwrap();
-    let error = Control::open(Config::new(&data)).await.err().unwrap();
+    let error = Control::open(config(&data)).await.err().unwrap();
     assert!(matches!(error, OpenError::SigningKeys), "{error}");
 }
 
@@ -128,35 +129,25 @@ async fn nothing_in_the_data_directory_is_readable_by_others() {
 #[tokio::test]
 async fn wrong_configuration_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config {
+    let wrong = Config {
         admin_username: "a--b".into(),
-        ..Config::new(folder.path())
+        ..config(folder.path())
     };
     assert!(matches!(
-        Control::open(config).await,
+        Control::open(wrong).await,
         Err(OpenError::Admin(_))
     ));
-    let url = Some("postgres://turnpike:hunter2@db/turnpike".into());
-    let config = Config {
-        database_url: url,
-        ..Config::new(folder.path())
-    };
-    let text = Control::open(config).await.err().unwrap().to_string();
-    assert_eq!(
-        text,
-        "database \"postgres:…\" is not supported; expected \"sqlite:PATH\""
-    );
 }
 
 #[tokio::test]
 async fn the_database_may_stand_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("elsewhere.db");
-    let url = Some(format!("sqlite:{}", path.display()));
-    let config = Config {
-        database_url: url,
+    let database = Database::parse(&format!("sqlite:{}", path.display()));
+    let elsewhere = Config {
+        database,
         ..Config::new(folder.path().join("data"))
     };
-    Control::open(config).await.unwrap();
+    Control::open(elsewhere).await.unwrap();
     assert!(path.exists());
 }

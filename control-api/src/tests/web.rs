@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
+use super::both::config;
 use super::{Installation, installation};
 use crate::{Control, NewDomain, OperatorError, Request, operator_request};
 
@@ -271,7 +272,7 @@ async fn an_operator_provisions_over_a_socket_that_is_the_owners_alone() {
 async fn a_socket_in_a_folder_with_a_long_name_can_be_served() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("d".repeat(120)).join("e".repeat(120));
-    let (control, _) = Control::open(crate::Config::new(&data)).await.unwrap();
+    let (control, _) = Control::open(config(&data)).await.unwrap();
     let path = control.socket_path().to_owned();
     let serving = control.clone();
     let served = path.clone();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use broker::{QueuePolicy, SlowPolicy};
-use control_api::MailSink;
+use control_api::{Database, MailSink};
 
 use super::value::{Value, show_duration, show_size};
 use super::{Config, Role};
@@ -403,15 +403,12 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "control.database_url",
-        expected: "\"sqlite:PATH\"",
+        expected: Database::EXPECTED,
         set: |config, value| {
-            let text = value.text()?;
-            text.strip_prefix("sqlite:")
-                .filter(|path| !path.is_empty())?;
-            config.database_url = Some(text.to_owned());
+            config.database = Some(Database::parse(value.text()?)?);
             Some(())
         },
-        show: |config| config.database_url.as_deref().map(quoted),
+        show: |config| config.database.as_ref().map(|found| quoted(found.shown())),
     },
     boolean!("control.self_registration", control.self_registration),
     boolean!(

@@ -17,6 +17,7 @@ use std::time::Duration;
 pub(crate) use listeners::{ApiListener, MqttListener};
 pub(crate) use raw::{Origin, RawConfig};
 
+use control_api::Database;
 use raw::is_table;
 
 use crate::feed::FeedSettings;
@@ -42,7 +43,7 @@ pub(crate) struct Config {
     pub(crate) http: MqttListener,
     pub(crate) api: ApiListener,
     pub(crate) admin_username: String,
-    pub(crate) database_url: Option<String>,
+    pub(crate) database: Option<Database>,
     pub(crate) control: control_api::ApiSettings,
     pub(crate) limits: broker::Limits,
 }
@@ -87,7 +88,7 @@ impl Default for Config {
                 insecure: false,
             },
             admin_username: "admin".to_owned(),
-            database_url: None,
+            database: None,
             control: control_api::ApiSettings::default(),
             limits: broker::Limits::default(),
         }

@@ -202,3 +202,22 @@ fn every_key_is_shown_by_default_or_optional() {
         .collect();
     assert_eq!(hidden, ["control.database_url", "control.mail"]);
 }
+
+#[test]
+fn a_database_url_is_checked_and_its_password_shown_nowhere() {
+    let url = "postgres://turnpike:hunter2@db/turnpike";
+    let config = |url: &str| Config::check(&file(&format!("control.database_url = \"{url}\"")));
+    let good = config(url).unwrap();
+    let shown = format!("{good:?}");
+    assert!(shown.contains("postgres://db:5432/turnpike"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let told = config(&url.replace("@db", "@db:port"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.ends_with(
+            "control.database_url is \"postgres://…\"; expected \"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\""
+        ),
+        "{told}"
+    );
+}

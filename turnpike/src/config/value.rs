@@ -23,7 +23,11 @@ pub(crate) enum Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Text(text) | Value::Loose(text) => write!(f, "{text:?}"),
+            // A URL with a user or parameters may hold a password.
+            Value::Text(text) | Value::Loose(text) => match text.split_once("://") {
+                Some((scheme, rest)) if rest.contains(['@', '?']) => write!(f, "\"{scheme}://…\""),
+                Some(_) | None => write!(f, "{text:?}"),
+            },
             Value::Integer(number) => write!(f, "{number}"),
             Value::Boolean(value) => write!(f, "{value}"),
             Value::Other(kind) => f.write_str(kind),

@@ -91,10 +91,15 @@ impl Broker {
         self.issue("refresh_token")
     }
 
-    fn issue(&self, kind: &str) -> String {
+    /// The answer to a login of the administrator.
+    pub(crate) fn login(&self) -> String {
         let admin = self.admin();
         let login = serde_json::json!({"username": admin.username, "password": admin.password});
-        let answer = self.http("POST", "/users/tokens/issue", &login.to_string());
+        self.http("POST", "/users/tokens/issue", &login.to_string())
+    }
+
+    fn issue(&self, kind: &str) -> String {
+        let answer = self.login();
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         let tokens: Value = serde_json::from_str(body).unwrap();
         tokens[kind].as_str().unwrap().to_owned()

@@ -15,6 +15,9 @@ mod client;
 mod http;
 mod load;
 mod open;
+#[path = "../../../control-api/src/tests/postgres.rs"]
+mod postgres;
+mod postgres_store;
 mod retained;
 mod revocation;
 mod roles;

@@ -41,7 +41,11 @@ fn port(control: &Broker) -> u16 {
 }
 
 /// Connects until the answer is `wanted`.
-fn connect_until(edge: &Broker, credentials: &Credentials, wanted: ReasonCode) -> Client {
+pub(crate) fn connect_until(
+    edge: &Broker,
+    credentials: &Credentials,
+    wanted: ReasonCode,
+) -> Client {
     let began = Instant::now();
     loop {
         match Client::try_connect(edge.address(), credentials, &Options::default()) {

@@ -426,7 +426,7 @@ async fn what_was_done_and_denied_is_in_a_journal_that_cannot_be_changed() {
         .await;
     assert_eq!(whole["whole"], true);
     let mut write = world.at.control.0.store.write().await.unwrap();
-    sqlx::query("UPDATE journal SET peer = 'elsewhere' WHERE seq = 3")
+    crate::store::sql::query("UPDATE journal SET peer = 'elsewhere' WHERE seq = 3")
         .execute(write.connection())
         .await
         .unwrap();

@@ -1,0 +1,114 @@
+//! The schema's history in both databases.
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+/// A step: its number, its name and its text.
+type Step = (i64, &'static str, &'static str);
+
+const SQLITE: [Step; 5] = [
+    (
+        1,
+        "control",
+        include_str!("../../migrations/sqlite/0001_control.sql"),
+    ),
+    (
+        2,
+        "model",
+        include_str!("../../migrations/sqlite/0002_model.sql"),
+    ),
+    (
+        3,
+        "names",
+        include_str!("../../migrations/sqlite/0003_names.sql"),
+    ),
+    (
+        4,
+        "names and states",
+        include_str!("../../migrations/sqlite/0004_names_and_states.sql"),
+    ),
+    (
+        5,
+        "marks",
+        include_str!("../../migrations/sqlite/0005_marks.sql"),
+    ),
+];
+
+/// PostgreSQL came later: its first step is where SQLite stood then.
+const POSTGRES: [Step; 1] = [(
+    1,
+    "control",
+    include_str!("../../migrations/postgres/0001_control.sql"),
+)];
+
+pub(super) fn sqlite() -> Migrator {
+    migrator(&SQLITE)
+}
+
+/// Without a lock of its own: who migrates leads.
+pub(super) fn postgres() -> Migrator {
+    let mut migrator = migrator(&POSTGRES);
+    migrator.set_locking(false);
+    migrator
+}
+
+fn migrator(history: &[Step]) -> Migrator {
+    let migrations = history.iter().map(|(version, name, text)| {
+        let (name, kind) = ((*name).into(), MigrationType::Simple);
+        Migration::new(*version, name, kind, text.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use authcache::EntityId;
+    use sqlx::SqlitePool;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::grant::{Actions, Kind};
+    use crate::model::Page;
+    use crate::store::place::Database;
+    use crate::store::{Store, entities, roles, users};
+
+    #[tokio::test]
+    async fn a_database_of_the_first_schema_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        migrator(&SQLITE[..1]).run(&pool).await.unwrap();
+        for sql in [
+            "INSERT INTO users (id, username, administrator, password, credential, status, created_at) \
+             VALUES (x'00000000000000000000000000000001', 'ann', 0, 'x', 3, 0, 7)",
+            "INSERT INTO domains (id, route, name, status, created_at) \
+             VALUES (x'00000000000000000000000000000002', 'plant', 'Plant', 0, 7)",
+            "INSERT INTO channels (id, domain_id, name, status, open, created_at) \
+             VALUES (x'00000000000000000000000000000003', x'00000000000000000000000000000002', 'line', 0, 0, 7)",
+            "INSERT INTO clients (id, domain_id, name, anonymous, credential, status, created_at) \
+             VALUES (x'00000000000000000000000000000004', x'00000000000000000000000000000002', 'pump', 0, 1, 0, 7)",
+        ] {
+            sqlx::query(sql).execute(&pool).await.unwrap();
+        }
+        pool.close().await;
+
+        let store = Store::open(Database::file(path).place()).await.unwrap();
+        let mut connection = store.read().await.unwrap();
+        for (number, kind) in [(2, Kind::Domain), (3, Kind::Channel), (4, Kind::Client)] {
+            let id = EntityId::from_u128(number);
+            let (total, found) = roles::list(&mut connection, id, Page::default())
+                .await
+                .unwrap();
+            assert_eq!((total, found[0].kind, found[0].builtin), (1, kind, true));
+            assert_eq!(found[0].actions, Actions::all(kind));
+        }
+        let user = users::user_auth(&mut connection, EntityId::from_u128(1)).await;
+        assert_eq!(user.unwrap().unwrap().tokens_from, 3);
+        let (domain, client) = (EntityId::from_u128(2), EntityId::from_u128(4));
+        let found = entities::entity(&mut connection, Kind::Client, domain, client).await;
+        assert_eq!(found.unwrap().unwrap().name, "pump");
+    }
+}
