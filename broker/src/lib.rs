@@ -9,6 +9,7 @@
 //!
 //! May depend on `session`, `router`, `authcache`, `codec`; never on `control-api` or sqlx.
 
+mod activity;
 mod config;
 mod control;
 mod feed;

@@ -10,10 +10,11 @@ use std::sync::atomic::Ordering;
 use authcache::feed::{
     Answer, Credentials, FeedError, Follower, FollowerEvent, LEASE_UNLIMITED, Question, Refusal,
 };
-use authcache::{Change, EntityId, Identity, Notice, Right, Writer};
+use authcache::{Cause, Change, EntityId, Identity, Notice, Right, Writer};
 use router::ShardId;
 use session::{Identify, IdentifyOutcome, ListenerRules, Now, RightsQuestion};
 
+use crate::activity::Activities;
 use crate::metrics::ControlCounters;
 use crate::renewal::{RIGHTS_MAX, Renewal, WAIT_MS};
 use crate::shard::identity::open_username;
@@ -83,6 +84,8 @@ pub(crate) struct Link<W> {
     /// A lease that holds once its revision is fenced.
     lease: Option<(u64, u64)>,
     serving: bool,
+    /// What clients did, until control is told.
+    activities: Activities,
 }
 
 impl<W: 'static> Link<W> {
@@ -109,6 +112,7 @@ impl<W: 'static> Link<W> {
             unfenced: Vec::new(),
             lease: None,
             serving: false,
+            activities: Activities::default(),
         }
     }
 
@@ -167,6 +171,10 @@ impl<W: 'static> Link<W> {
                 } => {
                     self.ask_right(shard, token, question);
                 }
+                ToControl::Activity { shard, activity } => {
+                    let directory = self.shared.cache.directory();
+                    self.activities.add(shard, &activity, directory);
+                }
                 ToControl::Fenced { round } => self.fenced(round, now_us),
                 ToControl::BegunAnew { shard } => self.begun_anew(shard),
             }
@@ -175,6 +183,17 @@ impl<W: 'static> Link<W> {
             self.event(event, now);
         }
         self.start_fence(now_us);
+        self.tell_activity(now);
+    }
+
+    /// Tells control what clients did, once a second while it listens.
+    fn tell_activity(&mut self, now: Now) {
+        if self.follower.is_live() {
+            let told = self.activities.take(now.as_millis());
+            if !told.is_empty() {
+                self.follower.report(told);
+            }
+        }
     }
 
     /// Time passes: the lease is renewed.
@@ -182,6 +201,7 @@ impl<W: 'static> Link<W> {
         self.follower.tick(now.as_millis());
         self.renewed(now);
         self.start_fence(now.as_millis() * 1000);
+        self.tell_activity(now);
         let valid = self.shared.cache.lease().valid(now.as_millis());
         self.counters
             .lease
@@ -192,7 +212,9 @@ impl<W: 'static> Link<W> {
     pub(crate) fn next_timeout(&self) -> Option<Now> {
         let follower = self.follower.next_timeout().map(Now::from_millis);
         let renewal = self.renewal.as_ref().map(|renewal| renewal.until);
-        follower.into_iter().chain(renewal).min()
+        let activity = self.follower.is_live().then(|| self.activities.due_ms());
+        let activity = activity.flatten().map(Now::from_millis);
+        follower.into_iter().chain(renewal).chain(activity).min()
     }
 
     /// Takes the bytes for control.
@@ -390,7 +412,16 @@ impl<W: 'static> Link<W> {
         let (revision, began_us) = (fence.revision, fence.began_us);
         self.fence = None;
         self.fenced = revision;
-        self.unfenced.retain(|(of, _)| *of > revision);
+        let (fenced, later) = std::mem::take(&mut self.unfenced)
+            .into_iter()
+            .partition(|(of, _)| *of <= revision);
+        self.unfenced = later;
+        let fenced: Vec<(u64, Notice)> = fenced;
+        for (_, notice) in fenced {
+            if let Notice::PrincipalClosed(principal, Cause::Removed) = notice {
+                self.activities.forget_client(principal);
+            }
+        }
         self.writer.fence_passed();
         self.follower.applied(revision);
         self.counters.fences.record(now_us.saturating_sub(began_us));
@@ -423,6 +454,7 @@ impl<W: 'static> Link<W> {
             Asked::Identity { shard: of, .. } | Asked::Right { shard: of, .. } => *of != shard,
             Asked::Renewed { .. } => true,
         });
+        self.activities.forget(shard);
         let inbox = &self.shared.inboxes[shard.index()];
         for &(revision, notice) in &self.unfenced {
             inbox.post_one(Post::Notice { revision, notice });

@@ -176,15 +176,18 @@ impl Counters {
         self.bytes_in[usize::from(qos.as_u8())].add(bytes);
     }
 
+    /// Counts the PUBLISH packets that a machine wrote, and says how many there are.
     #[inline]
-    /// Counts the PUBLISH packets that a machine wrote.
-    pub(crate) fn published(&self, out: &mut OutBuffer) {
+    pub(crate) fn published(&self, out: &mut OutBuffer) -> u32 {
+        let mut count = 0;
         for (at, published) in out.take_published().into_iter().enumerate() {
             if published.count > 0 {
                 self.messages_out[at].add(published.count);
                 self.bytes_out[at].add(published.bytes);
+                count += published.count as u32;
             }
         }
+        count
     }
 
     pub(crate) fn message_out(&self, qos: QoS, count: u64, bytes: u64) {

@@ -4,18 +4,21 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use authcache::Change;
-use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, LinkId, Refusal};
+use authcache::feed::{Activity, Answer, Leader, LeaderEvent, LeaseTerms, LinkId, Refusal};
+use authcache::{Change, EntityId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::{Clock, lock};
 use crate::identify::Identifier;
+use crate::model::Time;
 use crate::snapshot;
 use crate::store::{Store, TRUST_MS};
 
 /// Questions that are worked on at a time; the others wait in order.
 const ANSWERING: usize = 64;
+/// Reports of brokers that are written down or wait for it; what comes meanwhile is lost.
+const RECORDING: usize = 16;
 /// Bytes read from a pipe at a time.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -28,6 +31,7 @@ struct Shared {
     state: Mutex<State>,
     settled: watch::Sender<u64>,
     answering: Semaphore,
+    recording: Semaphore,
     leading: watch::Receiver<bool>,
     store: Store,
     identifier: Identifier,
@@ -67,6 +71,7 @@ impl Feed {
             }),
             settled: watch::Sender::new(revision),
             answering: Semaphore::new(ANSWERING),
+            recording: Semaphore::new(RECORDING),
             leading: store.leading(),
             store,
             identifier,
@@ -212,9 +217,25 @@ impl Feed {
             }
             // Owned by the link they are for: the leader ignores what comes after its end, and both
             // are bounded, by the links and by the questions a link may have open.
-            LeaderEvent::Joined { link, held, .. } => {
+            LeaderEvent::Joined {
+                link,
+                node,
+                incarnation,
+                held,
+            } => {
                 let feed = self.clone();
-                tokio::spawn(async move { feed.join(link, held).await });
+                tokio::spawn(async move {
+                    feed.note_start(node, incarnation).await;
+                    feed.join(link, held).await;
+                });
+            }
+            LeaderEvent::Active {
+                node,
+                incarnation,
+                clients,
+            } => {
+                let feed = self.clone();
+                tokio::spawn(async move { feed.note_activity(node, incarnation, clients).await });
             }
             LeaderEvent::Asked {
                 link,
@@ -233,7 +254,36 @@ impl Feed {
         }
     }
 
-    async fn join(&self, link: LinkId, held: Vec<authcache::EntityId>) {
+    async fn note_start(&self, node: EntityId, incarnation: u64) {
+        let noted = async {
+            let mut write = self.0.store.write().await?;
+            write.broker_began(node, incarnation).await?;
+            write.commit().await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "the start of a broker could not be noted");
+        }
+    }
+
+    /// Writes down what clients did, unless as much is being written already.
+    async fn note_activity(&self, node: EntityId, incarnation: u64, clients: Vec<Activity>) {
+        let Ok(_permit) = self.0.recording.try_acquire() else {
+            tracing::warn!("the database is too slow to note what clients do");
+            return;
+        };
+        let noted = async {
+            let mut write = self.0.store.write().await?;
+            write
+                .add_activity(node, incarnation, &clients, Time::now())
+                .await?;
+            write.commit().await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "what clients did could not be noted");
+        }
+    }
+
+    async fn join(&self, link: LinkId, held: Vec<EntityId>) {
         match snapshot::read(&self.0.store, &held).await {
             Ok(snapshot) => self.with(|leader, _| {
                 leader.snapshot(

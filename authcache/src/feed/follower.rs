@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::message::{Answer, FeedError, Frames, HELD_PART, Message, Question, Refusal};
+use super::message::{Activity, Answer, FeedError, Frames, HELD_PART, Message, Question, Refusal};
 use super::snapshot::{Assembly, Whole};
 use super::{ASKS_MAX, LEASE_RENEW_MS, LEASE_UNLIMITED};
 use crate::EntityId;
@@ -182,6 +182,19 @@ impl Follower {
         self.unanswered.remove(&number);
     }
 
+    /// Whether control is followed revision by revision.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Live)
+    }
+
+    /// Tells what clients did; lost unless the follower [is live](Self::is_live).
+    pub fn report(&mut self, clients: Vec<Activity>) {
+        if self.is_live() {
+            Message::Activity { clients }.put(&mut self.out);
+        }
+    }
+
     /// Tells control that nothing judged before `revision` is in any queue.
     pub fn applied(&mut self, revision: u64) {
         if !matches!(self.state, State::Cut) {
@@ -296,6 +309,7 @@ impl Follower {
             | Message::Hello { .. }
             | Message::Ask { .. }
             | Message::Applied { .. }
+            | Message::Activity { .. }
             | Message::Renew { .. } => Err(FeedError::Misplaced {
                 message: message.name(),
             }),

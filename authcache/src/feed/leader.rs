@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::link::{Link, Stage};
-use super::message::{Answer, FeedError, Message, Question, Refusal};
-use super::{ASKS_MAX, LEASE_MS, LEASE_SKEW_MS, LEASE_UNLIMITED};
+use super::message::{Activity, Answer, FeedError, Message, Question, Refusal};
+use super::{ACTIVITY_MAX, ASKS_MAX, LEASE_MS, LEASE_SKEW_MS, LEASE_UNLIMITED};
 use crate::EntityId;
 use crate::change::{Change, Identity};
 
@@ -45,6 +45,15 @@ pub enum LeaderEvent {
         number: u64,
         /// The question.
         question: Question,
+    },
+    /// Clients did something at a broker that has joined.
+    Active {
+        /// The broker's node.
+        node: EntityId,
+        /// Number of the node's start.
+        incarnation: u64,
+        /// What they did.
+        clients: Vec<Activity>,
     },
     /// Every broker has applied this revision and all before it, or its lease has ended.
     Settled {
@@ -306,6 +315,24 @@ impl Leader {
             Message::Applied { revision } => {
                 let link = self.link(id)?;
                 link.applied = link.applied.max(revision.min(link.sent));
+                Ok(())
+            }
+            Message::Activity { clients } => {
+                if clients.len() > ACTIVITY_MAX {
+                    return Err(FeedError::TooMany { what: "activity" });
+                }
+                let link = self.link(id)?;
+                if !matches!(link.stage, Stage::Live) {
+                    return Err(FeedError::Misplaced {
+                        message: "Activity",
+                    });
+                }
+                let (node, incarnation) = (link.node, link.incarnation);
+                self.events.push_back(LeaderEvent::Active {
+                    node,
+                    incarnation,
+                    clients,
+                });
                 Ok(())
             }
             Message::Renew { sent_ms } => {

@@ -81,6 +81,11 @@ pub enum Message {
         /// The revision.
         revision: u64,
     },
+    /// What clients did since this was told last.
+    Activity {
+        /// At most [`ACTIVITY_MAX`](super::ACTIVITY_MAX) of them, each once.
+        clients: Vec<Activity>,
+    },
     /// Asks for the lease again.
     Renew {
         /// The broker's clock before it sent this.
@@ -93,6 +98,19 @@ pub enum Message {
         /// Provided it has applied this revision.
         revision: u64,
     },
+}
+
+/// What one client did at one broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// The client.
+    pub client: EntityId,
+    /// Messages that it published since it was told last.
+    pub inbound: u64,
+    /// Messages that it was given since.
+    pub outbound: u64,
+    /// Subscriptions that it has at this broker now.
+    pub subscriptions: u32,
 }
 
 /// What a broker asks control.
@@ -228,6 +246,7 @@ impl Message {
             Message::Ask { .. } => "Ask",
             Message::Answer { .. } => "Answer",
             Message::Applied { .. } => "Applied",
+            Message::Activity { .. } => "Activity",
             Message::Renew { .. } => "Renew",
             Message::Lease { .. } => "Lease",
         }

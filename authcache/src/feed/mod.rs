@@ -13,6 +13,7 @@
 //! | Delta | to broker | one committed transaction; never skipped, never reordered |
 //! | Ask, Answer | both | a question and its answer, placed in the stream |
 //! | Applied | to control | nothing judged before this revision is in any queue |
+//! | Activity | to control | what clients did; lost with its pipe, never told twice |
 //! | Renew, Lease | both | how long the broker may trust what it knows |
 //!
 //! Time is an argument, in milliseconds of a clock that never goes back; the two ends need not agree
@@ -27,7 +28,9 @@ mod snapshot;
 
 pub use follower::{Follower, FollowerEvent};
 pub use leader::{Leader, LeaderEvent, LeaseTerms, LinkId};
-pub use message::{Answer, Credentials, FeedError, MESSAGE_BYTES_MAX, Message, Question, Refusal};
+pub use message::{
+    Activity, Answer, Credentials, FeedError, MESSAGE_BYTES_MAX, Message, Question, Refusal,
+};
 
 /// Length of a timed lease in milliseconds.
 pub const LEASE_MS: u64 = 2_000;
@@ -42,6 +45,9 @@ pub const LEASE_UNLIMITED: u64 = u64::MAX;
 /// A question carries at most a user name and a password, 9 KiB under the default limits of the
 /// listeners, and waits there anyway: the bound is on the number.
 pub const ASKS_MAX: usize = 65_536;
+
+/// Clients of which one message tells what they did.
+pub const ACTIVITY_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

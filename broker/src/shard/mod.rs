@@ -26,6 +26,7 @@ pub(crate) mod shared;
 pub(crate) mod slot;
 pub(crate) mod subscribe;
 mod takeover;
+pub(crate) mod tally;
 pub(crate) mod timers;
 mod turn;
 mod wide;
@@ -48,6 +49,7 @@ use crate::shard::outlets::Outlets;
 use crate::shard::roster::Roster;
 use crate::shard::slot::Marks;
 use crate::shard::takeover::Takeovers;
+use crate::shard::tally::Tallies;
 use crate::shard::timers::{Due, Wheel};
 use crate::shard::wide::Wide;
 use crate::shard::wires::{Readable, Token, Wires};
@@ -96,6 +98,7 @@ pub(crate) struct Shard<W: Wires> {
     /// Since when there is no lease.
     without_lease: Option<Now>,
     takeovers: Takeovers<W::Wire>,
+    tallies: Tallies,
     /// How far the shard's life has come.
     stage: Stage,
     pub(crate) sys: Sys,
@@ -156,6 +159,7 @@ impl<W: Wires> Shard<W> {
             wills: Vec::new(),
             without_lease: None,
             takeovers: Takeovers::default(),
+            tallies: Tallies::default(),
             stage: Stage::Waiting,
             sys: Sys::new(sys_interval_s),
             env,
@@ -313,6 +317,7 @@ impl<W: Wires> Shard<W> {
                     self.env
                         .counters
                         .message_in(QoS::AtMostOnce, u64::from(run.count), bytes);
+                    self.outlets.slots.tally_mut(id).received(run.count);
                     let added = self.wide.added();
                     self.route_run(&run);
                     if self.has_to_wait(id, added) {
@@ -325,6 +330,7 @@ impl<W: Wires> Shard<W> {
                 Step::Publish(publication, receipt) => {
                     let message = &publication.0;
                     self.env.counters.message_in(message.qos(), 1, used as u64);
+                    self.outlets.slots.tally_mut(id).received(1);
                     let told = self.outlets.slots.slot(id).hot.is_version5();
                     let added = self.wide.added();
                     let code = self.route_publication(&publication, told);

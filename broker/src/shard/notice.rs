@@ -89,6 +89,7 @@ impl<W: Wires> Shard<W> {
             for id in self.slots_of(principal) {
                 self.end_parked(id);
             }
+            self.forget_activity(principal);
             let waiting = self.wills.len();
             self.wills
                 .retain(|(_, message)| message.publisher() != principal);
@@ -134,6 +135,7 @@ impl<W: Wires> Shard<W> {
                 self.subs
                     .unsubscribe(id, channel, &record.filter, record.share.as_deref());
                 self.env.counters.subscriptions.sub(1);
+                self.outlets.slots.tally_mut(id).subscribed(-1);
             }
             if !gone.is_empty() && self.is_revocable(id) {
                 self.fail(id, ReasonCode::NOT_AUTHORIZED, Closed::Administrative);

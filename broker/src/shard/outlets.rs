@@ -109,6 +109,7 @@ impl<W: Wires> Outlets<W> {
             backlog.push(Some(channel), Frames::Shared(Arc::clone(copy)));
             env.counters
                 .message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
+            self.slots.tally_mut(id).gave(count);
             return;
         }
         let out = slot.out.get_or_insert_with(|| self.pool.out());
@@ -117,6 +118,7 @@ impl<W: Wires> Outlets<W> {
         let full = out.bytes.len() >= OUT_MAX;
         env.counters
             .message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
+        self.slots.tally_mut(id).gave(count);
         self.touch(id);
         if full {
             self.flush_slot(env, id);
@@ -166,17 +168,19 @@ impl<W: Wires> Outlets<W> {
                     }
                     delivered = Delivered::Dropped(DropReason::SlowQos0);
                 } else {
-                    env.counters.published(&mut out);
+                    let count = env.counters.published(&mut out);
                     backlog.push_all(&out);
+                    self.slots.tally_mut(id).gave(count);
                 }
             }
             self.pool.give_out(out);
         } else if out.bytes.is_empty() {
             self.pool.give_out(out);
         } else {
-            env.counters.published(&mut out);
+            let count = env.counters.published(&mut out);
             let full = out.bytes.len() >= OUT_MAX;
             slot.out = Some(out);
+            self.slots.tally_mut(id).gave(count);
             self.touch(id);
             if full {
                 self.flush_slot(env, id);
@@ -203,7 +207,8 @@ impl<W: Wires> Outlets<W> {
         slot.machine().pump(&rules, OUT_MAX, &mut out, |reason| {
             counters.dropped(reason, 1)
         });
-        counters.published(&mut out);
+        let count = counters.published(&mut out);
+        self.slots.tally_mut(id).gave(count);
         self.put_out(id, out);
     }
 

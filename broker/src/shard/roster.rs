@@ -172,6 +172,7 @@ impl<W: Wires> Shard<W> {
             self.outlets.wires.attach(wire, token);
         }
         self.note_revocable(id);
+        self.note_seen(key.principal);
         if let Some(at) = silence {
             self.wheel.insert(token, at);
         }
@@ -350,6 +351,7 @@ impl<W: Wires> Shard<W> {
             .subscriptions
             .sub(session.subscriptions().len() as u64);
         self.env.counters.sessions.sub(1);
+        self.note_ended(id, session.subscriptions().len());
         self.outlets.slots.slot_mut(id).cold = Cold::Parked(Box::new(session));
         self.redispatch(id, true);
         self.outlets.slots.remove(id);

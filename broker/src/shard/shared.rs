@@ -10,6 +10,7 @@ use session::{Identify, Limits, RightsQuestion};
 
 use crate::metrics::Counters;
 use crate::shard::inbox::{Inbox, Post};
+use crate::shard::tally::Activity;
 use crate::shard::wires::Token;
 
 /// Everything that more than one thread touches; each part has one writer or one lock.
@@ -67,6 +68,11 @@ pub(crate) enum ToControl {
         shard: ShardId,
         token: Option<Token>,
         question: RightsQuestion,
+    },
+    /// What clients did.
+    Activity {
+        shard: ShardId,
+        activity: Vec<Activity>,
     },
     /// The fence's round was passed at the end of a turn.
     Fenced { round: u64 },

@@ -6,6 +6,7 @@ use router::SlotId;
 use session::{Cold, Hot, Machine, Now, OutBuffer};
 
 use crate::shard::backlog::Backlog;
+use crate::shard::tally::Tally;
 use crate::shard::wires::Token;
 
 /// One place: a session with or without its wire, or a connection on its way to one.
@@ -147,6 +148,8 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct Slab<W> {
     slots: Vec<Slot<W>>,
+    /// One for each slot.
+    tallies: Vec<Tally>,
     free: Vec<u32>,
     /// Generation of a number's first occupant.
     first_generation: u32,
@@ -160,6 +163,7 @@ impl<W> Slab<W> {
     pub(crate) fn new(first_generation: u32) -> Slab<W> {
         Slab {
             slots: Vec::new(),
+            tallies: Vec::new(),
             free: Vec::new(),
             first_generation,
         }
@@ -183,6 +187,7 @@ impl<W> Slab<W> {
                     awaited_until_ms: [0; 3],
                     marks: Marks::default(),
                 });
+                self.tallies.push(Tally::default());
                 self.slots.len() as u32 - 1
             }
             None => return None,
@@ -232,6 +237,17 @@ impl<W> Slab<W> {
             slot: id,
             generation: self.slot(id).generation,
         }
+    }
+
+    /// How many slots there are, free ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// What happened in a slot.
+    #[inline]
+    pub(crate) fn tally_mut(&mut self, id: SlotId) -> &mut Tally {
+        &mut self.tallies[id.index()]
     }
 
     #[inline]

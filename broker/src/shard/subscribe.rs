@@ -37,6 +37,7 @@ impl<W: Wires> Shard<W> {
                     let entered = self.subs.subscribe(granted.subscription, id);
                     if !entered.replaced {
                         self.env.counters.subscriptions.add(1);
+                        self.outlets.slots.tally_mut(id).subscribed(1);
                     }
                 }
                 FilterRequest::Refused(code) => {
@@ -65,6 +66,7 @@ impl<W: Wires> Shard<W> {
             self.subs
                 .unsubscribe(id, removed.channel, &removed.filter, share);
             self.env.counters.subscriptions.sub(1);
+            self.outlets.slots.tally_mut(id).subscribed(-1);
         }
         let existed = request.filters.iter().map(Option::is_some);
         self.answer(id, |machine, out| {

@@ -234,6 +234,7 @@ impl<W: Wires> Shard<W> {
         }
         let now = self.env.now;
         self.admit_delayed();
+        self.tell_activity();
         let leased = self.may_serve();
         let mut due = std::mem::take(&mut self.due);
         self.wheel.due(now, &mut due);

@@ -429,6 +429,7 @@ impl Broker {
                         .push(Read::Answer(link, number, database.revision, answer));
                 }
                 LeaderEvent::Settled { revision } => settled = Some(revision),
+                LeaderEvent::Active { .. } => {}
                 LeaderEvent::Overrun { .. } => panic!("nothing here is that long"),
             }
         }

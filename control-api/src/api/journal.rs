@@ -8,6 +8,7 @@ use super::query::wrong;
 use super::{Reply, show};
 use crate::grant::{Kind, Verb};
 use crate::model::Time;
+use crate::store::activity;
 use crate::store::journal::{self, Entry, EntryFilter};
 
 /// Lists what was done to a group, channel or client, or to the domain.
@@ -108,6 +109,33 @@ fn shown(entry: &Entry, attributes: bool, metadata: bool) -> Value {
         shown["metadata"] = who;
     }
     shown
+}
+
+/// Shows what a client did at all brokers.
+pub(super) async fn telemetry(call: Call) -> Result<Reply, Failure> {
+    let mut tx = call.read().await?;
+    let inside = call.enter(&mut tx).await?;
+    let name = call.param("id");
+    let target = inside
+        .target(&mut tx, Kind::Client, name, Verb::Read)
+        .await?;
+    let seen = activity::telemetry(&mut tx, target.id).await?;
+    let mut shown = json!({
+        "client_id": target.id.to_string(),
+        "domain_id": inside.domain.id.to_string(),
+        "subscriptions": seen.subscriptions,
+        "inbound_messages": seen.inbound,
+        "outbound_messages": seen.outbound,
+    });
+    for (name, time) in [
+        ("first_seen", seen.first_seen),
+        ("last_seen", seen.last_seen),
+    ] {
+        if let Some(time) = time {
+            shown[name] = json!(time);
+        }
+    }
+    Ok(Reply::ok(shown))
 }
 
 /// Goes through the whole journal and says whether every row belongs where it stands.

@@ -242,6 +242,8 @@ fn schemas() -> Value {
             "rejected_at?"]),
         "Journal": answer(&["id", "operation", "outcome", "occurred_at", "domain?",
             "attributes{}?", "metadata{}?"]),
+        "Telemetry": answer(&["client_id", "domain_id", "subscriptions#", "inbound_messages#",
+            "outbound_messages#", "first_seen?", "last_seen?"]),
         "JournalState": answer(&["whole!"]),
         "Actions": answer(&["actions[]"]),
         "Members": answer(&["members[]"]),

@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 5] = [
+const SQLITE: [Step; 6] = [
     (
         1,
         "control",
@@ -32,14 +32,26 @@ const SQLITE: [Step; 5] = [
         "marks",
         include_str!("../../migrations/sqlite/0005_marks.sql"),
     ),
+    (
+        6,
+        "activity and keys",
+        include_str!("../../migrations/sqlite/0006_activity_and_keys.sql"),
+    ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 1] = [(
-    1,
-    "control",
-    include_str!("../../migrations/postgres/0001_control.sql"),
-)];
+const POSTGRES: [Step; 2] = [
+    (
+        1,
+        "control",
+        include_str!("../../migrations/postgres/0001_control.sql"),
+    ),
+    (
+        2,
+        "activity and keys",
+        include_str!("../../migrations/postgres/0002_activity_and_keys.sql"),
+    ),
+];
 
 pub(super) fn sqlite() -> Migrator {
     migrator(&SQLITE)

@@ -3,6 +3,7 @@
 //! Every statement is written once, in the subset that both understand ([`sql`]). What a table means is in `rows.rs`, what a call does in `provision`.
 
 pub(crate) mod access;
+pub(crate) mod activity;
 pub(crate) mod channels;
 pub(crate) mod clients;
 pub(crate) mod domains;

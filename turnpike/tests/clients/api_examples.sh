@@ -305,6 +305,8 @@ call 200 DELETE /pats
 call 200 GET "/$domain/authz/explain?subject=$bob&action=read&object=$client"
 call 200 GET "/$domain/journal/client/$client?operation=client.update&with_attributes=true&dir=desc"
 answers client.update
+call 200 GET "/$domain/journal/client/$client/telemetry"
+answers inbound_messages
 call 200 GET "/journal/user/$ann"
 token=$member call 403 GET "/journal/user/$ann"
 token=$admin call 200 GET /journal/verify

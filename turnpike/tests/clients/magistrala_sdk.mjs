@@ -200,6 +200,7 @@ await sdk.PATs.DeleteAllPATs(ann.token);
 
 // Journal and health.
 assert.ok((await sdk.Journal.EntityJournals("client", client.id, domain.id, page, ann.token)).journals.length > 2);
+assert.equal((await sdk.Journal.ClientTelemetry(client.id, domain.id, ann.token)).client_id, client.id);
 assert.ok((await sdk.Journal.UserJournals(ann.id, page, ann.token)).journals.length > 2);
 assert.equal((await sdk.Health.Health("users")).status, "pass");
 

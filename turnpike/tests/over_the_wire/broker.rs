@@ -71,6 +71,13 @@ impl Broker {
         assert!(told.success());
     }
 
+    /// What the API answers to `token`.
+    pub(crate) fn get(&self, path: &str, token: &str) -> Value {
+        let path = format!("{path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nX-Rest:");
+        let answer = self.http("GET", &path, "");
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
     /// What Prometheus would read.
     pub(crate) fn metrics(&self) -> String {
         self.http("GET", "/metrics", "")
@@ -160,6 +167,10 @@ impl Broker {
             domain.as_str().unwrap(),
             channel.as_str().unwrap()
         )
+    }
+
+    pub(crate) fn domain(&self) -> &str {
+        self.ready["demo"]["domain"].as_str().unwrap()
     }
 
     pub(crate) fn channel(&self) -> &str {

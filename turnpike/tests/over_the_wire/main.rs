@@ -26,5 +26,6 @@ mod rumqttc_client;
 mod sessions;
 mod shared;
 mod storm;
+mod telemetry;
 mod tls;
 mod websocket;

@@ -513,3 +513,56 @@ fn secrets_are_not_in_debug_output() {
     );
     assert!(text.contains("pump"));
 }
+
+#[test]
+fn what_clients_did_is_told_once_and_lost_with_its_pipe() {
+    let did = |inbound| Activity {
+        client: id(7),
+        inbound,
+        outbound: 2,
+        subscriptions: 3,
+    };
+    let told = |pair: &mut Pair| {
+        let mut told = Vec::new();
+        while let Some(event) = pair.leader.poll() {
+            if let LeaderEvent::Active { node, clients, .. } = event {
+                assert_eq!(node, id(1));
+                told.extend(clients.iter().map(|client| client.inbound));
+            }
+        }
+        told
+    };
+    let mut pair = Pair::new(LeaseTerms::Pipe);
+    pair.follower.report(vec![did(1)]);
+    pair.exchange();
+    assert!(told(&mut pair).is_empty(), "nobody listened yet");
+    let mut pair = Pair::joined(LeaseTerms::Pipe);
+    pair.follower.report(vec![did(2)]);
+    pair.exchange();
+    pair.exchange();
+    assert_eq!(told(&mut pair), [2]);
+    pair.follower.report(vec![did(3)]);
+    pair.leader.disconnected(pair.link, 0);
+    pair.follower.disconnected();
+    assert!(!pair.follower.is_live());
+    pair.follower.connected(vec![], 0);
+    pair.link = pair.leader.connected(LeaseTerms::Pipe, 0);
+    pair.exchange();
+    assert!(told(&mut pair).is_empty());
+}
+
+#[test]
+fn more_activity_than_one_message_may_tell_is_refused() {
+    let mut pair = Pair::joined(LeaseTerms::Pipe);
+    let client = Activity {
+        client: id(7),
+        inbound: 0,
+        outbound: 0,
+        subscriptions: 0,
+    };
+    let mut bytes = Vec::new();
+    let clients = vec![client; ACTIVITY_MAX + 1];
+    Message::Activity { clients }.put(&mut bytes);
+    let refused = pair.leader.input(pair.link, &bytes, 0);
+    assert_eq!(refused, Err(FeedError::TooMany { what: "activity" }));
+}

@@ -199,6 +199,7 @@ impl World {
                 LeaderEvent::Settled { revision } => {
                     assert!(!self.joined || revision <= self.applied, "settled early");
                 }
+                LeaderEvent::Active { .. } => panic!("nobody reports"),
                 LeaderEvent::Overrun { .. } => panic!("nothing here is that long"),
             }
         }

@@ -451,6 +451,15 @@ pub(super) fn of_journal(all: &mut Vec<Route>) {
         .answers(OK, "JournalPage"),
         route(
             get.clone(),
+            "/{domain}/journal/client/{id}/telemetry",
+            "platform.telemetry",
+            "Show what a client sent, got and subscribed to",
+            by!(journal::telemetry),
+        )
+        .auth(Auth::Login)
+        .answers(OK, "Telemetry"),
+        route(
+            get.clone(),
             "/journal/user/{id}",
             "platform.journal",
             "List what a user did",

@@ -7,6 +7,7 @@ mod people;
 mod revocation;
 mod roles;
 mod switches;
+mod telemetry;
 
 use std::sync::Arc;
 

@@ -1,0 +1,111 @@
+//! What clients did, summed over the shards until control is told.
+
+use std::collections::HashMap;
+
+use authcache::feed::Activity;
+use authcache::{Directory, EntityId, PrincipalIndex, PrincipalKind};
+use router::ShardId;
+
+use crate::shard::tally;
+
+/// Clients of which something waits to be told; what others do meanwhile is not counted.
+const WAITING_MAX: usize = 65_536;
+/// Clients told of at a time: a third of a megabyte.
+const TOLD_MAX: usize = authcache::feed::ACTIVITY_MAX;
+/// Milliseconds between two reports.
+const EVERY_MS: u64 = 1_000;
+
+/// Sums of one client.
+#[derive(Copy, Clone, Debug)]
+struct Sum {
+    id: EntityId,
+    inbound: u64,
+    outbound: u64,
+}
+
+/// What is not told yet, and how many subscriptions everybody has.
+#[derive(Debug, Default)]
+pub(crate) struct Activities {
+    waiting: HashMap<PrincipalIndex, Sum>,
+    /// By shard and principal: two bytes for each.
+    subscriptions: Vec<Vec<u16>>,
+    next_ms: u64,
+}
+
+impl Activities {
+    /// Adds what a shard saw.
+    pub(crate) fn add(&mut self, shard: ShardId, seen: &[tally::Activity], directory: &Directory) {
+        if self.subscriptions.len() <= shard.index() {
+            self.subscriptions.resize(shard.index() + 1, Vec::new());
+        }
+        let held = &mut self.subscriptions[shard.index()];
+        for activity in seen {
+            let kind = directory.principal_facts(activity.principal).kind;
+            if !matches!(kind, PrincipalKind::Client { .. }) {
+                continue;
+            }
+            if activity.subscriptions != 0 {
+                let at = activity.principal.index();
+                if held.len() <= at {
+                    held.resize(at + 1, 0);
+                }
+                let now = i32::from(held[at]).saturating_add(activity.subscriptions);
+                held[at] = now.clamp(0, i32::from(u16::MAX)) as u16;
+            }
+            let full = self.waiting.len() >= WAITING_MAX;
+            if full && !self.waiting.contains_key(&activity.principal) {
+                continue;
+            }
+            let sum = self.waiting.entry(activity.principal).or_insert(Sum {
+                id: directory.principal_id(activity.principal),
+                inbound: 0,
+                outbound: 0,
+            });
+            sum.inbound += u64::from(activity.inbound);
+            sum.outbound += u64::from(activity.outbound);
+        }
+    }
+
+    /// A shard has begun anew: its clients have to come and subscribe again.
+    pub(crate) fn forget(&mut self, shard: ShardId) {
+        if let Some(held) = self.subscriptions.get_mut(shard.index()) {
+            held.clear();
+        }
+    }
+
+    /// A client is gone, and nobody says anything of it any more: its index may be another's next.
+    pub(crate) fn forget_client(&mut self, principal: PrincipalIndex) {
+        self.waiting.remove(&principal);
+        for held in &mut self.subscriptions {
+            if let Some(held) = held.get_mut(principal.index()) {
+                *held = 0;
+            }
+        }
+    }
+
+    /// When something is to be told, if anything waits.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        (!self.waiting.is_empty()).then_some(self.next_ms)
+    }
+
+    /// What is to be told now.
+    pub(crate) fn take(&mut self, now_ms: u64) -> Vec<Activity> {
+        if now_ms < self.next_ms {
+            return Vec::new();
+        }
+        self.next_ms = now_ms + EVERY_MS;
+        let some: Vec<PrincipalIndex> = self.waiting.keys().take(TOLD_MAX).copied().collect();
+        let told = some.into_iter().filter_map(|principal| {
+            let sum = self.waiting.remove(&principal)?;
+            let at = principal.index();
+            let held = self.subscriptions.iter().filter_map(|held| held.get(at));
+            Some(Activity {
+                client: sum.id,
+                inbound: sum.inbound,
+                outbound: sum.outbound,
+                subscriptions: held.map(|held| u32::from(*held)).sum(),
+            })
+        });
+        told.collect()
+    }
+}

@@ -1,0 +1,33 @@
+-- Starts of brokers: what a client had subscribed to at an earlier one is over.
+CREATE TABLE brokers (
+    node_id BLOB NOT NULL PRIMARY KEY,
+    incarnation BIGINT NOT NULL
+);
+
+-- What clients did at each broker.
+CREATE TABLE client_activity (
+    client_id BLOB NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    node_id BLOB NOT NULL,
+    incarnation BIGINT NOT NULL,
+    inbound BIGINT NOT NULL,
+    outbound BIGINT NOT NULL,
+    subscriptions BIGINT NOT NULL,
+    first_seen BIGINT NOT NULL,
+    last_seen BIGINT NOT NULL,
+    PRIMARY KEY (client_id, node_id)
+);
+
+-- Keys of users for the API; the token itself is signed and kept nowhere.
+CREATE TABLE api_keys (
+    id BLOB NOT NULL PRIMARY KEY,
+    user_id BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    issued_at BIGINT NOT NULL,
+    expires_at BIGINT
+);
+CREATE INDEX api_keys_by_user ON api_keys (user_id);
+
+-- A deleted domain stays until it is purged.
+ALTER TABLE domains ADD COLUMN deleted_at BIGINT;
+-- Whether a disabled group stops the messages of what is in it.
+ALTER TABLE domains ADD COLUMN groups_block INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE invitations ADD COLUMN expires_at BIGINT;
