@@ -241,7 +241,8 @@ impl Identifier {
             return Ok((revision, Answer::Rights(right)));
         }
         let (mut right, domain) = authz::message_right(&mut tx, &user, channel).await?;
-        if let (Some(pat), Some(domain)) = (pat, domain) {
+        let limited = pat.filter(|pat| !pat.unlimited);
+        if let (Some(pat), Some(domain)) = (limited, domain) {
             let scopes = access::scopes(&mut tx, pat.id).await?;
             right = right & authz::message_ceiling(&scopes, domain, channel);
         }

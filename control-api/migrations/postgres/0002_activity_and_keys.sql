@@ -17,14 +17,8 @@ CREATE TABLE client_activity (
     PRIMARY KEY (client_id, node_id)
 );
 
--- Keys of users for the API; the token itself is signed and kept nowhere.
-CREATE TABLE api_keys (
-    id BYTEA NOT NULL PRIMARY KEY,
-    user_id BYTEA NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    issued_at BIGINT NOT NULL,
-    expires_at BIGINT
-);
-CREATE INDEX api_keys_by_user ON api_keys (user_id);
+-- Whether a token may do whatever its owner may: an API key.
+ALTER TABLE pats ADD COLUMN unlimited BIGINT NOT NULL DEFAULT 0;
 
 -- A deleted domain stays until it is purged.
 ALTER TABLE domains ADD COLUMN deleted_at BIGINT;

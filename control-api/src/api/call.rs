@@ -32,6 +32,8 @@ pub(super) struct Caller {
     pub(super) verified: bool,
     /// The personal access token it calls by, and what that may be used for.
     pub(super) pat: Option<(EntityId, Vec<PatScope>)>,
+    /// Whether it calls by an API key.
+    pub(super) key: bool,
 }
 
 impl Caller {
@@ -41,6 +43,7 @@ impl Caller {
         token: &[u8],
     ) -> Result<Option<Caller>, Failure> {
         let identifier = &control.0.identifier;
+        let mut key = false;
         let (user, found) = if pat::is_pat_like(token) {
             let Some(found) = identifier.pat_by_text(token).await? else {
                 return Ok(None);
@@ -56,7 +59,8 @@ impl Caller {
                 write.touch_pat(found.id, now).await?;
                 write.commit().await?;
             }
-            (user, Some((found.id, scopes)))
+            key = found.unlimited;
+            (user, (!key).then_some((found.id, scopes)))
         } else {
             match identifier.user_by_token(token).await? {
                 Some((user, _)) => (Some(user), None),
@@ -69,6 +73,7 @@ impl Caller {
             admin: user.administrator,
             verified: user.verified,
             pat: found,
+            key,
         }))
     }
 }
@@ -196,6 +201,7 @@ impl Call {
             "channel",
             "client",
             "pat",
+            "key",
             "invitation",
         ];
         let known = kinds.into_iter().find(|known| *known == kind);

@@ -57,6 +57,10 @@ impl Fields {
         self.value(name)?.as_bool()
     }
 
+    pub(super) fn whole(&self, name: &str) -> Option<i64> {
+        self.value(name)?.as_i64()
+    }
+
     pub(super) fn object(&self, name: &str) -> Option<Fields> {
         self.value(name)?.as_object().cloned().map(Fields)
     }
@@ -113,6 +117,7 @@ fn expected(holds: Holds) -> String {
         Holds::Object => "an object".to_owned(),
         Holds::Objects => "a list of objects".to_owned(),
         Holds::Flag => "true or false".to_owned(),
+        Holds::Whole => "a whole number".to_owned(),
     }
 }
 
@@ -136,6 +141,7 @@ fn check_value(field: &Field, value: &Value) -> Result<(), Failure> {
             .as_array()
             .is_some_and(|items| items.len() <= LIST_MAX && items.iter().all(Value::is_object)),
         Holds::Flag => value.is_boolean(),
+        Holds::Whole => value.is_i64(),
     };
     if good {
         return Ok(());

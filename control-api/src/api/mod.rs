@@ -17,6 +17,7 @@ mod fields;
 mod groups;
 mod invitations;
 mod journal;
+mod keys;
 mod mail;
 mod openapi;
 mod parents;
@@ -207,20 +208,25 @@ async fn identify(
 ) -> Result<Option<Caller>, Failure> {
     let needed = match (auth, bearer) {
         (Auth::Open, _) | (Auth::Optional, None) => return Ok(None),
-        (Auth::Optional | Auth::Any | Auth::Login | Auth::Unverified, Some(token)) => token,
-        (Auth::Any | Auth::Login | Auth::Unverified, None) => {
+        (_, Some(token)) => token,
+        (Auth::Any | Auth::Login | Auth::Session | Auth::Unverified, None) => {
             return Err(Failure::unauthorized(
                 "missing access token; expected \"Authorization: Bearer <token>\"",
             ));
         }
     };
     let caller = Caller::identify(control, needed).await?;
-    let caller = caller.filter(|caller| caller.pat.is_none() || auth == Auth::Any);
+    let caller = caller.filter(|caller| match auth {
+        Auth::Session => caller.pat.is_none() && !caller.key,
+        Auth::Any => true,
+        Auth::Open | Auth::Optional | Auth::Login | Auth::Unverified => caller.pat.is_none(),
+    });
     let caller = caller.ok_or_else(|| Failure::unauthorized("the access token is not valid"))?;
     let blocked = control.settings().require_verified_email
         && !caller.verified
         && !caller.admin
         && caller.pat.is_none()
+        && !caller.key
         && auth != Auth::Unverified;
     if blocked {
         return Err(Failure::unauthorized("email not verified"));

@@ -57,7 +57,9 @@ fn operation(route: &Route) -> Value {
     shown["security"] = match route.auth {
         Auth::Open => json!([]),
         Auth::Optional => json!([{}, { "bearer": [] }]),
-        Auth::Any | Auth::Login | Auth::Unverified => json!([{ "bearer": [] }]),
+        Auth::Any | Auth::Login | Auth::Session | Auth::Unverified => {
+            json!([{ "bearer": [] }])
+        }
     };
     shown
 }
@@ -175,6 +177,7 @@ fn object(fields: &[Field]) -> Value {
             Holds::Object => json!({ "type": "object" }),
             Holds::Objects => json!({ "type": "array", "items": { "type": "object" } }),
             Holds::Flag => json!({ "type": "boolean" }),
+            Holds::Whole => json!({ "type": "integer" }),
         };
         properties.insert(field.name.to_owned(), schema);
     }
@@ -242,6 +245,8 @@ fn schemas() -> Value {
             "rejected_at?"]),
         "Journal": answer(&["id", "operation", "outcome", "occurred_at", "domain?",
             "attributes{}?", "metadata{}?"]),
+        "NewKey": answer(&["id", "value", "issued_at", "expires_at"]),
+        "Key": answer(&["id", "issuer_id", "subject", "type#", "issued_at", "expires_at"]),
         "Telemetry": answer(&["client_id", "domain_id", "subscriptions#", "inbound_messages#",
             "outbound_messages#", "first_seen?", "last_seen?"]),
         "JournalState": answer(&["whole!"]),

@@ -18,10 +18,10 @@ use crate::store::access::{self, Pat, PatFilter, PatScope};
 use crate::store::{Write, users};
 
 /// Tokens that one user may have, and uses of one.
-const PATS_MAX: usize = 1_000;
+pub(super) const PATS_MAX: usize = 1_000;
 const SCOPES_MAX: usize = 10_000;
 /// Longest life: ten years.
-const SECONDS_MAX: i64 = 10 * 366 * 24 * 3_600;
+pub(super) const SECONDS_MAX: i64 = 10 * 366 * 24 * 3_600;
 
 /// Makes a token; its text is shown here only.
 pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
@@ -43,6 +43,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
         updated_at: None,
         last_used_at: None,
         revoked_at: None,
+        unlimited: false,
     };
     let mut scopes = Vec::new();
     for scope in body.objects("scopes").unwrap_or_default() {
@@ -65,13 +66,13 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::created(format!("/pats/{id}"), shown))
 }
 
-fn digest(call: &Call, id: EntityId, random: &str) -> Vec<u8> {
+pub(super) fn digest(call: &Call, id: EntityId, random: &str) -> Vec<u8> {
     let pepper = call.control.0.identifier.pepper();
     let parts = [&id.to_bytes()[..], random.as_bytes()];
     pepper.digest(pat::LABEL, &parts).as_bytes().to_vec()
 }
 
-async fn note(call: &Call, write: &mut Write, pat: &Pat) -> Result<(), Failure> {
+pub(super) async fn note(call: &Call, write: &mut Write, pat: &Pat) -> Result<(), Failure> {
     let attributes = json!({ "name": pat.name });
     call.record(write, None, &pat.id.to_string(), attributes)
         .await
@@ -146,7 +147,7 @@ pub(super) async fn list(call: Call) -> Result<Reply, Failure> {
 async fn own(call: &Call, c: &mut crate::store::sql::Connection) -> Result<Pat, Failure> {
     let user = call.caller()?.id;
     let found = access::pat(c, call.id("id")?).await?;
-    let found = found.filter(|pat| pat.user == user);
+    let found = found.filter(|pat| pat.user == user && !pat.unlimited);
     found.ok_or_else(|| Failure::not_found("pat"))
 }
 
@@ -238,21 +239,25 @@ pub(super) async fn revoke(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
     let mut write = call.write().await?;
     let pat = own(&call, write.connection()).await?;
-    write.delete_pat(pat.id).await?;
-    write.change(Change::PrincipalRemoved { id: pat.id });
-    note(&call, &mut write, &pat).await?;
+    remove(&call, &mut write, &pat).await?;
     call.commit(write).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Removes a token or key, and what was opened with it.
+pub(super) async fn remove(call: &Call, write: &mut Write, pat: &Pat) -> Result<(), Failure> {
+    write.delete_pat(pat.id).await?;
+    write.change(Change::PrincipalRemoved { id: pat.id });
+    note(call, write, pat).await
 }
 
 /// Removes all tokens of the caller.
 pub(super) async fn delete_all(call: Call) -> Result<Reply, Failure> {
     let user = call.caller()?.id;
     let mut write = call.write().await?;
-    for pat in access::pats_of(write.connection(), user).await? {
-        write.delete_pat(pat.id).await?;
-        write.change(Change::PrincipalRemoved { id: pat.id });
-        note(&call, &mut write, &pat).await?;
+    let all = access::pats_of(write.connection(), user).await?;
+    for pat in all.iter().filter(|pat| !pat.unlimited) {
+        remove(&call, &mut write, pat).await?;
     }
     call.commit(write).await?;
     Ok(Reply::empty(StatusCode::OK))

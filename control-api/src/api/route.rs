@@ -22,8 +22,10 @@ pub(super) enum Auth {
     Optional,
     /// A user, by access token or personal access token.
     Any,
-    /// A user by access token.
+    /// A user by access token or API key.
     Login,
+    /// A user by access token: tokens for programs manage no tokens.
+    Session,
     /// A user by access token, whose e-mail address need not be verified.
     Unverified,
 }
@@ -45,6 +47,8 @@ pub(super) enum Holds {
     Objects,
     /// True or false.
     Flag,
+    /// A whole number.
+    Whole,
 }
 
 /// One field of a body.

@@ -268,6 +268,18 @@ pub(super) fn member_role(role: &Role, place: &Place<'_>) -> Value {
     shown
 }
 
+/// An API key, whose name is the number of its type.
+pub(super) fn key(key: &Pat, subject: &str) -> Value {
+    json!({
+        "id": key.id.to_string(),
+        "issuer_id": key.user.to_string(),
+        "subject": subject,
+        "type": key.name.parse::<i64>().unwrap_or_default(),
+        "issued_at": key.issued_at,
+        "expires_at": key.expires_at,
+    })
+}
+
 /// A personal access token; its text only where it is new.
 pub(super) fn pat(pat: &Pat, secret: Option<&str>, now: Time) -> Value {
     let status = if pat.revoked_at.is_some() {

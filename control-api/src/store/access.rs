@@ -35,6 +35,8 @@ pub(crate) struct Pat {
     pub(crate) updated_at: Option<Time>,
     pub(crate) last_used_at: Option<Time>,
     pub(crate) revoked_at: Option<Time>,
+    /// Whether it may do whatever its owner may, without scopes: an API key.
+    pub(crate) unlimited: bool,
 }
 
 impl Pat {
@@ -137,6 +139,7 @@ fn read_pat(row: &Row) -> Result<Pat, StoreError> {
         updated_at: rows::time(row, "updated_at")?,
         last_used_at: rows::time(row, "last_used_at")?,
         revoked_at: rows::time(row, "revoked_at")?,
+        unlimited: row.get("unlimited")?,
     })
 }
 
@@ -152,7 +155,7 @@ pub(crate) async fn pat(
     row.map(|row| read_pat(&row)).transpose()
 }
 
-/// All personal access tokens of a user.
+/// All personal access tokens and API keys of a user.
 pub(crate) async fn pats_of(
     connection: &mut Connection,
     user: EntityId,
@@ -181,7 +184,8 @@ pub(crate) async fn pats(
     now: Time,
 ) -> Result<(u64, Vec<Pat>), StoreError> {
     let narrow = |query: &mut Builder| {
-        query.push("e.user_id = ").push_bind(blob(user));
+        query.push("e.unlimited = 0 AND e.user_id = ");
+        query.push_bind(blob(user));
         if let Some(id) = filter.id {
             query.push(" AND e.id = ").push_bind(blob(id));
         }
@@ -380,8 +384,8 @@ impl Write {
     pub(crate) async fn put_pat(&mut self, pat: &Pat) -> Result<(), StoreError> {
         sql::query(
             "INSERT INTO pats (id, user_id, name, description, digest, credential, issued_at, \
-             expires_at, updated_at, last_used_at, revoked_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             expires_at, updated_at, last_used_at, revoked_at, unlimited) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, \
              digest = excluded.digest, credential = excluded.credential, \
              issued_at = excluded.issued_at, expires_at = excluded.expires_at, \
@@ -398,6 +402,7 @@ impl Write {
         .bind(pat.updated_at.map(Time::micros))
         .bind(pat.last_used_at.map(Time::micros))
         .bind(pat.revoked_at.map(Time::micros))
+        .bind(pat.unlimited)
         .execute(self.connection())
         .await?;
         Ok(())

@@ -131,6 +131,16 @@ call 202 PATCH "/pats/$pat/name" '{"name":"other"}'
 call 202 PATCH "/pats/$pat/description" '{"description":"other"}'
 token=$secret call 401 GET /pats
 
+call 201 POST /keys '{"type":3,"duration":3600}'
+key=$(field "$work/answer" id) value=$(field "$work/answer" value)
+call 400 POST /keys '{"type":2}'
+call 200 GET "/keys/$key"
+token=$value call 200 GET /users/profile
+token=$value call 401 POST /keys '{"type":3}'
+call 204 DELETE "/keys/$key"
+call 404 GET "/keys/$key"
+token=$value call 401 GET /users/profile
+
 # --- domains ----------------------------------------------------------------------------------------
 make domain /domains '{"name":"Plant","route":"curl-plant","tags":["t"],"metadata":{"a":1}}'
 call 409 POST /domains '{"name":"Plant","route":"curl-plant"}'

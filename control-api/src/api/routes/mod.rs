@@ -158,6 +158,7 @@ fn make() -> Vec<Route> {
     people::of_people(&mut all);
     people::of_tokens(&mut all);
     people::of_pats(&mut all);
+    people::of_keys(&mut all);
     domains::of_domains(&mut all);
     domains::of_invitations(&mut all);
     for kind in [Kind::Client, Kind::Channel, Kind::Group] {

@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 
 use super::{CREATED, ID, LIST, NAME, NO_CONTENT, OK, PAGE, by, field, needed, route};
 use crate::api::route::{Auth, Holds, Route};
-use crate::api::{domains, pats, people, tokens};
+use crate::api::{domains, keys, pats, people, tokens};
 
 pub(super) fn of_people(all: &mut Vec<Route>) {
     let own = |method, path: &str, operation: &str, summary: &str, handler| {
@@ -286,7 +286,7 @@ pub(super) fn of_tokens(all: &mut Vec<Route>) {
 pub(super) fn of_pats(all: &mut Vec<Route>) {
     let own = |method, path: &str, operation: &str, summary: &str, handler| {
         let operation = format!("pat.{operation}");
-        route(method, path, operation, summary, handler).auth(Auth::Login)
+        route(method, path, operation, summary, handler).auth(Auth::Session)
     };
     let (get, patch, delete) = (Method::GET, Method::PATCH, Method::DELETE);
     all.extend([
@@ -413,5 +413,39 @@ pub(super) fn of_pats(all: &mut Vec<Route>) {
             by!(pats::clear_scopes),
         )
         .empty(OK),
+    ]);
+}
+
+pub(super) fn of_keys(all: &mut Vec<Route>) {
+    let own = |method, path: &str, operation: &str, summary: &str, handler| {
+        let operation = format!("key.{operation}");
+        route(method, path, operation, summary, handler).auth(Auth::Session)
+    };
+    all.extend([
+        own(
+            Method::POST,
+            "/keys",
+            "create",
+            "Make an API key",
+            by!(keys::create),
+        )
+        .body(&[field("type", Holds::Whole), field("duration", Holds::Whole)])
+        .answers(CREATED, "NewKey"),
+        own(
+            Method::GET,
+            "/keys/{id}",
+            "view",
+            "Show an API key",
+            by!(keys::view),
+        )
+        .answers(OK, "Key"),
+        own(
+            Method::DELETE,
+            "/keys/{id}",
+            "delete",
+            "End an API key",
+            by!(keys::delete),
+        )
+        .empty(NO_CONTENT),
     ]);
 }

@@ -2,6 +2,7 @@
 
 mod denials;
 mod entities;
+mod keys;
 mod openapi;
 mod people;
 mod revocation;
