@@ -1,6 +1,7 @@
 //! What control is started with.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::store::place::Database;
 
@@ -36,6 +37,8 @@ pub struct ApiSettings {
     pub journal_views: bool,
     /// Whether users must verify their e-mail address before they may do anything else.
     pub require_verified_email: bool,
+    /// How long a deleted domain can be brought back; zero removes it at once.
+    pub deleted_domains_kept: Duration,
     /// Where mail goes; none is sent without.
     pub mail: Option<MailSink>,
     /// Address that mail comes from.
@@ -52,6 +55,7 @@ impl Default for ApiSettings {
             unchecked_role_grants: false,
             journal_views: false,
             require_verified_email: false,
+            deleted_domains_kept: Duration::from_secs(720 * 3_600),
             mail: None,
             mail_from: "turnpike@localhost".to_owned(),
             public_url: "http://127.0.0.1:9000".to_owned(),

@@ -227,6 +227,15 @@ impl Control {
                 TokenError::Store(error) => OpenError::Store(error),
                 TokenError::Sealed | TokenError::Refused => OpenError::SigningKeys,
             })?;
+        // What a process that was killed had half done.
+        for domain in store.domains_that_hold().await? {
+            let mut more = true;
+            while more {
+                let mut write = store.write().await?;
+                more = write.settle_held(domain).await?;
+                write.commit().await?;
+            }
+        }
         let (_, revision) = store.read_at().await?;
         let identifier = Identifier::new(store.clone(), pepper, passwords, tokens, clock);
         let feed = Feed::new(
@@ -239,8 +248,9 @@ impl Control {
         );
         let outbox = Outbox::default();
         let publishing = tokio::spawn(outbox.clone().run(store.clone(), feed.clone()));
-        let purge = tokio::spawn(purge::run(store.clone()));
         let provision = Provision::new(store.clone(), feed.clone(), outbox, identifier.clone());
+        let kept = config.api.deleted_domains_kept;
+        let purge = tokio::spawn(purge::run(store.clone(), provision.clone(), kept));
         let mailer = config.api.mail.as_ref().map(|sink| {
             let (from, url) = (config.api.mail_from.clone(), config.api.public_url.clone());
             Mailer::new(sink.clone(), from, url)

@@ -150,6 +150,15 @@ pub struct Domain {
     /// Whatever its owner keeps with it: a JSON object.
     #[serde(skip_serializing_if = "is_empty_object")]
     pub metadata: serde_json::Value,
+    /// When it was deleted; it is removed for good later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Time>,
+    /// Whether a disabled group stops the messages of clients and channels in it and below.
+    #[serde(
+        rename = "disabled_group_blocks_messaging",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub groups_block: bool,
     /// The user that made it.
     #[serde(skip)]
     pub created_by: Option<EntityId>,
@@ -170,6 +179,8 @@ impl Domain {
             updated_at: None,
             tags: Vec::new(),
             metadata: serde_json::Value::Object(serde_json::Map::new()),
+            deleted_at: None,
+            groups_block: false,
             created_by: None,
             updated_by: None,
         }
@@ -199,6 +210,9 @@ pub struct Channel {
     pub status: Status,
     /// Whether it carries the domain's open namespace.
     pub open: bool,
+    /// Whether a disabled group stops it, in a domain that wants it so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// When it was made.
     pub created_at: Time,
     /// When it was changed last.

@@ -1,30 +1,46 @@
-//! Removes for good the users that were deleted long enough ago.
+//! Removes for good what was deleted long enough ago.
 
 use std::time::Duration;
 
 use crate::model::Time;
+use crate::provision::{Provision, ProvisionError};
 use crate::store::{Store, StoreError};
 
-/// How often it is looked for them.
+/// How often it is looked for it, at least.
 const EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// How long a deleted user stays: its name and address are taken as long.
 const KEPT_SECONDS: i64 = 720 * 3_600;
 
-/// Looks at the start and then once a day, for ever.
-pub(crate) async fn run(store: Store) {
+/// Looks at the start and then from time to time, for ever. Domains are kept for `domains`.
+pub(crate) async fn run(store: Store, provision: Provision, domains: Duration) {
     loop {
-        match purge(&store, Time::now()).await {
+        match purge_users(&store, Time::now()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "deleted users were removed for good"),
             Err(error) => tracing::warn!(%error, "deleted users could not be removed"),
         }
-        tokio::time::sleep(EVERY).await;
+        match purge_domains(&provision, Time::now(), domains).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "deleted domains were removed for good"),
+            Err(error) => tracing::warn!(%error, "deleted domains could not be removed"),
+        }
+        let wait = domains.clamp(Duration::from_secs(1), EVERY);
+        tokio::time::sleep(wait).await;
     }
 }
 
-async fn purge(store: &Store, now: Time) -> Result<u64, StoreError> {
+async fn purge_users(store: &Store, now: Time) -> Result<u64, StoreError> {
     let mut write = store.write().await?;
     let count = write.purge_users(now.plus_seconds(-KEPT_SECONDS)).await?;
     write.commit().await?;
     Ok(count)
+}
+
+async fn purge_domains(
+    provision: &Provision,
+    now: Time,
+    kept: Duration,
+) -> Result<usize, ProvisionError> {
+    let kept = i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);
+    provision.purge_domains(now.plus_seconds(-kept)).await
 }

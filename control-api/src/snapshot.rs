@@ -1,6 +1,6 @@
 //! Everything a broker must know, as of one revision.
 
-use authcache::{Change, EntityId, Identity};
+use authcache::{Change, EntityId, Identity, Status};
 
 use crate::identify::{client_identity, pat_identity, user_identity};
 use crate::model::{Channel, Domain, Time};
@@ -52,13 +52,18 @@ pub(crate) fn domain_set(domain: &Domain) -> Change {
     }
 }
 
+/// What brokers hear of the status of something that a disabled group may hold.
+pub(crate) const fn effective(status: Status, held: bool) -> Status {
+    if held { Status::Disabled } else { status }
+}
+
 /// A channel as brokers hear of it.
 pub(crate) fn channel_set(channel: &Channel) -> Change {
     Change::ChannelSet {
         id: channel.id,
         domain: channel.domain_id,
         route: channel.route.clone(),
-        status: channel.status,
+        status: effective(channel.status, channel.held),
         open: channel.open,
     }
 }

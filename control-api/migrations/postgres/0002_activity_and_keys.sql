@@ -24,4 +24,8 @@ ALTER TABLE pats ADD COLUMN unlimited BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE domains ADD COLUMN deleted_at BIGINT;
 -- Whether a disabled group stops the messages of what is in it.
 ALTER TABLE domains ADD COLUMN groups_block BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE invitations ADD COLUMN expires_at BIGINT;
+-- Whether it is stopped by a disabled group above it (`store/held.rs`).
+ALTER TABLE channels ADD COLUMN held BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE clients ADD COLUMN held BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX channels_held ON channels (domain_id) WHERE held = 1;
+CREATE INDEX clients_held ON clients (domain_id) WHERE held = 1;

@@ -1,6 +1,6 @@
 //! Domains: made, listed, changed, switched and removed.
 
-use authcache::{Change, Status};
+use authcache::{Change, EntityId, Status};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -59,6 +59,9 @@ fn apply(domain: &mut Domain, fields: &Fields) -> Result<(), Failure> {
     if fields.has("tags") {
         domain.tags = check_tags(fields.texts("tags").unwrap_or_default())?;
     }
+    if let Some(block) = fields.flag("disabled_group_blocks_messaging") {
+        domain.groups_block = block;
+    }
     if fields.has("metadata") {
         domain.metadata = fields
             .value("metadata")
@@ -99,8 +102,12 @@ pub(super) async fn list(call: Call) -> Result<Reply, Failure> {
             .map(str::to_owned),
         tags: query.tags()?,
         metadata: query.metadata()?,
-        // Nothing deleted is kept.
-        none: status == "deleted",
+        // What was deleted is for administrators of the platform only, until it is removed for good.
+        deleted: match status {
+            "deleted" => Some(true),
+            "all" if caller.admin => None,
+            _ => Some(false),
+        },
         status: match status {
             "enabled" => Some(Status::Enabled),
             "disabled" => Some(Status::Disabled),
@@ -163,12 +170,16 @@ async fn begin(call: &Call, verb: Verb) -> Result<(Write, Inside), Failure> {
     Ok((write, inside))
 }
 
-async fn finish(call: &Call, mut write: Write, inside: &mut Inside) -> Result<Value, Failure> {
-    inside.domain.updated_at = Some(Time::now());
-    inside.domain.updated_by = Some(inside.user);
-    let domain = &inside.domain;
+async fn finish(
+    call: &Call,
+    mut write: Write,
+    domain: &mut Domain,
+    by: EntityId,
+) -> Result<Value, Failure> {
+    domain.updated_at = Some(Time::now());
+    domain.updated_by = Some(by);
     write.update_domain(domain).await?;
-    let attributes = json!({ "name": domain.name, "status": status_word(domain.status) });
+    let attributes = json!({ "name": domain.name, "status": show::domain_status(domain) });
     let id = domain.id.to_string();
     call.record(&mut write, Some(domain.id), &id, attributes)
         .await?;
@@ -178,13 +189,33 @@ async fn finish(call: &Call, mut write: Write, inside: &mut Inside) -> Result<Va
 
 /// Changes name, tags and metadata.
 pub(super) async fn update(call: Call) -> Result<Reply, Failure> {
-    let (write, mut inside) = begin(&call, Verb::Update).await?;
+    let (mut write, mut inside) = begin(&call, Verb::Update).await?;
+    let blocked = inside.domain.groups_block;
     apply(&mut inside.domain, &call.body())?;
-    Ok(Reply::ok(finish(&call, write, &mut inside).await?))
+    if inside.domain.groups_block != blocked {
+        write.regroup(inside.domain.id);
+    }
+    let by = inside.user;
+    Ok(Reply::ok(
+        finish(&call, write, &mut inside.domain, by).await?,
+    ))
 }
 
-/// Lets messages pass again.
+/// Lets messages pass again. Administrators of the platform bring back what was deleted.
 pub(super) async fn enable(call: Call) -> Result<Reply, Failure> {
+    let caller = call.caller()?;
+    if caller.admin {
+        let mut write = call.write().await?;
+        let name = call.param("domain");
+        let found = domains::kept_domain(write.connection(), name).await?;
+        if let Some(mut domain) = found.filter(|domain| domain.deleted_at.is_some()) {
+            domain.deleted_at = None;
+            domain.status = Status::Enabled;
+            write.change(domain_set(&domain));
+            finish(&call, write, &mut domain, caller.id).await?;
+            return Ok(Reply::empty(StatusCode::OK));
+        }
+    }
     switch(call, Verb::Enable, Status::Enabled).await
 }
 
@@ -207,16 +238,28 @@ async fn switch(call: Call, verb: Verb, status: Status) -> Result<Reply, Failure
     }
     inside.domain.status = status;
     write.change(domain_set(&inside.domain));
-    finish(&call, write, &mut inside).await?;
+    let by = inside.user;
+    finish(&call, write, &mut inside.domain, by).await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 
-/// Removes a domain and everything inside.
+/// Removes a domain and everything inside: at once for everybody, for good when it was kept long
+/// enough.
 pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
-    let (mut write, inside) = begin(&call, Verb::Delete).await?;
+    let (mut write, mut inside) = begin(&call, Verb::Delete).await?;
     let id = inside.domain.id;
-    write.delete_domain(id).await?;
-    write.change(Change::DomainRemoved { id });
+    if call.control.settings().deleted_domains_kept.is_zero() {
+        write.delete_domain(id).await?;
+        write.change(Change::DomainRemoved { id });
+    } else {
+        let now = Time::now();
+        inside.domain.status = Status::Disabled;
+        inside.domain.deleted_at = Some(now);
+        inside.domain.updated_at = Some(now);
+        inside.domain.updated_by = Some(inside.user);
+        write.update_domain(&inside.domain).await?;
+        write.change(domain_set(&inside.domain));
+    }
     let attributes = json!({ "name": inside.domain.name, "route": inside.domain.route });
     call.record(&mut write, Some(id), &id.to_string(), attributes)
         .await?;

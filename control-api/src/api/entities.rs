@@ -1,7 +1,7 @@
 //! Groups, channels and clients: made, listed, viewed, changed, switched and removed.
 
 use crate::store::sql::Connection;
-use authcache::{Change, EntityId, PrincipalRecord, Right, Status};
+use authcache::{Change, EntityId, Right, Status};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
@@ -15,10 +15,11 @@ use crate::grant::{Kind, Place, Verb, Verbs};
 use crate::model::{Time, status_word};
 use crate::name::{self, Name, Route, parse_id, parse_types};
 use crate::secret::{Secret, random_id};
+use crate::snapshot::effective;
 use crate::store::entities::{self, Entity};
 use crate::store::groups::DEPTH_MAX;
 use crate::store::listing::{self, Access, Filter, Viewer};
-use crate::store::{Write, clients, roles};
+use crate::store::{Write, roles};
 use crate::{authz, token};
 
 /// Tags that one object may have, and characters of one.
@@ -317,7 +318,7 @@ pub(super) async fn update_secret(call: Call) -> Result<Reply, Failure> {
         }
         error.into()
     })?;
-    client_changed(&mut write, entity.id).await?;
+    write.client_changed(entity.id).await?;
     let reply = finish(&call, write, &inside, entity).await?;
     Ok(with_secret(reply, secret.reveal()))
 }
@@ -351,10 +352,11 @@ async fn switch(call: Call, status: Status) -> Result<Reply, Failure> {
     entity.updated_by = Some(inside.user);
     write.update_entity(&entity).await?;
     match entity.kind {
-        Kind::Client => client_changed(&mut write, entity.id).await?,
+        Kind::Client => write.client_changed(entity.id).await?,
         Kind::Channel => write.change(channel_set(&entity)),
-        // A group's status holds off new members; it says nothing about messages.
-        Kind::Group | Kind::Domain => {}
+        // A group's status holds off new members; it stops messages only where the domain says so.
+        Kind::Group => write.regroup(entity.domain),
+        Kind::Domain => {}
     }
     finish(&call, write, &inside, entity).await
 }
@@ -369,7 +371,7 @@ pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
         for child in &children {
             write.move_group(child, None, inside.user, now).await?;
         }
-        write.empty_group(entity.id).await?;
+        write.empty_group(&entity).await?;
     }
     write.delete_entity(entity.kind, entity.id).await?;
     write.change(match entity.kind {
@@ -387,28 +389,13 @@ pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
-/// Notes a client as it is now.
-async fn client_changed(write: &mut Write, id: EntityId) -> Result<(), Failure> {
-    if let Some(client) = clients::client_auth(write.connection(), id).await? {
-        write.change(Change::PrincipalSet {
-            id,
-            kind: PrincipalRecord::Client {
-                domain: client.domain,
-            },
-            status: client.status,
-            credential: client.credential,
-        });
-    }
-    Ok(())
-}
-
 /// A channel as brokers hear of it.
 fn channel_set(entity: &Entity) -> Change {
     Change::ChannelSet {
         id: entity.id,
         domain: entity.domain,
         route: entity.route.clone(),
-        status: entity.status,
+        status: effective(entity.status, entity.held),
         open: entity.open,
     }
 }

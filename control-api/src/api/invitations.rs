@@ -13,7 +13,7 @@ use crate::grant::{Kind, Verb};
 use crate::model::Time;
 use crate::name::parse_id;
 use crate::store::access::{self, Invitation, InvitationFilter};
-use crate::store::{Write, people, roles};
+use crate::store::{Write, domains, people, roles};
 
 /// Invites a user to a role of a domain.
 pub(super) async fn send(call: Call) -> Result<Reply, Failure> {
@@ -59,7 +59,8 @@ pub(super) async fn send(call: Call) -> Result<Reply, Failure> {
         rejected_at: None,
     };
     if let Some(known) = known {
-        if known.confirmed_at.is_some() || body.flag("resend") != Some(true) {
+        let again = body.flag("resend") == Some(true) || known.is_over(now);
+        if known.confirmed_at.is_some() || !again {
             return Err(Failure::conflict("the user is invited already"));
         }
         invitation.created_at = known.created_at;
@@ -165,7 +166,7 @@ async fn reachable(
 ) -> Result<EntityId, Failure> {
     if call.caller()?.id == invitee {
         // It need not be a member to see or decline its own.
-        let domain = crate::store::domains::domain(c, call.param("domain")).await?;
+        let domain = domains::domain(c, call.param("domain")).await?;
         let domain = domain.ok_or_else(|| Failure::not_found("invitation"))?;
         return Ok(domain.id);
     }
@@ -241,6 +242,14 @@ async fn pending(call: &Call, caller: EntityId) -> Result<(Write, Invitation), F
     }
     if found.rejected_at.is_some() {
         return Err(Failure::conflict("the invitation is rejected already"));
+    }
+    if found.is_over(Time::now()) {
+        let message = "the invitation is over; expected an answer within a week";
+        return Err(Failure::conflict(message));
+    }
+    let named = domain.to_string();
+    if domains::domain(write.connection(), &named).await?.is_none() {
+        return Err(Failure::not_found("invitation"));
     }
     Ok((write, found))
 }

@@ -34,6 +34,7 @@ pub(super) async fn set(call: Call) -> Result<Reply, Failure> {
         return Err(Failure::conflict(message));
     }
     entity.parent = Some(group.id);
+    write.regroup(entity.domain);
     entity.updated_at = Some(Time::now());
     entity.updated_by = Some(inside.user);
     write.update_entity(&entity).await?;
@@ -60,6 +61,7 @@ pub(super) async fn remove(call: Call) -> Result<Reply, Failure> {
             .entity(c, Kind::Group, &group, Verb::SetChild)
             .await?;
         entity.parent = None;
+        write.regroup(entity.domain);
         entity.updated_at = Some(Time::now());
         entity.updated_by = Some(inside.user);
         write.update_entity(&entity).await?;

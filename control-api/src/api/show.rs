@@ -81,6 +81,14 @@ pub(super) fn person_briefly(person: &Person) -> Value {
     })
 }
 
+/// The word for a domain's status.
+pub(super) fn domain_status(domain: &Domain) -> &'static str {
+    match domain.deleted_at {
+        Some(_) => "deleted",
+        None => status_word(domain.status),
+    }
+}
+
 /// A domain; its route also under the name that it had before.
 pub(super) fn domain(domain: &Domain) -> Value {
     let mut shown = json!({
@@ -90,7 +98,8 @@ pub(super) fn domain(domain: &Domain) -> Value {
         "alias": domain.route,
         "tags": domain.tags,
         "metadata": domain.metadata,
-        "status": status_word(domain.status),
+        "status": domain_status(domain),
+        "disabled_group_blocks_messaging": domain.groups_block,
         "created_at": domain.created_at,
     });
     put_id(&mut shown, "created_by", domain.created_by);

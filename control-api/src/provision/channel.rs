@@ -63,6 +63,7 @@ impl Provision {
             .await
             .map_err(|error| taken(error, Conflict::IdTaken(id)))?;
         let created = Channel {
+            held: false,
             id,
             domain_id: within.id,
             route: route.map(|route| route.as_str().to_owned()),

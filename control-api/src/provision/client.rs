@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use authcache::{Change, EntityId, PrincipalRecord, Status};
+use authcache::{Change, Status};
 use serde::{Deserialize, Serialize};
 
 use super::channel::taken;
@@ -11,8 +11,7 @@ use crate::grant::Kind;
 use crate::model::{Client, Listing, Page, Time, status_word};
 use crate::name::{Name, check_secret, parse_id};
 use crate::secret::{Secret, random_id};
-use crate::store::Write;
-use crate::store::clients::{self, NewClientRow};
+use crate::store::clients::NewClientRow;
 
 /// A client to be made.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -82,7 +81,7 @@ impl Provision {
             .insert_client(row)
             .await
             .map_err(|error| taken(error, Conflict::IdTaken(id)))?;
-        client_set(&mut write, id).await?;
+        write.client_changed(id).await?;
         self.finish(write, "client.create", within.id, id).await?;
         let client = Client {
             id,
@@ -175,26 +174,11 @@ impl Provision {
         }
         let now = Time::now();
         write.set_client_status(found.id, status, now).await?;
-        client_set(&mut write, found.id).await?;
+        write.client_changed(found.id).await?;
         found.status = status;
         found.updated_at = Some(now);
         self.finish(write, switched(Kind::Client, status), within.id, found.id)
             .await?;
         Ok(found)
     }
-}
-
-/// Notes a client as it is now.
-pub(super) async fn client_set(write: &mut Write, id: EntityId) -> Result<(), ProvisionError> {
-    if let Some(client) = clients::client_auth(write.connection(), id).await? {
-        write.change(Change::PrincipalSet {
-            id,
-            kind: PrincipalRecord::Client {
-                domain: client.domain,
-            },
-            status: client.status,
-            credential: client.credential,
-        });
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use authcache::{Change, Status};
 use serde::{Deserialize, Serialize};
 
-use super::{Conflict, Provision, ProvisionError, check_page, domain, switched};
+use super::{Conflict, Provision, ProvisionError, check_page, kept, switched};
 use crate::grant::Kind;
 use crate::model::{Domain, Listing, Page, Time, status_word};
 use crate::name::{Name, Route, parse_id};
@@ -41,13 +41,13 @@ impl Provision {
         })?;
         let created = Domain::new(id, route.as_str(), name.as_str(), Time::now());
         let mut write = self.store.write().await?;
-        if domains::domain(write.connection(), route.as_str())
+        if domains::kept_domain(write.connection(), route.as_str())
             .await?
             .is_some()
         {
             return Err(Conflict::RouteTaken(route.to_string()).into());
         }
-        if domains::domain(write.connection(), &id.to_string())
+        if domains::kept_domain(write.connection(), &id.to_string())
             .await?
             .is_some()
         {
@@ -90,13 +90,13 @@ impl Provision {
         self.set_domain_status(name, Status::Disabled).await
     }
 
-    /// Removes a domain and everything inside.
+    /// Removes a domain and everything inside, for good; also one that was deleted and is kept still.
     ///
     /// # Errors
     /// There is no such domain.
     pub async fn delete_domain(&self, name: &str) -> Result<(), ProvisionError> {
         let mut write = self.store.write().await?;
-        let found = domain(write.connection(), name).await?;
+        let found = kept(write.connection(), name).await?;
         write.delete_domain(found.id).await?;
         // Brokers drop the domain's channels and clients with it.
         write.change(Change::DomainRemoved { id: found.id });
@@ -110,8 +110,8 @@ impl Provision {
         status: Status,
     ) -> Result<Domain, ProvisionError> {
         let mut write = self.store.write().await?;
-        let mut found = domain(write.connection(), name).await?;
-        if found.status == status {
+        let mut found = kept(write.connection(), name).await?;
+        if found.status == status && found.deleted_at.is_none() {
             let (kind, name) = ("domain", found.route);
             return Err(Conflict::StatusAlready {
                 kind,
@@ -123,6 +123,7 @@ impl Provision {
         let now = Time::now();
         write.set_domain_status(found.id, status, now).await?;
         found.status = status;
+        found.deleted_at = None;
         found.updated_at = Some(now);
         write.change(domain_set(&found));
         self.finish(write, switched(Kind::Domain, status), found.id, found.id)

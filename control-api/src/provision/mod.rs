@@ -13,7 +13,7 @@ mod explain;
 mod request;
 
 use crate::store::sql::Connection;
-use authcache::{EntityId, Status};
+use authcache::{Change, EntityId, Status};
 use thiserror::Error;
 
 use crate::feed::Feed;
@@ -212,10 +212,42 @@ impl Provision {
 
     /// Commits, wakes the outbox, and waits until the revision has settled.
     pub(crate) async fn commit(&self, write: Write) -> Result<(), ProvisionError> {
+        let regrouped = write.regrouped();
         let revision = write.commit().await?;
         self.outbox.wake();
         self.feed.settled(revision).await;
-        Ok(())
+        match regrouped {
+            Some(domain) => self.settle_held(domain).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes domains for good that were deleted before this time; how many.
+    pub(crate) async fn purge_domains(&self, before: Time) -> Result<usize, ProvisionError> {
+        let mut connection = self.store.read().await?;
+        let found = domains::deleted_before(&mut connection, before).await?;
+        drop(connection);
+        for &id in &found {
+            let mut write = self.store.write().await?;
+            write.delete_domain(id).await?;
+            write.change(Change::DomainRemoved { id });
+            self.finish(write, "domain.remove", id, id).await?;
+        }
+        Ok(found.len())
+    }
+
+    /// Holds what disabled groups stop, and lets go what they do not.
+    pub(crate) async fn settle_held(&self, domain: EntityId) -> Result<(), ProvisionError> {
+        loop {
+            let mut write = self.store.write().await?;
+            let more = write.settle_held(domain).await?;
+            let revision = write.commit().await?;
+            self.outbox.wake();
+            self.feed.settled(revision).await;
+            if !more {
+                return Ok(());
+            }
+        }
     }
 
     async fn find_domain(&self, name: &str) -> Result<Domain, ProvisionError> {
@@ -263,6 +295,12 @@ const fn switched(kind: Kind, status: Status) -> &'static str {
 /// The domain with this id or route.
 async fn domain(connection: &mut Connection, name: &str) -> Result<Domain, ProvisionError> {
     let found = domains::domain(connection, name).await?;
+    found.ok_or_else(|| not_found("domain", name, None))
+}
+
+/// The domain with this id or route, also one that was deleted and is not removed yet.
+async fn kept(connection: &mut Connection, name: &str) -> Result<Domain, ProvisionError> {
+    let found = domains::kept_domain(connection, name).await?;
     found.ok_or_else(|| not_found("domain", name, None))
 }
 

@@ -39,6 +39,18 @@ pub(crate) struct Pat {
     pub(crate) unlimited: bool,
 }
 
+/// How long an invitation waits for its answer: a week.
+const INVITED_SECONDS: i64 = 168 * 3_600;
+
+impl Invitation {
+    /// Whether nobody answered it in time.
+    pub(crate) fn is_over(&self, now: Time) -> bool {
+        let sent = self.updated_at.unwrap_or(self.created_at);
+        let open = self.confirmed_at.is_none() && self.rejected_at.is_none();
+        open && sent.plus_seconds(INVITED_SECONDS) < now
+    }
+}
+
 impl Pat {
     /// Whether it is good at this time.
     pub(crate) fn is_good(&self, now: Time) -> bool {
@@ -317,6 +329,12 @@ pub(crate) async fn invitations(
             Some(_) => " AND i.rejected_at IS NOT NULL",
             None => "",
         });
+        if filter.state == Some("pending") {
+            let oldest = Time::now().plus_seconds(-INVITED_SECONDS);
+            query
+                .push(" AND COALESCE(i.updated_at, i.created_at) >= ")
+                .push_bind(oldest.micros());
+        }
     };
     INVITATIONS
         .page(connection, narrow, Some(page), read_invitation)

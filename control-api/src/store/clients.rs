@@ -1,7 +1,8 @@
 //! Clients in the database.
 
 use super::sql::{self, Builder, Connection};
-use authcache::{EntityId, Status};
+use authcache::{Change, EntityId, PrincipalRecord, Status};
+use sqlx::AssertSqlSafe;
 
 use super::entities::Entity;
 use super::paging::List;
@@ -34,6 +35,11 @@ pub(crate) struct ClientAuth {
 }
 
 type AuthRow = (Vec<u8>, Vec<u8>, String, Option<Vec<u8>>, i64, i64, i64);
+
+/// What [`auth`] reads; a client that a disabled group holds counts as disabled.
+const AUTH: &str = "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, \
+    CASE WHEN c.held = 1 THEN 1 ELSE c.status END, d.status \
+    FROM clients c JOIN domains d ON d.id = c.domain_id WHERE";
 
 fn auth(row: AuthRow) -> Result<ClientAuth, StoreError> {
     let (id, domain, name, secret_digest, credential, status, domain_status) = row;
@@ -73,6 +79,21 @@ impl Write {
             .bind(blob(id))
             .execute(self.connection())
             .await?;
+        Ok(())
+    }
+
+    /// Tells brokers what a client is now.
+    pub(crate) async fn client_changed(&mut self, id: EntityId) -> Result<(), StoreError> {
+        if let Some(client) = client_auth(self.connection(), id).await? {
+            self.change(Change::PrincipalSet {
+                id,
+                kind: PrincipalRecord::Client {
+                    domain: client.domain,
+                },
+                status: client.status,
+                credential: client.credential,
+            });
+        }
         Ok(())
     }
 
@@ -138,13 +159,10 @@ pub(crate) async fn client_auth(
     connection: &mut Connection,
     id: EntityId,
 ) -> Result<Option<ClientAuth>, StoreError> {
-    let found: Option<AuthRow> = sql::query_as(
-        "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
-         FROM clients c JOIN domains d ON d.id = c.domain_id WHERE c.id = $1",
-    )
-    .bind(blob(id))
-    .fetch_optional(connection)
-    .await?;
+    let found: Option<AuthRow> = sql::query_as(AssertSqlSafe(format!("{AUTH} c.id = $1")))
+        .bind(blob(id))
+        .fetch_optional(connection)
+        .await?;
     found.map(auth).transpose()
 }
 
@@ -154,11 +172,9 @@ pub(crate) async fn client_auth_by_secret(
     domain: EntityId,
     digest: &[u8],
 ) -> Result<Option<ClientAuth>, StoreError> {
-    let found: Option<AuthRow> = sql::query_as(
-        "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
-         FROM clients c JOIN domains d ON d.id = c.domain_id \
-         WHERE c.domain_id = $1 AND c.secret_digest = $2",
-    )
+    let found: Option<AuthRow> = sql::query_as(AssertSqlSafe(format!(
+        "{AUTH} c.domain_id = $1 AND c.secret_digest = $2"
+    )))
     .bind(blob(domain))
     .bind(digest.to_vec())
     .fetch_optional(connection)
@@ -187,11 +203,9 @@ pub(crate) async fn anonymous_client(
     connection: &mut Connection,
     domain: EntityId,
 ) -> Result<Option<ClientAuth>, StoreError> {
-    let found: Option<AuthRow> = sql::query_as(
-        "SELECT c.id, c.domain_id, c.name, c.secret_digest, c.credential, c.status, d.status \
-         FROM clients c JOIN domains d ON d.id = c.domain_id \
-         WHERE c.domain_id = $1 AND c.anonymous = 1 ORDER BY c.created_at, c.id LIMIT 1",
-    )
+    let found: Option<AuthRow> = sql::query_as(AssertSqlSafe(format!(
+        "{AUTH} c.domain_id = $1 AND c.anonymous = 1 ORDER BY c.created_at, c.id LIMIT 1"
+    )))
     .bind(blob(domain))
     .fetch_optional(connection)
     .await?;

@@ -24,8 +24,8 @@ impl Write {
     /// Inserts a domain. A route or id that is taken is a unique violation.
     pub(crate) async fn insert_domain(&mut self, domain: &Domain) -> Result<(), StoreError> {
         sql::query(
-            "INSERT INTO domains (id, route, name, status, created_at, tags, metadata, created_by) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO domains (id, route, name, status, created_at, tags, metadata, created_by, \
+             groups_block) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(blob(domain.id))
         .bind(&domain.route)
@@ -35,6 +35,7 @@ impl Write {
         .bind(rows::json_text(&domain.tags))
         .bind(domain.metadata.to_string())
         .bind(domain.created_by.map(blob))
+        .bind(domain.groups_block)
         .execute(self.connection())
         .await?;
         marks::insert(self.connection(), &[marked(domain)]).await?;
@@ -43,11 +44,11 @@ impl Write {
         roles::insert_builtin(self.connection(), id, kind, id, creator, domain.created_at).await
     }
 
-    /// Writes name, tags, metadata and status back.
+    /// Writes name, tags, metadata, status and settings back.
     pub(crate) async fn update_domain(&mut self, domain: &Domain) -> Result<(), StoreError> {
         sql::query(
             "UPDATE domains SET name = $1, tags = $2, metadata = $3, status = $4, updated_at = $5, \
-             updated_by = $6 WHERE id = $7",
+             updated_by = $6, deleted_at = $7, groups_block = $8 WHERE id = $9",
         )
         .bind(&domain.name)
         .bind(rows::json_text(&domain.tags))
@@ -55,24 +56,29 @@ impl Write {
         .bind(rows::status_number(domain.status))
         .bind(domain.updated_at.map(Time::micros))
         .bind(domain.updated_by.map(blob))
+        .bind(domain.deleted_at.map(Time::micros))
+        .bind(domain.groups_block)
         .bind(blob(domain.id))
         .execute(self.connection())
         .await?;
         marks::replace(self.connection(), marked(domain)).await
     }
 
+    /// Sets the status of a domain, which is not deleted from then on.
     pub(crate) async fn set_domain_status(
         &mut self,
         id: EntityId,
         status: Status,
         now: Time,
     ) -> Result<(), StoreError> {
-        sql::query("UPDATE domains SET status = $1, updated_at = $2 WHERE id = $3")
-            .bind(rows::status_number(status))
-            .bind(now.micros())
-            .bind(blob(id))
-            .execute(self.connection())
-            .await?;
+        sql::query(
+            "UPDATE domains SET status = $1, updated_at = $2, deleted_at = NULL WHERE id = $3",
+        )
+        .bind(rows::status_number(status))
+        .bind(now.micros())
+        .bind(blob(id))
+        .execute(self.connection())
+        .await?;
         Ok(())
     }
 
@@ -103,8 +109,30 @@ impl Store {
     }
 }
 
-/// The domain with this id or this route.
+/// The domain with this id or this route; one that was deleted is none.
 pub(crate) async fn domain(
+    connection: &mut Connection,
+    name: &str,
+) -> Result<Option<Domain>, StoreError> {
+    let found = kept_domain(connection, name).await?;
+    Ok(found.filter(|domain| domain.deleted_at.is_none()))
+}
+
+/// Domains that were deleted before this time.
+pub(crate) async fn deleted_before(
+    connection: &mut Connection,
+    before: Time,
+) -> Result<Vec<EntityId>, StoreError> {
+    let found: Vec<(Vec<u8>,)> =
+        sql::query_as("SELECT id FROM domains WHERE deleted_at <= $1 ORDER BY deleted_at")
+            .bind(before.micros())
+            .fetch_all(connection)
+            .await?;
+    found.iter().map(|(id,)| rows::id(id)).collect()
+}
+
+/// The domain with this id or this route, deleted or not.
+pub(crate) async fn kept_domain(
     connection: &mut Connection,
     name: &str,
 ) -> Result<Option<Domain>, StoreError> {
@@ -129,8 +157,8 @@ pub(crate) struct DomainFilter {
     pub(crate) route: Option<String>,
     pub(crate) tags: Option<super::listing::Tags>,
     pub(crate) metadata: Vec<(String, serde_json::Value)>,
-    /// Nothing passes.
-    pub(crate) none: bool,
+    /// Whether those that were deleted are wanted, or the others; all if nobody says.
+    pub(crate) deleted: Option<bool>,
     pub(crate) status: Option<Status>,
     pub(crate) role_id: Option<String>,
     pub(crate) role_name: Option<String>,
@@ -159,7 +187,11 @@ pub(crate) async fn list(
 }
 
 fn narrow(query: &mut Builder, filter: &DomainFilter) {
-    query.push(if filter.none { "1 = 0" } else { "1 = 1" });
+    query.push(match filter.deleted {
+        None => "1 = 1",
+        Some(true) => "e.deleted_at IS NOT NULL",
+        Some(false) => "e.deleted_at IS NULL",
+    });
     if let Some(member) = filter.member {
         query
             .push(

@@ -37,6 +37,8 @@ pub(crate) struct Entity {
     pub(crate) status: Status,
     /// Of a channel: whether it carries the open namespace.
     pub(crate) open: bool,
+    /// Of a channel or client: whether a disabled group stops it.
+    pub(crate) held: bool,
     /// Of a client: whether it stands for peers without credentials.
     pub(crate) anonymous: bool,
     pub(crate) secret_digest: Option<Vec<u8>>,
@@ -65,6 +67,7 @@ impl Entity {
             path: String::new(),
             status: Status::Enabled,
             open: false,
+            held: false,
             anonymous: false,
             secret_digest: None,
             secret_sealed: None,
@@ -106,17 +109,17 @@ pub(crate) const fn columns(kind: Kind) -> &'static str {
     match kind {
         Kind::Group => {
             "e.id, e.domain_id, e.name, NULL AS route, e.description, '' AS identity, e.tags, \
-             e.metadata, '{}' AS private_metadata, e.parent_group_id, e.path, e.status, 0 AS open, \
+             e.metadata, '{}' AS private_metadata, e.parent_group_id, e.path, e.status, 0 AS open, 0 AS held, \
              0 AS anonymous, NULL AS secret_sealed, e.created_at, e.created_by, e.updated_at, e.updated_by"
         }
         Kind::Channel => {
             "e.id, e.domain_id, e.name, e.route, '' AS description, '' AS identity, e.tags, \
-             e.metadata, '{}' AS private_metadata, e.parent_group_id, '' AS path, e.status, e.open, \
+             e.metadata, '{}' AS private_metadata, e.parent_group_id, '' AS path, e.status, e.open, e.held, \
              0 AS anonymous, NULL AS secret_sealed, e.created_at, e.created_by, e.updated_at, e.updated_by"
         }
         Kind::Client | Kind::Domain => {
             "e.id, e.domain_id, e.name, NULL AS route, '' AS description, e.identity, e.tags, \
-             e.metadata, e.private_metadata, e.parent_group_id, '' AS path, e.status, 0 AS open, \
+             e.metadata, e.private_metadata, e.parent_group_id, '' AS path, e.status, 0 AS open, e.held, \
              e.anonymous, e.secret_sealed, e.created_at, e.created_by, e.updated_at, e.updated_by"
         }
     }
@@ -139,6 +142,7 @@ pub(crate) fn read(kind: Kind, row: &Row) -> Result<Entity, StoreError> {
         path: row.get("path")?,
         status: rows::status(row.get("status")?)?,
         open: row.get("open")?,
+        held: row.get("held")?,
         anonymous: row.get("anonymous")?,
         secret_digest: None,
         secret_sealed: row.get("secret_sealed")?,
@@ -214,6 +218,9 @@ impl Write {
 
     /// [Inserts](Self::insert_entity) objects of one kind.
     pub(crate) async fn insert_entities(&mut self, new: &[Entity]) -> Result<(), StoreError> {
+        if let Some(inside) = new.iter().find(|new| new.parent.is_some()) {
+            self.regroup(inside.domain);
+        }
         for part in new.chunks(ROWS_AT_ONCE) {
             insert_rows(self.connection(), part).await?;
             let marked: Vec<Marked<'_>> = part.iter().map(Entity::marked).collect();

@@ -75,6 +75,7 @@ impl Write {
         by: EntityId,
         now: Time,
     ) -> Result<(), StoreError> {
+        self.regroup(group.domain);
         let path = parent.map_or_else(
             || group.id.to_string(),
             |parent| format!("{}.{}", parent.path, group.id),
@@ -105,13 +106,14 @@ impl Write {
     }
 
     /// Clients and channels of a group stay, without a parent.
-    pub(crate) async fn empty_group(&mut self, group: EntityId) -> Result<(), StoreError> {
+    pub(crate) async fn empty_group(&mut self, group: &Entity) -> Result<(), StoreError> {
+        self.regroup(group.domain);
         for sql in [
             "UPDATE clients SET parent_group_id = NULL WHERE parent_group_id = $1",
             "UPDATE channels SET parent_group_id = NULL WHERE parent_group_id = $1",
         ] {
             sql::query(sql)
-                .bind(blob(group))
+                .bind(blob(group.id))
                 .execute(self.connection())
                 .await?;
         }

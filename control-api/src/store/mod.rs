@@ -9,6 +9,7 @@ pub(crate) mod clients;
 pub(crate) mod domains;
 pub(crate) mod entities;
 pub(crate) mod groups;
+mod held;
 pub(crate) mod journal;
 pub(crate) mod keys;
 mod lead;
@@ -189,6 +190,7 @@ impl Store {
         Ok(Write {
             tx,
             changes: Vec::new(),
+            regrouped: None,
             journal_end: None,
         })
     }
@@ -317,6 +319,8 @@ async fn raise(connection: &mut Connection, name: &str) -> Result<u64, StoreErro
 pub(crate) struct Write {
     tx: Connection,
     changes: Vec<Change>,
+    /// The domain in whose groups something happened.
+    regrouped: Option<EntityId>,
     /// Number and hash of the last row of the journal, once it was looked up.
     pub(super) journal_end: Option<(i64, Vec<u8>)>,
 }

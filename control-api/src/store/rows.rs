@@ -44,7 +44,7 @@ pub(super) fn right(number: i64) -> Result<Right, StoreError> {
 }
 
 pub(super) const DOMAIN: &str = "e.id, e.route, e.name, e.status, e.created_at, e.updated_at, \
-    e.tags, e.metadata, e.created_by, e.updated_by";
+    e.tags, e.metadata, e.deleted_at, e.groups_block, e.created_by, e.updated_by";
 
 pub(super) fn domain(row: &Row) -> Result<Domain, StoreError> {
     Ok(Domain {
@@ -56,13 +56,15 @@ pub(super) fn domain(row: &Row) -> Result<Domain, StoreError> {
         updated_at: time(row, "updated_at")?,
         tags: json(&row.get::<String>("tags")?)?,
         metadata: json(&row.get::<String>("metadata")?)?,
+        deleted_at: time(row, "deleted_at")?,
+        groups_block: row.get("groups_block")?,
         created_by: maybe_id(row.get("created_by")?)?,
         updated_by: maybe_id(row.get("updated_by")?)?,
     })
 }
 
 pub(super) const CHANNEL: &str = "e.id, e.domain_id, e.route, e.name, e.status, e.open, \
-    e.created_at, e.updated_at";
+    e.created_at, e.updated_at, e.held";
 
 pub(super) fn channel(row: &Row) -> Result<Channel, StoreError> {
     Ok(Channel {
@@ -72,6 +74,7 @@ pub(super) fn channel(row: &Row) -> Result<Channel, StoreError> {
         name: row.get("name")?,
         status: status(row.get("status")?)?,
         open: row.get("open")?,
+        held: row.get("held")?,
         created_at: Time::from_micros(row.get("created_at")?),
         updated_at: time(row, "updated_at")?,
     })

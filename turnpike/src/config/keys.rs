@@ -94,7 +94,7 @@ macro_rules! milliseconds {
 }
 
 macro_rules! duration {
-    ($path:literal, $field:ident, $most:literal) => {
+    ($path:literal, $($field:ident).+, $most:literal) => {
         Key {
             path: $path,
             expected: concat!(
@@ -103,10 +103,11 @@ macro_rules! duration {
                 " seconds, such as 5 or \"500ms\""
             ),
             set: |config, value| {
-                config.$field = value.duration(Duration::ZERO..=Duration::from_secs($most))?;
+                config.$($field).+ =
+                    value.duration(Duration::ZERO..=Duration::from_secs($most))?;
                 Some(())
             },
-            show: |config| Some(show_duration(config.$field)),
+            show: |config| Some(show_duration(config.$($field).+)),
         }
     };
 }
@@ -460,6 +461,11 @@ pub(crate) const KEYS: &[Key] = &[
         },
         show: |config| Some(quoted(&config.control.mail_from)),
     },
+    duration!(
+        "control.deleted_domains_kept",
+        control.deleted_domains_kept,
+        31622400
+    ),
     boolean!("control.journal_views", control.journal_views),
     boolean!(
         "compat.reveal_client_secrets",

@@ -13,6 +13,7 @@ pub(super) fn of_domains(all: &mut Vec<Route>) {
         field("name", ID),
         field("tags", Holds::Texts),
         field("metadata", Holds::Object),
+        field("disabled_group_blocks_messaging", Holds::Flag),
     ];
     let making = [
         needed("name", ID),
@@ -21,6 +22,7 @@ pub(super) fn of_domains(all: &mut Vec<Route>) {
         field("id", ID),
         field("tags", Holds::Texts),
         field("metadata", Holds::Object),
+        field("disabled_group_blocks_messaging", Holds::Flag),
     ];
     let of = |method, path: &str, operation: &str, summary: &str, handler| {
         let operation = format!("domain.{operation}");

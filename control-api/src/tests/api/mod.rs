@@ -2,6 +2,7 @@
 
 mod denials;
 mod entities;
+mod held;
 mod keys;
 mod openapi;
 mod people;
