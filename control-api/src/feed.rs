@@ -224,10 +224,9 @@ impl Feed {
                 held,
             } => {
                 let feed = self.clone();
-                tokio::spawn(async move {
-                    feed.note_start(node, incarnation).await;
-                    feed.join(link, held).await;
-                });
+                tokio::spawn(async move { feed.note_start(node, incarnation).await });
+                let feed = self.clone();
+                tokio::spawn(async move { feed.join(link, held).await });
             }
             LeaderEvent::Active {
                 node,

@@ -25,9 +25,17 @@ impl Outbox {
 
     /// Publishes what is committed and waits for more, for ever.
     pub(crate) async fn run(self, store: Store, feed: Feed) {
+        let mut reads = true;
         loop {
             let published = feed.revision();
-            match store.outbox(published, BATCH).await {
+            let found = store.outbox(published, BATCH).await;
+            if let Err(error) = &found
+                && reads
+            {
+                tracing::error!(%error, "committed changes wait: the outbox cannot be read");
+            }
+            reads = found.is_ok();
+            match found {
                 Ok(rows) if rows.is_empty() => {
                     // Cancellation safe: a wake-up that comes meanwhile is kept for the next wait.
                     let _ = tokio::time::timeout(POLL, self.0.notified()).await;
@@ -37,10 +45,7 @@ impl Outbox {
                         feed.publish(revision, changes);
                     }
                 }
-                Err(error) => {
-                    tracing::error!(%error, "committed changes wait: the outbox cannot be read");
-                    tokio::time::sleep(POLL).await;
-                }
+                Err(_) => tokio::time::sleep(POLL).await,
             }
         }
     }

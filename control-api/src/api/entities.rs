@@ -1,5 +1,7 @@
 //! Groups, channels and clients: made, listed, viewed, changed, switched and removed.
 
+use std::collections::HashMap;
+
 use crate::store::sql::Connection;
 use authcache::{Change, EntityId, Right, Status};
 use axum::http::StatusCode;
@@ -50,11 +52,20 @@ async fn make(call: &Call) -> Result<(Vec<(Entity, Value)>, EntityId), Failure> 
     let inside = call.enter(write.connection()).await?;
     let now = Time::now();
     let (mut entities, mut secrets) = (Vec::new(), Vec::new());
+    // Each group is looked up once, however many are made in it.
+    let mut parents: HashMap<Option<String>, Option<Entity>> = HashMap::new();
     for fields in call.items() {
         let parent = fields
             .any_text(&["parent_group_id", "parent_id"])
             .filter(|parent| !parent.is_empty());
-        let parent = inside.may_create(write.connection(), kind, parent).await?;
+        let name = parent.map(str::to_owned);
+        let parent = match parents.get(&name) {
+            Some(parent) => parent.clone(),
+            None => {
+                let parent = inside.may_create(write.connection(), kind, parent).await?;
+                parents.entry(name).or_insert(parent).clone()
+            }
+        };
         let (entity, secret) = new_entity(call, &inside, &fields, parent, now)?;
         entities.push(entity);
         secrets.push(secret);

@@ -215,11 +215,9 @@ fn narrow(query: &mut Builder, filter: &DomainFilter) {
     if let Some(route) = &filter.route {
         query.push(" AND e.route = ").push_bind(route);
     }
-    if let Some(tags) = &filter.tags {
-        super::listing::tagged(query, EntityId::SYS, Kind::Domain.number(), tags);
-    }
+    let (tags, metadata) = (filter.tags.as_ref(), &filter.metadata);
     let kind = Kind::Domain.number();
-    super::listing::metadata(query, EntityId::SYS, kind, &filter.metadata);
+    super::listing::marked(query, EntityId::SYS, kind, tags, metadata);
     if let Some(status) = filter.status {
         query
             .push(" AND e.status = ")

@@ -14,6 +14,9 @@ use crate::model::Time;
 /// Rows that one statement inserts: at most 15 columns each, far below what a statement may bind.
 pub(super) const ROWS_AT_ONCE: usize = 200;
 
+/// Rows inserted at once that change how PostgreSQL should look for others.
+const MANY: usize = 1_000;
+
 /// A group, a channel or a client. What a kind does not have is empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Entity {
@@ -226,6 +229,11 @@ impl Write {
             let marked: Vec<Marked<'_>> = part.iter().map(Entity::marked).collect();
             marks::insert(self.connection(), &marked).await?;
             roles::insert_builtins(self.connection(), part).await?;
+        }
+        if new.len() >= MANY && self.connection().is_postgres() {
+            // Until it looks by itself, a minute later, the server takes the tables for small.
+            let sql = "ANALYZE clients, channels, object_groups, entity_tags, roles, role_members";
+            sql::query(sql).execute(self.connection()).await?;
         }
         Ok(())
     }

@@ -148,8 +148,9 @@ impl Keeper {
                 }
                 Ok(Ok(Standing::Locked)) => self.session = None,
                 Ok(Err(error)) | Err(error) => {
-                    self.session = None;
-                    tracing::warn!(%error, "the database does not confirm that control leads");
+                    if self.session.take().is_some() {
+                        tracing::warn!(%error, "the database does not confirm that control leads");
+                    }
                 }
             }
             if Instant::now() >= trusted_until && self.leading.send_replace(false) {

@@ -1,15 +1,16 @@
 //! Lists of groups, channels and clients: filters, and who may see what.
 
 use super::marks::{METADATA, mark, mark_of_item};
-use super::sql::{Builder, Connection, Row};
+use super::sql::{Builder, Connection};
 use authcache::{EntityId, Right, Status};
 use serde_json::Value;
 
 use super::StoreError;
 use super::entities::{Entity, columns, read, table};
-use super::roles::mask_column;
+use super::paging::push_page;
 use super::rows::{self, blob};
-use crate::grant::{Kind, Slot, Verb, Verbs};
+use super::seen::Seen;
+use crate::grant::{Kind, Verb, Verbs};
 use crate::model::{Page, Time};
 
 /// Which tags are wanted.
@@ -70,9 +71,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Whether it asks for tags or metadata, which are looked up.
-    fn is_marked(&self) -> bool {
-        self.tags.is_some() || !self.metadata.is_empty()
+    fn marks(&self, kind: Kind) -> Vec<(i64, Vec<String>)> {
+        marks(kind.number(), self.tags.as_ref(), &self.metadata)
     }
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Viewer {
 /// How the rows of a list are best come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
-    /// Few pass: found first, then looked up and sorted.
+    /// Few have the name, the tag or the metadata: found first, then looked up and sorted.
     Few,
     /// Many pass, or it is not known: walked in order, or counted in an index.
     Many,
@@ -97,6 +97,8 @@ enum Plan {
 
 /// Rows that are sorted faster than as many others are walked past.
 const FEW: u64 = 5_000;
+/// Members of groups that are sorted faster than others are walked past.
+const MEMBERS: u64 = 200_000;
 
 /// A page of a kind of object in a domain. Without a viewer everything is seen.
 pub(crate) async fn list(
@@ -108,250 +110,288 @@ pub(crate) async fn list(
     page: Page,
     only_total: bool,
 ) -> Result<(u64, Vec<Entity>), StoreError> {
-    let mut count = Builder::new("SELECT COUNT(*) AS total FROM ");
-    count.push(table(kind)).push(" e WHERE ");
-    narrow(&mut count, kind, domain, filter, viewer, Plan::Many);
-    let total: i64 = count
-        .build()
-        .fetch_one(&mut *connection)
-        .await?
-        .get("total")?;
-    if only_total || total == 0 {
-        return Ok((total.cast_unsigned(), Vec::new()));
-    }
-    let narrowed = filter.name.is_some() || filter.is_marked();
-    let plan = if narrowed && total.cast_unsigned() < FEW {
-        Plan::Few
-    } else {
-        Plan::Many
+    let list = List {
+        kind,
+        domain,
+        filter,
+        viewer,
+        plan: plan(connection, kind, domain, filter).await?,
+        in_words: filter.name.is_some() && !connection.is_postgres(),
     };
-    let found = page_of(connection, kind, domain, filter, viewer, page, plan).await?;
-    let found = found
+    let branches = list.branches();
+    let mut count = Builder::new("SELECT COUNT(*) FROM (");
+    list.push_rows(&mut count, &branches, "e.id");
+    count.push(") found");
+    let total = if filter.connected.is_some() {
+        let (total,): (i64,) = count.build_as().fetch_one(connection).await?;
+        total.cast_unsigned()
+    } else {
+        connection.total(count).await?
+    };
+    if only_total || page.offset >= total {
+        return Ok((total, Vec::new()));
+    }
+    // From the nearer end: what is skipped is walked past.
+    let limit = page.limit.min(total - page.offset);
+    let behind = total - page.offset - limit;
+    let is_backwards = behind < page.offset;
+    let (ascending, offset) = if is_backwards {
+        (!filter.ascending, behind)
+    } else {
+        (filter.ascending, page.offset)
+    };
+    let branches = if total > MEMBERS {
+        vec![Branch::Whole]
+    } else {
+        branches
+    };
+    let direction = if ascending { "ASC" } else { "DESC" };
+    let mut query = Builder::new("SELECT ");
+    query.push(columns(kind)).push(" FROM (");
+    let found = format!("e.id AS found_id, {} AS found_order", filter.order);
+    list.push_rows(&mut query, &branches, &found);
+    query.push(format!(
+        " ORDER BY found_order {direction}, found_id {direction}"
+    ));
+    push_page(&mut query, Page { limit, offset });
+    query.push(format!(
+        ") found JOIN {} e ON e.id = found_id ORDER BY found_order {direction}, found_id {direction}",
+        table(kind)
+    ));
+    let mut rows = query.build().fetch_all(connection).await?;
+    if is_backwards {
+        rows.reverse();
+    }
+    let found = rows
         .iter()
         .map(|row| read(kind, row))
         .collect::<Result<_, _>>()?;
-    Ok((total.cast_unsigned(), found))
+    Ok((total, found))
 }
 
-/// The rows of a page.
-async fn page_of(
+/// Finds out whether a name, a tag or metadata leaves few.
+async fn plan(
     connection: &mut Connection,
     kind: Kind,
     domain: EntityId,
     filter: &Filter,
-    viewer: Option<Viewer>,
-    page: Page,
-    plan: Plan,
-) -> Result<Vec<Row>, StoreError> {
-    let mut query = Builder::new("SELECT ");
-    query
-        .push(columns(kind))
-        .push(" FROM ")
-        .push(table(kind))
-        .push(" e WHERE ");
-    narrow(&mut query, kind, domain, filter, viewer, plan);
-    let direction = if filter.ascending { "ASC" } else { "DESC" };
-    query
-        .push(format!(
-            " ORDER BY {} {direction}, e.id {direction} LIMIT ",
-            filter.order
-        ))
-        .push_bind(page.limit.cast_signed())
-        .push(" OFFSET ")
-        .push_bind(page.offset.cast_signed());
-    Ok(query.build().fetch_all(connection).await?)
+) -> Result<Plan, StoreError> {
+    if filter.id.is_some() {
+        return Ok(Plan::Few);
+    }
+    let mut probe = Builder::new("SELECT COUNT(*) FROM (");
+    match (&filter.name, filter.marks(kind).into_iter().next()) {
+        (_, Some((kind, marks))) => push_marked(&mut probe, domain, kind, &marks),
+        (Some(part), None) if !connection.is_postgres() && has_words(part) => {
+            push_named(&mut probe, part);
+        }
+        (Some(_) | None, None) => return Ok(Plan::Many),
+    }
+    probe
+        .push(" LIMIT ")
+        .push_bind(FEW.cast_signed())
+        .push(") found");
+    let (found,): (i64,) = probe.build_as().fetch_one(connection).await?;
+    Ok(if found.cast_unsigned() < FEW {
+        Plan::Few
+    } else {
+        Plan::Many
+    })
 }
 
-fn narrow(
-    query: &mut Builder,
+/// A part of a list's rows; no row is in two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Branch {
+    /// Whatever is seen, each row looked at.
+    Whole,
+    /// What is in a group where a role gives this verb.
+    InGroups(Verb),
+    /// What a role on the object itself gives this verb on, and is not in such a group.
+    Apart(Verb),
+}
+
+/// A list that is asked for.
+struct List<'a> {
     kind: Kind,
     domain: EntityId,
-    filter: &Filter,
+    filter: &'a Filter,
     viewer: Option<Viewer>,
     plan: Plan,
-) {
-    // A column inside a function keeps the database from walking the domain in order where the few that a filter
-    // finds are looked up by their ids.
-    let few = filter.id.is_some() || filter.is_marked() || plan == Plan::Few;
-    query
-        .push(if few {
-            "COALESCE(e.domain_id, e.domain_id) = "
-        } else {
-            "e.domain_id = "
-        })
-        .push_bind(blob(domain));
-    if let Some(status) = filter.status {
-        query
-            .push(" AND e.status = ")
-            .push_bind(rows::status_number(status));
+    /// Whether there is an index of parts of names beside the table.
+    in_words: bool,
+}
+
+impl List<'_> {
+    /// Clients and channels that somebody sees by one verb are found by their groups.
+    fn branches(&self) -> Vec<Branch> {
+        let verbs: Vec<Verb> = match self.viewer {
+            Some(viewer) => viewer.verbs(self.filter.access).collect(),
+            None => Vec::new(),
+        };
+        match (self.kind, &verbs[..], self.plan) {
+            (Kind::Client | Kind::Channel, [verb], Plan::Many) => {
+                vec![Branch::InGroups(*verb), Branch::Apart(*verb)]
+            }
+            _ => vec![Branch::Whole],
+        }
     }
-    if let Some(id) = filter.id {
-        query.push(" AND e.id = ").push_bind(blob(id));
-    }
-    if let Some(name) = &filter.name {
-        if plan == Plan::Few {
-            // Looked for in the index of names; only what is found there is read.
+
+    fn push_rows(&self, query: &mut Builder, branches: &[Branch], columns: &str) {
+        for (at, branch) in branches.iter().enumerate() {
             query
-                .push(format!(
-                    " AND e.id IN (SELECT n.id FROM {} n WHERE n.domain_id = ",
-                    table(kind)
-                ))
-                .push_bind(blob(domain));
-            contains(query, "n.name", name);
-            query.push(")");
-        } else {
+                .push(if at == 0 {
+                    "SELECT "
+                } else {
+                    " UNION ALL SELECT "
+                })
+                .push(columns)
+                .push(" FROM ")
+                .push(table(self.kind))
+                .push(" e WHERE ");
+            self.narrow(query, *branch);
+        }
+    }
+
+    fn narrow(&self, query: &mut Builder, branch: Branch) {
+        let List {
+            kind,
+            domain,
+            filter,
+            viewer,
+            ..
+        } = *self;
+        match (branch, self.plan) {
+            // Groups where a role reaches are of the domain, and so is what is in them: the index
+            // of members answers alone.
+            (Branch::InGroups(_), _) => query.push("1 = 1"),
+            (Branch::Whole, Plan::Many) => query.push("e.domain_id = ").push_bind(blob(domain)),
+            // A column inside a function keeps the database from walking the domain in order where
+            // the few that a filter finds are looked up by their ids.
+            (Branch::Whole, Plan::Few) | (Branch::Apart(_), _) => query
+                .push("COALESCE(e.domain_id, e.domain_id) = ")
+                .push_bind(blob(domain)),
+        };
+        if let Some(status) = filter.status {
+            query
+                .push(" AND e.status = ")
+                .push_bind(rows::status_number(status));
+        }
+        if let Some(id) = filter.id {
+            query.push(" AND e.id = ").push_bind(blob(id));
+        }
+        if let Some(name) = &filter.name {
+            if self.in_words && self.plan == Plan::Few && has_words(name) {
+                query.push(" AND e.id IN (SELECT n.entity_id FROM names n WHERE n.number IN (");
+                push_named(query, name);
+                query.push("))");
+            }
             contains(query, "e.name", name);
         }
-    }
-    if let Some(tags) = &filter.tags {
-        tagged(query, domain, kind.number(), tags);
-    }
-    metadata(query, domain, kind.number(), &filter.metadata);
-    match filter.group {
-        Some(Some(group)) => {
-            query
-                .push(" AND e.parent_group_id = ")
-                .push_bind(blob(group));
+        for (kind, marks) in filter.marks(kind) {
+            if self.plan == Plan::Few {
+                query.push(" AND e.id IN (");
+                push_marked(query, domain, kind, &marks);
+                query.push(")");
+            } else {
+                query.push(" AND EXISTS (");
+                push_marked(query, domain, kind, &marks);
+                query.push(" AND entity_id = e.id)");
+            }
         }
-        Some(None) => {
-            query.push(" AND e.parent_group_id IS NULL");
+        match filter.group {
+            Some(Some(group)) => {
+                query
+                    .push(" AND e.parent_group_id = ")
+                    .push_bind(blob(group));
+            }
+            Some(None) => {
+                query.push(" AND e.parent_group_id IS NULL");
+            }
+            None => {}
         }
-        None => {}
-    }
-    if let Some((peer, right)) = filter.connected {
-        let (mine, other) = if kind == Kind::Client {
-            ("client_id", "channel_id")
-        } else {
-            ("channel_id", "client_id")
-        };
-        query
-            .push(format!(
-                " AND e.id IN (SELECT {mine} FROM connections WHERE {other} = "
-            ))
-            .push_bind(blob(peer))
-            .push(" AND (rights & ")
-            .push_bind(i64::from(right.bits()))
-            .push(") = ")
-            .push_bind(i64::from(right.bits()))
-            .push(")");
-    }
-    if let Some(from) = filter.created_from {
-        query.push(" AND e.created_at >= ").push_bind(from.micros());
-    }
-    if let Some(to) = filter.created_to {
-        query.push(" AND e.created_at <= ").push_bind(to.micros());
-    }
-    if let Some(path) = &filter.below {
-        query
-            .push(" AND e.path > ")
-            .push_bind(format!("{path}."))
-            .push(" AND e.path < ")
-            .push_bind(format!("{path}/"));
-    }
-    if let Some((from, to)) = filter.levels {
-        // A path of n levels has 37 n - 1 characters.
-        let length = |levels: usize| i64::try_from(37 * levels).unwrap_or(i64::MAX) - 1;
-        query
-            .push(" AND LENGTH(e.path) >= ")
-            .push_bind(length(from))
-            .push(" AND LENGTH(e.path) <= ")
-            .push_bind(length(to));
-    }
-    if let Some(viewer) = viewer {
-        visible(query, kind, domain, viewer, filter.access);
-    }
-    for (column, wanted) in [("id", &filter.role_id), ("name", &filter.role_name)] {
-        if let (Some(wanted), Some(viewer)) = (wanted, viewer) {
+        if let Some((peer, right)) = filter.connected {
+            let (mine, other) = if kind == Kind::Client {
+                ("client_id", "channel_id")
+            } else {
+                ("channel_id", "client_id")
+            };
             query
-                .push(
-                    " AND e.id IN (SELECT m.entity_id FROM role_members m \
-                     JOIN roles r ON r.id = m.role_id WHERE m.user_id = ",
-                )
-                .push_bind(blob(viewer.user))
-                .push(format!(" AND r.{column} = "))
-                .push_bind(wanted)
+                .push(format!(
+                    " AND e.id IN (SELECT {mine} FROM connections WHERE {other} = "
+                ))
+                .push_bind(blob(peer))
+                .push(" AND (rights & ")
+                .push_bind(i64::from(right.bits()))
+                .push(") = ")
+                .push_bind(i64::from(right.bits()))
                 .push(")");
         }
-    }
-}
-
-/// Only what the viewer holds every needed verb on, each from wherever it comes.
-fn visible(
-    query: &mut Builder,
-    kind: Kind,
-    domain: EntityId,
-    viewer: Viewer,
-    access: Option<Access>,
-) {
-    let counts = |from: Access| access.is_none_or(|wanted| wanted == from);
-    for verb in [
-        Verb::Read,
-        Verb::Update,
-        Verb::Delete,
-        Verb::SetParent,
-        Verb::SetChild,
-        Verb::Connect,
-        Verb::Publish,
-        Verb::Subscribe,
-        Verb::Membership,
-        Verb::ManageRole,
-        Verb::AddRoleUsers,
-        Verb::RemoveRoleUsers,
-        Verb::ViewRoleUsers,
-    ] {
-        if !viewer.needed.contains(verb) {
-            continue;
+        if let Some(from) = filter.created_from {
+            query.push(" AND e.created_at >= ").push_bind(from.micros());
         }
-        if counts(Access::Domain) && viewer.everywhere.contains(verb) {
-            continue;
+        if let Some(to) = filter.created_to {
+            query.push(" AND e.created_at <= ").push_bind(to.micros());
         }
-        let bit = Verbs::NONE.with(verb).mask();
-        // Objects on which a role of the viewer has the verb in the slot.
-        let holding = |query: &mut Builder, slot: Slot| {
+        if let Some(path) = &filter.below {
             query
-                .push(
-                    "SELECT m.entity_id FROM role_members m JOIN roles r ON r.id = m.role_id \
-                     WHERE m.user_id = ",
-                )
-                .push_bind(blob(viewer.user))
-                .push(" AND m.domain_id = ")
-                .push_bind(blob(domain))
-                .push(" AND r.kind <> 0 AND (r.")
-                .push(mask_column(slot))
-                .push(" & ")
-                .push_bind(bit)
-                .push(") <> 0");
-        };
-        query.push(" AND (1 = 0");
-        if counts(Access::Direct) {
-            query.push(" OR e.id IN (");
-            holding(query, Slot::Own);
-            query.push(")");
+                .push(" AND e.path > ")
+                .push_bind(format!("{path}."))
+                .push(" AND e.path < ")
+                .push_bind(format!("{path}/"));
         }
-        let (children, below) = match kind {
-            Kind::Client => (Some(Slot::Clients), Slot::BelowClients),
-            Kind::Channel => (Some(Slot::Channels), Slot::BelowChannels),
-            Kind::Group | Kind::Domain => (None, Slot::Groups),
-        };
-        if let Some(slot) = children.filter(|_| counts(Access::DirectGroup)) {
-            query.push(" OR e.parent_group_id IN (");
-            holding(query, slot);
-            query.push(")");
+        if let Some((from, to)) = filter.levels {
+            // A path of n levels has 37 n - 1 characters.
+            let length = |levels: usize| i64::try_from(37 * levels).unwrap_or(i64::MAX) - 1;
+            query
+                .push(" AND LENGTH(e.path) >= ")
+                .push_bind(length(from))
+                .push(" AND LENGTH(e.path) <= ")
+                .push_bind(length(to));
         }
-        if counts(Access::IndirectGroup) {
-            let column = if children.is_some() {
-                "e.parent_group_id"
-            } else {
-                "e.id"
+        if let Some(viewer) = viewer {
+            let access = filter.access;
+            let seen = Seen {
+                kind,
+                domain,
+                viewer,
+                access,
             };
-            query.push(format!(
-                " OR {column} IN (SELECT low.id FROM object_groups high JOIN object_groups low \
-                 ON low.path > high.path || '.' AND low.path < high.path || '/' WHERE high.id IN ("
-            ));
-            holding(query, below);
-            query.push("))");
+            match branch {
+                Branch::Whole => {
+                    for verb in viewer.verbs(access) {
+                        query.push(" AND (");
+                        seen.push_itself(query, verb);
+                        query.push(" OR ");
+                        seen.push_in_groups(query, verb);
+                        query.push(")");
+                    }
+                }
+                Branch::InGroups(verb) => {
+                    query.push(" AND ");
+                    seen.push_in_groups(query, verb);
+                }
+                Branch::Apart(verb) => {
+                    query.push(" AND ");
+                    seen.push_itself(query, verb);
+                    query.push(" AND (e.parent_group_id IS NULL OR NOT ");
+                    seen.push_in_groups(query, verb);
+                    query.push(")");
+                }
+            }
         }
-        query.push(")");
+        for (column, wanted) in [("id", &filter.role_id), ("name", &filter.role_name)] {
+            if let (Some(wanted), Some(viewer)) = (wanted, viewer) {
+                query
+                    .push(
+                        " AND e.id IN (SELECT m.entity_id FROM role_members m \
+                     JOIN roles r ON r.id = m.role_id WHERE m.user_id = ",
+                    )
+                    .push_bind(blob(viewer.user))
+                    .push(format!(" AND r.{column} = "))
+                    .push_bind(wanted)
+                    .push(")");
+            }
+        }
     }
 }
 
@@ -372,36 +412,43 @@ pub(super) fn contains(query: &mut Builder, column: &'static str, part: &str) {
         .push(" ESCAPE '\\'");
 }
 
-pub(super) fn tagged(query: &mut Builder, domain: EntityId, kind: i64, tags: &Tags) {
-    let mut among = |tags: &[String]| {
-        query
-            .push(" AND e.id IN (SELECT entity_id FROM entity_tags WHERE domain_id = ")
-            .push_bind(blob(domain))
-            .push(" AND kind = ")
-            .push_bind(kind)
-            .push(" AND tag IN (");
-        query.push_list(tags);
-        query.push("))");
-    };
-    match tags {
-        Tags::Any(tags) => among(tags),
-        Tags::All(tags) => {
-            for tag in tags {
-                among(std::slice::from_ref(tag));
-            }
-        }
-    }
+/// Whether a text is long enough for the index of parts of names.
+fn has_words(part: &str) -> bool {
+    part.chars().count() >= 3
 }
 
-/// Each path of the metadata has the value; an array has at least the wanted items.
-pub(super) fn metadata(
-    query: &mut Builder,
-    domain: EntityId,
+/// Selects the numbers of names that may contain the text.
+fn push_named(query: &mut Builder, part: &str) {
+    query
+        .push("SELECT rowid FROM name_parts WHERE name_parts MATCH ")
+        .push_bind(format!("\"{}\"", part.replace('"', "\"\"")));
+}
+
+/// Selects the objects that have any of these marks.
+fn push_marked(query: &mut Builder, domain: EntityId, kind: i64, marks: &[String]) {
+    query
+        .push("SELECT entity_id FROM entity_tags WHERE domain_id = ")
+        .push_bind(blob(domain))
+        .push(" AND kind = ")
+        .push_bind(kind)
+        .push(" AND tag IN (")
+        .push_list(marks)
+        .push(")");
+}
+
+/// Marks that are wanted: of each list one.
+pub(super) fn marks(
     kind: i64,
-    wanted: &[(String, Value)],
-) {
-    for (path, value) in wanted {
-        let marks = match value {
+    tags: Option<&Tags>,
+    metadata: &[(String, Value)],
+) -> Vec<(i64, Vec<String>)> {
+    let mut wanted: Vec<(i64, Vec<String>)> = match tags {
+        None => Vec::new(),
+        Some(Tags::Any(tags)) => vec![(kind, tags.clone())],
+        Some(Tags::All(tags)) => tags.iter().map(|tag| (kind, vec![tag.clone()])).collect(),
+    };
+    for (path, value) in metadata {
+        let digests = match value {
             Value::Array(items) => items.iter().map(|item| mark_of_item(path, item)).collect(),
             Value::Null
             | Value::Bool(_)
@@ -409,6 +456,26 @@ pub(super) fn metadata(
             | Value::String(_)
             | Value::Object(_) => vec![mark(path, value)],
         };
-        tagged(query, domain, kind + METADATA, &Tags::All(marks));
+        wanted.extend(
+            digests
+                .into_iter()
+                .map(|digest| (kind + METADATA, vec![digest])),
+        );
+    }
+    wanted
+}
+
+/// Only what has the wanted tags and metadata; an array has at least the wanted items.
+pub(super) fn marked(
+    query: &mut Builder,
+    domain: EntityId,
+    kind: i64,
+    tags: Option<&Tags>,
+    metadata: &[(String, Value)],
+) {
+    for (kind, marks) in marks(kind, tags, metadata) {
+        query.push(" AND e.id IN (");
+        push_marked(query, domain, kind, &marks);
+        query.push(")");
     }
 }

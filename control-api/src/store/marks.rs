@@ -93,8 +93,7 @@ pub(super) async fn complete(connection: &mut Connection) -> Result<(), StoreErr
                 .push_bind(last)
                 .push(" ORDER BY id LIMIT ")
                 .push_bind(AT_ONCE);
-            let found: Vec<(Vec<u8>, Option<Vec<u8>>, String)> =
-                query.build_as().fetch_all(connection).await?;
+            let found: Vec<Unmarked> = query.build_as().fetch_all(connection).await?;
             let Some((id, _, _)) = found.last() else {
                 break;
             };
@@ -105,10 +104,13 @@ pub(super) async fn complete(connection: &mut Connection) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Id, domain and metadata.
+type Unmarked = (Vec<u8>, Option<Vec<u8>>, String);
+
 async fn mark_rows(
     connection: &mut Connection,
     kind: i64,
-    found: &[(Vec<u8>, Option<Vec<u8>>, String)],
+    found: &[Unmarked],
 ) -> Result<(), StoreError> {
     for (id, domain, metadata) in found {
         let metadata: Value = super::rows::json(metadata)?;

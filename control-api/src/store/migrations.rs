@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 6] = [
+const SQLITE: [Step; 7] = [
     (
         1,
         "control",
@@ -34,13 +34,18 @@ const SQLITE: [Step; 6] = [
     ),
     (
         6,
+        "large lists",
+        include_str!("../../migrations/sqlite/0006_large_lists.sql"),
+    ),
+    (
+        7,
         "activity and keys",
-        include_str!("../../migrations/sqlite/0006_activity_and_keys.sql"),
+        include_str!("../../migrations/sqlite/0007_activity_and_keys.sql"),
     ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 2] = [
+const POSTGRES: [Step; 3] = [
     (
         1,
         "control",
@@ -48,8 +53,13 @@ const POSTGRES: [Step; 2] = [
     ),
     (
         2,
+        "large lists",
+        include_str!("../../migrations/postgres/0002_large_lists.sql"),
+    ),
+    (
+        3,
         "activity and keys",
-        include_str!("../../migrations/postgres/0002_activity_and_keys.sql"),
+        include_str!("../../migrations/postgres/0003_activity_and_keys.sql"),
     ),
 ];
 
@@ -82,7 +92,7 @@ mod tests {
     use crate::grant::{Actions, Kind};
     use crate::model::Page;
     use crate::store::place::Database;
-    use crate::store::{Store, entities, roles, users};
+    use crate::store::{Store, entities, listing, roles, users};
 
     #[tokio::test]
     async fn a_database_of_the_first_schema_is_brought_up_to_date() {
@@ -105,6 +115,11 @@ mod tests {
         ] {
             sqlx::query(sql).execute(&pool).await.unwrap();
         }
+        migrator(&SQLITE[..4]).run(&pool).await.unwrap();
+        sqlx::query("UPDATE clients SET metadata = '{\"site\":{\"hall\":3}}'")
+            .execute(&pool)
+            .await
+            .unwrap();
         pool.close().await;
 
         let store = Store::open(Database::file(path).place()).await.unwrap();
@@ -122,5 +137,18 @@ mod tests {
         let (domain, client) = (EntityId::from_u128(2), EntityId::from_u128(4));
         let found = entities::entity(&mut connection, Kind::Client, domain, client).await;
         assert_eq!(found.unwrap().unwrap().name, "pump");
+        for (name, hall, total) in [("ump", 3, 1), ("ump", 4, 0), ("umb", 3, 0)] {
+            let filter = listing::Filter {
+                name: Some(name.to_owned()),
+                metadata: vec![("$.\"site\".\"hall\"".to_owned(), hall.into())],
+                order: "e.name",
+                ..listing::Filter::default()
+            };
+            let page = Page::default();
+            let client = Kind::Client;
+            let found =
+                listing::list(&mut connection, client, domain, &filter, None, page, false).await;
+            assert_eq!(found.unwrap().0, total, "{name} in hall {hall}");
+        }
     }
 }

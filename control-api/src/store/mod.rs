@@ -21,7 +21,9 @@ pub(crate) mod people;
 pub(crate) mod place;
 pub(crate) mod roles;
 mod rows;
+mod seen;
 pub(crate) mod sql;
+mod totals;
 pub(crate) mod users;
 
 use std::sync::{Arc, OnceLock};
@@ -39,7 +41,8 @@ use crate::secret::random_id;
 use lead::Lead;
 pub(crate) use lead::TRUST_MS;
 use place::Place;
-use sql::Connection;
+use sql::{Connection, Tx};
+use totals::Totals;
 
 /// Readers beside the one writer. Reads are short; four keep two cores busy.
 const READERS: u32 = 4;
@@ -86,6 +89,7 @@ pub(crate) struct Store(Arc<Inner>);
 
 struct Inner {
     pools: Pools,
+    totals: Arc<Totals>,
     /// Number of this start, once it is counted. On PostgreSQL nothing is written under another.
     incarnation: OnceLock<i64>,
 }
@@ -98,7 +102,7 @@ enum Pools {
     Postgres {
         writer: PgPool,
         reader: PgPool,
-        lead: Lead,
+        lead: Box<Lead>,
     },
 }
 
@@ -134,7 +138,7 @@ impl Store {
                 Pools::Sqlite { writer, reader }
             }
             Place::Postgres(options) => {
-                let lead = Lead::take(options).await?;
+                let lead = Box::new(Lead::take(options).await?);
                 let pool = || PgPoolOptions::new().acquire_timeout(AWAY);
                 let writer = pool().max_connections(1);
                 let writer = writer.connect_with((**options).clone()).await?;
@@ -150,6 +154,7 @@ impl Store {
         };
         let store = Store(Arc::new(Inner {
             pools,
+            totals: Arc::default(),
             incarnation: OnceLock::new(),
         }));
         let mut write = store.write().await?;
@@ -172,15 +177,13 @@ impl Store {
     /// On PostgreSQL the row that counts starts is locked, so that commits are in the order of their
     /// revisions even if another process writes, and nothing is written once another one leads.
     pub(crate) async fn write(&self) -> Result<Write, StoreError> {
-        let mut tx = match &self.0.pools {
-            Pools::Sqlite { writer, .. } => {
-                Connection::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
-            }
-            Pools::Postgres { writer, .. } => {
-                Connection::Postgres(sql::patiently(writer.begin()).await?)
-            }
+        let changes = self.0.totals.changes();
+        let tx = match &self.0.pools {
+            Pools::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres { writer, .. } => Tx::Postgres(sql::patiently(writer.begin()).await?),
         };
-        if matches!(tx, Connection::Postgres(_)) {
+        let mut tx = Connection::new(tx, self.0.totals.clone(), changes);
+        if tx.is_postgres() {
             let sql = "SELECT value FROM counters WHERE name = 'incarnation' FOR UPDATE";
             let (last,): (i64,) = sql::query_as(sql).fetch_one(&mut tx).await?;
             if self.0.incarnation.get().is_some_and(|own| *own != last) {
@@ -197,13 +200,15 @@ impl Store {
 
     /// Begins a transaction that reads, all of it as of one moment.
     pub(crate) async fn read(&self) -> Result<Connection, StoreError> {
-        Ok(match &self.0.pools {
-            Pools::Sqlite { reader, .. } => Connection::Sqlite(reader.begin().await?),
+        let changes = self.0.totals.changes();
+        let tx = match &self.0.pools {
+            Pools::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
             Pools::Postgres { reader, .. } => {
                 let begun = reader.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-                Connection::Postgres(sql::patiently(begun).await?)
+                Tx::Postgres(sql::patiently(begun).await?)
             }
-        })
+        };
+        Ok(Connection::new(tx, self.0.totals.clone(), changes))
     }
 
     /// Begins a transaction that [reads](Self::read), with the revision that it sees.

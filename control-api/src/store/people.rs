@@ -156,10 +156,8 @@ fn narrow(query: &mut Builder, filter: &PeopleFilter) {
             super::listing::contains(query, column, part);
         }
     }
-    if let Some(tags) = &filter.tags {
-        super::listing::tagged(query, EntityId::SYS, KIND, tags);
-    }
-    super::listing::metadata(query, EntityId::SYS, KIND, &filter.metadata);
+    let (tags, metadata) = (filter.tags.as_ref(), &filter.metadata);
+    super::listing::marked(query, EntityId::SYS, KIND, tags, metadata);
 }
 
 impl Write {

@@ -9,6 +9,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 /// How long a statement waits for another process that holds an SQLite database.
 const BUSY: Duration = Duration::from_secs(5);
+/// Pages that each connection to SQLite keeps, in KiB below zero: 64 MiB for the writer and as much
+/// for each reader, of which only what is used is taken. Ids are random, so a bulk call touches
+/// pages everywhere.
+const CACHE: &str = "-65536";
+/// Bytes of an SQLite database that are read without a copy; beyond, through the cache.
+const MAPPED: &str = "2147483648";
 /// What a URL of PostgreSQL may say behind its question mark. Other words are refused, so that a
 /// misspelt password is neither ignored nor logged.
 const PARAMETERS: [&str; 14] = [
@@ -116,6 +122,9 @@ pub(super) fn sqlite(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY)
+        .pragma("cache_size", CACHE)
+        .pragma("mmap_size", MAPPED)
+        .pragma("temp_store", "MEMORY")
 }
 
 #[cfg(test)]

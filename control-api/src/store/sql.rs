@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgRow};
@@ -15,26 +16,71 @@ use sqlx::{
 };
 
 use super::StoreError;
+use super::totals::{Totals, is_change};
 
 /// How long a statement on PostgreSQL may take until it counts as lost. SQLite has its own bound.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A transaction in either database. Dropped without a commit, it is rolled back.
-pub(crate) enum Connection {
+pub(crate) struct Connection {
+    tx: Tx,
+    totals: Arc<Totals>,
+    /// Changes before it began.
+    began_after: u64,
+    has_changed: bool,
+}
+
+pub(super) enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Connection {
+    /// What `begun` gives, which was asked for after `totals` had seen so many changes.
+    pub(super) fn new(tx: Tx, totals: Arc<Totals>, began_after: u64) -> Connection {
+        Connection {
+            tx,
+            totals,
+            began_after,
+            has_changed: false,
+        }
+    }
+
+    pub(super) fn is_postgres(&self) -> bool {
+        matches!(self.tx, Tx::Postgres(_))
+    }
+
+    /// What a statement counts, from memory if nothing has changed since. Not for counts of what
+    /// `totals` does not watch.
+    pub(super) async fn total(&mut self, count: Builder) -> Result<u64, StoreError> {
+        let counted = (count.sql.clone(), count.values.clone());
+        if !self.has_changed
+            && let Some(total) = self.totals.get(&counted)
+        {
+            return Ok(total);
+        }
+        let (total,): (i64,) = count.build_as().fetch_one(self).await?;
+        let total = total.cast_unsigned();
+        if !self.has_changed {
+            self.totals.put(counted, self.began_after, total);
+        }
+        Ok(total)
+    }
+
     /// Makes everything that was done durable.
     ///
     /// # Errors
     /// The connection was lost: whether the transaction is committed is not known.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Connection::Sqlite(tx) => Ok(tx.commit().await?),
-            Connection::Postgres(tx) => patiently(tx.commit()).await,
+        let done = match self.tx {
+            Tx::Sqlite(tx) => tx.commit().await.map_err(StoreError::from),
+            Tx::Postgres(tx) => patiently(tx.commit()).await,
+        };
+        // A commit that failed may stand nevertheless.
+        if self.has_changed {
+            self.totals.changed();
         }
+        done
     }
 }
 
@@ -138,13 +184,14 @@ pub(crate) fn query_as<T: FromRow>(sql: impl SqlSafeStr) -> QueryAs<T> {
 macro_rules! run {
     ($query:expr, $connection:expr, $method:ident, |$done:ident, $row:ident| $result:expr) => {{
         let Query { sql, values } = $query;
-        match $connection {
-            Connection::Sqlite(tx) => {
+        $connection.has_changed |= is_change(sql.as_str());
+        match &mut $connection.tx {
+            Tx::Sqlite(tx) => {
                 let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
                 let ($done, $row) = (query.$method(&mut **tx).await?, Row::Sqlite);
                 Ok($result)
             }
-            Connection::Postgres(tx) => {
+            Tx::Postgres(tx) => {
                 let query = sqlx::query_with(sql, arguments::<PgArguments>(values)?);
                 let ($done, $row) = (patiently(query.$method(&mut **tx)).await?, Row::Postgres);
                 Ok($result)

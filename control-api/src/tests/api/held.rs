@@ -97,16 +97,14 @@ fn told(broker: &Broker, id: &str) -> Option<Status> {
     let wanted = EntityId::from_text(id).unwrap();
     let deltas = broker.deltas();
     let changes = deltas.iter().flat_map(|(_, changes)| changes);
-    changes
-        .filter_map(|change| match change {
-            Change::ChannelSet { id, status, .. } | Change::PrincipalSet { id, status, .. }
-                if *id == wanted =>
-            {
-                Some(*status)
-            }
-            _ => None,
-        })
-        .last()
+    changes.rev().find_map(|change| match change {
+        Change::ChannelSet { id, status, .. } | Change::PrincipalSet { id, status, .. }
+            if *id == wanted =>
+        {
+            Some(*status)
+        }
+        _ => None,
+    })
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod denials;
 mod entities;
 mod held;
 mod keys;
+mod lists;
 mod openapi;
 mod people;
 mod revocation;

@@ -1,0 +1,110 @@
+//! How long lists are, remembered while nothing changes that any list shows.
+//!
+//! A list tells with each page how many pass in all, and counting a million takes longer than finding
+//! ten. One process writes, so it knows when a count has to be made again.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::sql::Value;
+use crate::clock::lock;
+
+/// Counts kept, of 1 KiB or less each; beyond it all are forgotten.
+const KEPT: usize = 4_096;
+/// Tables whose rows no list of objects depends on. All others count as changed when written.
+const APART: [&str; 11] = [
+    "connections",
+    "counters",
+    "invitations",
+    "journal",
+    "mail_tokens",
+    "node",
+    "outbox",
+    "pat_scopes",
+    "pats",
+    "sessions",
+    "signing_keys",
+];
+
+/// A statement that counts, with its values.
+type Counted = (String, Vec<Value>);
+
+/// The counts, with the number of changes after which each was made.
+#[derive(Default)]
+pub(crate) struct Totals {
+    changes: AtomicU64,
+    known: Mutex<HashMap<Counted, (u64, u64)>>,
+}
+
+impl Totals {
+    /// Changes so far. Asked before a transaction begins: what it counts is as of then or later.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// A transaction that changed something was committed.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn get(&self, counted: &Counted) -> Option<u64> {
+        let known = lock(&self.known);
+        let (changes, total) = known.get(counted)?;
+        (*changes == self.changes()).then_some(*total)
+    }
+
+    /// Remembers a count of a transaction that began after `changes` changes.
+    pub(super) fn put(&self, counted: Counted, changes: u64, total: u64) {
+        let mut known = lock(&self.known);
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(counted, (changes, total));
+    }
+}
+
+/// Whether a statement writes a table that lists depend on.
+pub(super) fn is_change(sql: &str) -> bool {
+    let mut words = sql.split_whitespace();
+    let table = match words.next() {
+        Some("UPDATE") => words.next(),
+        Some("INSERT" | "DELETE") => words.nth(1),
+        Some(_) | None => return false,
+    };
+    table.is_none_or(|table| !APART.contains(&table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_list_shows_is_no_change() {
+        for (sql, expected) in [
+            ("SELECT 1 FROM clients", false),
+            ("INSERT INTO journal (seq) VALUES ($1)", false),
+            ("UPDATE counters SET value = 1", false),
+            ("DELETE FROM sessions WHERE id = $1", false),
+            ("INSERT INTO clients (id) VALUES ($1)", true),
+            ("UPDATE object_groups SET path = $1", true),
+            ("DELETE FROM role_members WHERE user_id = $1", true),
+        ] {
+            assert_eq!(is_change(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_good_until_something_changes() {
+        let totals = Totals::default();
+        let counted = ("SELECT".to_owned(), vec![Value::from(1)]);
+        let before = totals.changes();
+        totals.put(counted.clone(), before, 7);
+        assert_eq!(totals.get(&counted), Some(7));
+        totals.changed();
+        assert_eq!(totals.get(&counted), None);
+        // Counted in a transaction that began before the change.
+        totals.put(counted.clone(), before, 7);
+        assert_eq!(totals.get(&counted), None);
+    }
+}

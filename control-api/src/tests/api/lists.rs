@@ -1,0 +1,170 @@
+//! Long lists: every way to find a page gives the same rows and the same total.
+
+use super::*;
+
+/// More than are looked up one by one.
+const MANY: usize = 5_200;
+
+struct Long {
+    world: World,
+    ann: Person,
+    domain: String,
+    group: String,
+}
+
+/// A domain with many clients, half of them in a group below another.
+async fn long() -> Long {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let domain = world.domain(&ann, "plant").await;
+    let top = world
+        .entity(&ann, &domain, "groups", json!({ "name": "top" }))
+        .await;
+    let below = json!({ "name": "low", "parent_id": top });
+    let low = world.entity(&ann, &domain, "groups", below).await;
+    let clients: Vec<Value> = (0..MANY)
+        .map(|at| {
+            let parent = if at % 2 == 0 { low.as_str() } else { "" };
+            json!({
+                "name": format!("Pump {at:04}"), "tags": ["all", format!("t{}", at % 100)],
+                "metadata": { "every": true, "serial": at }, "parent_group_id": parent,
+            })
+        })
+        .collect();
+    let path = format!("/{domain}/clients/bulk");
+    let made = world
+        .expect("POST", &path, &ann.token, Some(json!(clients)), 200)
+        .await;
+    assert_eq!(made["total"], MANY);
+    Long {
+        world,
+        ann,
+        domain,
+        group: top,
+    }
+}
+
+impl Long {
+    async fn page(&self, who: &Person, query: &str) -> (usize, Vec<String>) {
+        let path = format!("/{}/clients?{query}", self.domain);
+        let page = self.world.expect("GET", &path, &who.token, None, 200).await;
+        let total = usize::try_from(page["total"].as_u64().unwrap()).unwrap();
+        (total, names(&page, "clients"))
+    }
+
+    /// Goes through a list by pages; whoever has a name is in it once, in order.
+    async fn whole(&self, who: &Person, query: &str, step: usize) -> Vec<String> {
+        let mut found = Vec::new();
+        loop {
+            let at = found.len();
+            let query = format!("{query}&order=name&dir=asc&limit=100&offset={at}");
+            let (total, page) = self.page(who, &query).await;
+            found.extend(page);
+            if found.len() >= total {
+                assert_eq!(found.len(), total);
+                return found;
+            }
+            assert!(found.len() - at == step, "{query}");
+        }
+    }
+}
+
+fn numbered(numbers: impl Iterator<Item = usize>) -> Vec<String> {
+    numbers.map(|at| format!("Pump {at:04}")).collect()
+}
+
+#[tokio::test]
+async fn pages_of_a_long_list_join_from_either_end() {
+    let long = long().await;
+    let all = long.whole(&long.ann, "", 100).await;
+    assert_eq!(all, numbered(0..MANY));
+    let (_, last) = long
+        .page(
+            &long.ann,
+            &format!("order=name&dir=asc&offset={}", MANY - 3),
+        )
+        .await;
+    assert_eq!(last, numbered(MANY - 3..MANY));
+    let (total, beyond) = long.page(&long.ann, &format!("offset={MANY}")).await;
+    assert_eq!((total, beyond.len()), (MANY, 0));
+}
+
+#[tokio::test]
+async fn what_many_and_what_few_have_is_found_alike() {
+    let long = long().await;
+    for query in [
+        "name=pump",
+        "name=PU",
+        "tags=all",
+        "metadata=%7B%22every%22%3Atrue%7D",
+    ] {
+        let deep = format!("{query}&order=name&dir=asc&limit=5&offset={}", MANY - 7);
+        let (total, page) = long.page(&long.ann, &deep).await;
+        assert_eq!(total, MANY, "{query}");
+        assert_eq!(page, numbered(MANY - 7..MANY - 2), "{query}");
+    }
+    let expected = numbered((0..MANY).filter(|at| at % 100 == 7));
+    let sevens = long.whole(&long.ann, "tags=t7", 100).await;
+    assert_eq!(sevens, expected);
+    let both = long.whole(&long.ann, "tags=t7%2Ball&name=mp%20", 100).await;
+    assert_eq!(both, expected);
+    let (total, one) = long
+        .page(&long.ann, "metadata=%7B%22serial%22%3A77%7D")
+        .await;
+    assert_eq!((total, one), (1, numbered(77..78)));
+    for (query, total) in [("name=%22", 0), ("name=mp%20007", 10), ("name=x%25y", 0)] {
+        assert_eq!(long.page(&long.ann, query).await.0, total, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_found_as_it_is_now() {
+    let long = long().await;
+    let path = format!("/{}/clients", long.domain);
+    let find = async |name: &str| {
+        let (_, found) = long.page(&long.ann, &format!("name={name}")).await;
+        found
+    };
+    let body = Some(json!({ "name": "Valve \"A\"" }));
+    let list = format!("{path}?name=Pump%200042");
+    let token = &long.ann.token;
+    let page = long.world.expect("GET", &list, token, None, 200).await;
+    let one = format!("{path}/{}", text(&page["clients"][0]["id"]));
+    long.world.expect("PATCH", &one, token, body, 200).await;
+    assert_eq!(find("Pump%200042").await, [""; 0]);
+    assert_eq!(find("valve%20%22a%22").await, ["Valve \"A\""]);
+    assert_eq!(long.page(&long.ann, "").await.0, MANY);
+    long.world.expect("DELETE", &one, token, None, 204).await;
+    assert_eq!(find("valve").await, [""; 0]);
+    assert_eq!(long.page(&long.ann, "").await.0, MANY - 1);
+}
+
+#[tokio::test]
+async fn a_member_of_a_group_sees_what_is_below_it_and_what_it_has_itself() {
+    let long = long().await;
+    let bob = long.world.person("bob").await;
+    let base = format!("/domains/{}", long.domain);
+    long.world.role(&long.ann, &base, &["read"], &[&bob]).await;
+    assert_eq!(long.page(&bob, "").await.0, 0);
+    let base = format!("/{}/groups/{}", long.domain, long.group);
+    let actions = ["client_read", "subgroup_client_read"];
+    long.world.role(&long.ann, &base, &actions, &[&bob]).await;
+    let mut expected = numbered((0..MANY).filter(|at| at % 2 == 0));
+    assert_eq!(long.whole(&bob, "", 100).await, expected);
+    // One outside the group, and one that is inside as well, by roles of their own.
+    for name in ["Pump%200007", "Pump%200008"] {
+        let list = format!("/{}/clients?name={name}", long.domain);
+        let token = &long.ann.token;
+        let page = long.world.expect("GET", &list, token, None, 200).await;
+        let id = text(&page["clients"][0]["id"]);
+        let base = format!("/{}/clients/{id}", long.domain);
+        long.world.role(&long.ann, &base, &["read"], &[&bob]).await;
+    }
+    expected.insert(4, "Pump 0007".to_owned());
+    assert_eq!(long.whole(&bob, "", 100).await, expected);
+    assert_eq!(long.page(&bob, "access_type=direct").await.0, 2);
+    let inside = long.page(&bob, "access_type=indirect_group").await.0;
+    assert_eq!(inside, MANY / 2);
+    assert_eq!(long.page(&bob, "tags=t9").await.0, 0);
+    assert_eq!(long.page(&bob, "name=pump").await.0, MANY / 2 + 1);
+}
