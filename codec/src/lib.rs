@@ -1,4 +1,4 @@
-//! Bytes to packets and back: MQTT 3.1, 3.1.1 and 5; WebSocket below them.
+//! Bytes to packets and back: MQTT 3.1, 3.1.1 and 5; WebSocket below them; CoAP beside them.
 //!
 //! The crate turns the bytes of a Network Connection into packets and packets into bytes, and
 //! decides whether bytes are a packet at all. One packet model serves all versions; the version is
@@ -14,7 +14,7 @@
 //! - [`mqtt::DecodeError`], sorted by fault, with the Reason Code to answer.
 //!
 //! Decoding allocates nothing and never reads past the frame. Below MQTT there may be a WebSocket:
-//! [`ws::Receiver`]. The crate depends on `memchr`, `simdutf8`, `thiserror`, `sha1` and `base64` (the
+//! [`ws::Receiver`]. CoAP is not a stream: [`coap::Message`] is a view on one datagram. The crate depends on `memchr`, `simdutf8`, `thiserror`, `sha1` and `base64` (the
 //! last two for the WebSocket's upgrade) and on nothing else of this workspace.
 //!
 //! ```
@@ -36,5 +36,6 @@ mod error;
 mod text;
 mod varint;
 
+pub mod coap;
 pub mod mqtt;
 pub mod ws;
