@@ -1,7 +1,7 @@
 //! The protocol machines: what MQTT says a server does, as values without I/O.
 //!
 //! [`channel_socket`] makes an MQTT client of a WebSocket on a channel, [`web`] reads what comes over
-//! HTTP.
+//! HTTP, and [`coap`] makes one of a peer that speaks CoAP.
 //!
 //! A [`Machine`] is a view on the state of one connection. It is fed bytes and answers with one
 //! [`Step`] at a time; what it has to tell its own peer it appends to an out-buffer. It never
@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod channel_socket;
+pub mod coap;
 mod hot;
 mod limits;
 mod message;

@@ -87,6 +87,13 @@ pub struct Limits {
     pub connect_rate_per_ip: u32,
     /// Connections of one address at a time; 0 means any.
     pub max_connections_per_ip: u32,
+    /// CoAP peers that a shard remembers; of more one makes room that is idle, or the newcomer is
+    /// not heard.
+    pub coap_endpoints: usize,
+    /// Milliseconds of silence after which a CoAP peer that observes nothing is forgotten.
+    pub coap_idle_timeout_ms: u64,
+    /// Bytes that a shard keeps of CoAP bodies in blocks; then 5.03.
+    pub coap_block_bytes: usize,
 }
 
 /// What happens to a message for a session whose queue is full.
@@ -141,6 +148,9 @@ impl Default for Limits {
             fanout_slice: 4096,
             connect_rate_per_ip: 100,
             max_connections_per_ip: 500,
+            coap_endpoints: 100_000,
+            coap_idle_timeout_ms: 300_000,
+            coap_block_bytes: 64 << 20,
         }
     }
 }

@@ -27,12 +27,27 @@ impl ChannelPath {
     /// [`BadPath`], when a name is missing, a level inside the subtopic is empty, a wildcard is not
     /// a level of its own, or an escape makes no text.
     pub fn parse(path: &str) -> Result<Option<ChannelPath>, BadPath> {
+        ChannelPath::read(path, percent_decode)
+    }
+
+    /// As [`ChannelPath::parse`], for a path without escapes: CoAP has none.
+    ///
+    /// # Errors
+    /// [`BadPath`], as there.
+    pub fn of_levels(path: &str) -> Result<Option<ChannelPath>, BadPath> {
+        ChannelPath::read(path, |text| Some(text.to_owned()))
+    }
+
+    fn read(
+        path: &str,
+        decode: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<ChannelPath>, BadPath> {
         let Some(rest) = path.strip_prefix("/m/") else {
             return Ok(None);
         };
         let (domain, rest) = rest.split_once("/c/").ok_or(BadPath)?;
         let (channel, subtopic) = rest.split_once('/').unwrap_or((rest, ""));
-        let [domain, channel, subtopic] = [domain, channel, subtopic].map(percent_decode);
+        let [domain, channel, subtopic] = [domain, channel, subtopic].map(decode);
         let (domain, channel) = (domain.ok_or(BadPath)?, channel.ok_or(BadPath)?);
         let subtopic = subtopic.ok_or(BadPath)?;
         let subtopic = subtopic.trim_matches('/');
@@ -148,6 +163,17 @@ impl Login {
         Some(Login::alone(value, domain))
     }
 
+    /// A secret or token, or a client's id, a colon and its secret.
+    pub(crate) fn of_pair(value: &str, domain: &str) -> Login {
+        match value.split_once(':').filter(|(id, _)| is_id(id)) {
+            Some((id, secret)) => Login {
+                username: id.to_owned(),
+                password: secret.to_owned(),
+            },
+            None => Login::alone(value, domain),
+        }
+    }
+
     /// A bare value: a token by its form, else a secret.
     fn alone(value: &str, domain: &str) -> Login {
         let token = value.starts_with("pat_") || value.split('.').count() == 3;
@@ -160,6 +186,16 @@ impl Login {
             password: value.to_owned(),
         }
     }
+}
+
+/// Whether a text has the form of an id (RFC 9562, 4).
+fn is_id(text: &str) -> bool {
+    let mut bytes = text.bytes().enumerate();
+    text.len() == 36
+        && bytes.all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 /// The scheme in front of a credential, empty if there is none, and the rest.
