@@ -18,6 +18,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where messages come in over HTTP.
     pub http: Option<HttpListener>,
+    /// Where peers come in that speak CoAP.
+    pub coap: Vec<CoapListener>,
     /// Bounds of connections and sessions.
     pub limits: Limits,
     /// The node, the same in every start.
@@ -35,6 +37,22 @@ pub struct HttpListener {
     pub address: SocketAddr,
     /// Who may open a WebSocket.
     pub websocket: WebSocketOptions,
+}
+
+/// Where peers come in that speak CoAP over UDP.
+#[derive(Clone, Debug)]
+pub struct CoapListener {
+    /// Its name in logs and in what the broker reports.
+    pub name: String,
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Whether credentials are taken from peers elsewhere though others can read along.
+    pub insecure: bool,
+    /// Whether peers elsewhere prove their address (RFC 9175) before they observe anything or get
+    /// more than three times what they sent.
+    pub echo: bool,
+    /// Whether POST on a channel is answered 2.01 instead of 2.04.
+    pub created: bool,
 }
 
 /// Where MQTT clients come in over TCP, and what lies between.

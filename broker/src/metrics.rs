@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec::mqtt::QoS;
+use session::coap::Tally;
 use session::{DropReason, OutBuffer, Refused};
 
 /// A word that one shard writes and anybody reads.
@@ -132,6 +133,108 @@ const REFUSALS: [(Refused, &str); 3] = [
     (Refused::Limit, "limit"),
 ];
 
+/// What CoAP peers did and were told.
+#[derive(Debug, Default)]
+pub(crate) struct CoapCounters {
+    pub(crate) endpoints: Counter,
+    pub(crate) observations: Counter,
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    pub(crate) unsent: Counter,
+    pub(crate) turned_away: Counter,
+    requests: Counter,
+    repeated: Counter,
+    rejected: Counter,
+    errors: Counter,
+    challenges: Counter,
+    notifications: Counter,
+    notifications_dropped: Counter,
+    sent_again: Counter,
+    given_up: Counter,
+}
+
+impl CoapCounters {
+    /// Adds what endpoints counted.
+    pub(crate) fn add(&self, tally: &Tally) {
+        self.requests.add(tally.requests);
+        self.repeated.add(tally.repeated);
+        self.rejected.add(tally.rejected);
+        self.errors.add(tally.errors);
+        self.challenges.add(tally.challenges);
+        self.notifications.add(tally.notifications);
+        self.notifications_dropped.add(tally.notifications_dropped);
+        self.sent_again.add(tally.sent_again);
+        self.given_up.add(tally.given_up);
+    }
+
+    /// Name, help and value of each counter.
+    fn each(&self) -> [(&'static str, &'static str, u64); 13] {
+        [
+            (
+                "coap_datagrams_received",
+                "Datagrams read.",
+                self.received.get(),
+            ),
+            ("coap_datagrams_sent", "Datagrams written.", self.sent.get()),
+            (
+                "coap_datagrams_unsent",
+                "Datagrams that the system did not take.",
+                self.unsent.get(),
+            ),
+            (
+                "coap_turned_away",
+                "Datagrams of peers for whom there was no room.",
+                self.turned_away.get(),
+            ),
+            (
+                "coap_requests",
+                "Requests that were new.",
+                self.requests.get(),
+            ),
+            (
+                "coap_repeated",
+                "Requests that came again.",
+                self.repeated.get(),
+            ),
+            (
+                "coap_rejected",
+                "Datagrams that were no message, or were rejected.",
+                self.rejected.get(),
+            ),
+            (
+                "coap_errors",
+                "Answers of the classes 4 and 5.",
+                self.errors.get(),
+            ),
+            (
+                "coap_echo_challenges",
+                "Peers asked to prove their address.",
+                self.challenges.get(),
+            ),
+            (
+                "coap_notifications",
+                "Notifications to observers.",
+                self.notifications.get(),
+            ),
+            (
+                "coap_notifications_dropped",
+                "Messages that observers were too slow for.",
+                self.notifications_dropped.get(),
+            ),
+            (
+                "coap_sent_again",
+                "Confirmable messages sent again.",
+                self.sent_again.get(),
+            ),
+            (
+                "coap_given_up",
+                "Peers that confirmed nothing any more.",
+                self.given_up.get(),
+            ),
+        ]
+    }
+}
+
 /// The counters of one shard. Labels are reasons and QoS, never names of clients or topics.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -166,6 +269,7 @@ pub(crate) struct Counters {
     pub(crate) right_cache_misses: Counter,
     pub(crate) identified_from_memory: Counter,
     pub(crate) identify_asked: Counter,
+    pub(crate) coap: CoapCounters,
     pub(crate) turns: Durations,
 }
 
@@ -449,6 +553,20 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
         "CONNECT packets identified by control.",
         sum(&|s| s.identify_asked.get()),
     );
+    text.gauge(
+        "coap_endpoints",
+        "CoAP peers that are remembered.",
+        sum(&|s| s.coap.endpoints.get()),
+    );
+    text.gauge(
+        "coap_observations",
+        "Observations of CoAP peers.",
+        sum(&|s| s.coap.observations.get()),
+    );
+    let first = CoapCounters::default().each();
+    for (at, (name, help, _)) in first.into_iter().enumerate() {
+        text.counter(name, help, sum(&|s| s.coap.each()[at].2));
+    }
     let turns: Vec<&Durations> = shards.iter().map(|shard| &shard.turns).collect();
     text.durations("turn_seconds", "Length of a shard's turn.", &turns);
     text.durations(

@@ -19,8 +19,9 @@ use crate::http::{Guests, Messaging};
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
 use crate::reactor::admission::Admission;
+use crate::reactor::coap::CoapDoor;
 use crate::reactor::door::Door;
-use crate::reactor::tcp::TcpWire;
+use crate::reactor::tcp::Wire;
 use crate::reactor::tls::TlsDoors;
 use crate::reactor::{Waker, listener};
 use crate::shard::env::Env;
@@ -63,7 +64,7 @@ pub enum StartError {
 
 /// A running broker.
 pub struct Broker {
-    shared: Arc<Shared<TcpWire>>,
+    shared: Arc<Shared<Wire>>,
     control_counters: Arc<ControlCounters>,
     listeners: Vec<(String, SocketAddr)>,
     threads: Vec<JoinHandle<io::Result<()>>>,
@@ -132,6 +133,22 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         }
     }
 
+    let mut doors: Vec<Vec<Arc<CoapDoor>>> = vec![Vec::new(); config.shards];
+    for (at, wanted) in config.coap.iter().enumerate() {
+        // Behind those of MQTT and that of HTTP.
+        let number = (config.listeners.len() + 1 + at) as u8;
+        let bound = CoapDoor::bind(wanted, config.shards, number);
+        let (address, ends) = bound.map_err(|source| StartError::Listen {
+            name: wanted.name.clone(),
+            address: wanted.address,
+            source,
+        })?;
+        listeners.push((wanted.name.clone(), address));
+        for (shard, end) in doors.iter_mut().zip(ends) {
+            shard.push(Arc::new(end));
+        }
+    }
+
     let mut over_http = None;
     if let Some(http) = &config.http {
         let listening = match tokio::net::TcpListener::bind(http.address).await {
@@ -176,14 +193,17 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
     });
 
     let mut threads = Vec::with_capacity(config.shards);
-    for (at, listeners) in sockets.into_iter().enumerate() {
+    for (at, (listeners, doors)) in sockets.into_iter().zip(doors).enumerate() {
         let id = ShardId::new(at as u8);
         let env = Env {
             id,
             shared: Arc::clone(&shared),
             gate: cache.gate(),
-            // One more for what comes over HTTP.
-            listeners: vec![ListenerRules::default(); config.listeners.len() + 1],
+            // One more for what comes over HTTP, then those of CoAP.
+            listeners: vec![
+                ListenerRules::default();
+                config.listeners.len() + 1 + config.coap.len()
+            ],
             ids: IdSource::new(random()),
             counters: Arc::clone(&shared.counters[at]),
             now: Now::from_millis(0),
@@ -195,6 +215,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             admission: Arc::clone(&admission),
             waker: Arc::clone(&wakers[at]),
             listeners,
+            doors,
             start: began,
         };
         let thread = std::thread::Builder::new()
@@ -226,6 +247,13 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
                 // An event stream that nothing can come on any more is told so by its end.
                 close_on_revoked: true,
             }])
+            .chain(config.coap.iter().map(|_| LinkListener {
+                open: None,
+                anonymous: false,
+                close_on_refused: false,
+                // Observations end one by one.
+                close_on_revoked: false,
+            }))
             .collect(),
     );
     let (tell, serving) = watch::channel(false);

@@ -104,6 +104,7 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
         incarnation: 1,
         sys_interval_s: 0,
         http: None,
+        coap: Vec::new(),
     };
     (start(config, feed).await.expect("it starts"), control)
 }

@@ -10,8 +10,9 @@ use router::Subs;
 use rustix::event::epoll;
 
 use crate::reactor::admission::Admission;
+use crate::reactor::coap::{Coap, CoapDoor};
 use crate::reactor::listener::Listener;
-use crate::reactor::tcp::{TcpWire, TcpWires};
+use crate::reactor::tcp::{NetWires, Wire};
 use crate::reactor::{Reactor, Waker};
 use crate::shard::Shard;
 use crate::shard::env::Env;
@@ -19,12 +20,14 @@ use crate::start::random;
 
 /// What a shard's thread needs, first and at every new beginning.
 pub(crate) struct ShardThread {
-    pub(crate) env: Env<TcpWire>,
+    pub(crate) env: Env<Wire>,
     pub(crate) incarnation: u64,
     pub(crate) sys_interval_s: u32,
     pub(crate) admission: Arc<Admission>,
     pub(crate) waker: Arc<Waker>,
     pub(crate) listeners: Vec<Listener>,
+    /// The ends of the UDP listeners.
+    pub(crate) doors: Vec<Arc<CoapDoor>>,
     pub(crate) start: Instant,
 }
 
@@ -45,6 +48,7 @@ impl ShardThread {
             admission,
             waker,
             listeners,
+            doors,
             start,
         } = self;
         let (id, shared) = (env.id, Arc::clone(&env.shared));
@@ -52,8 +56,16 @@ impl ShardThread {
             let (interest, groups) = (Arc::clone(&shared.interest), Arc::clone(&shared.groups));
             Subs::new(id, shared.shards(), interest, groups, random())
         };
+        let coap = || {
+            Coap::new(
+                doors.clone(),
+                &shared.limits,
+                Arc::clone(&admission),
+                random(),
+            )
+        };
         let epoll = new_epoll()?;
-        let wires = TcpWires::new(Arc::clone(&epoll), Arc::clone(&admission));
+        let wires = NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap());
         let shard = Shard::new(env, wires, subs(), incarnation, sys_interval_s);
         let mut reactor = Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)?;
         loop {
@@ -65,7 +77,7 @@ impl ShardThread {
             let begun = catch_unwind(AssertUnwindSafe(|| -> io::Result<Reactor> {
                 let remains = shard.abandon();
                 let epoll = new_epoll()?;
-                let wires = TcpWires::new(Arc::clone(&epoll), Arc::clone(&admission));
+                let wires = NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap());
                 let shard = Shard::anew(remains, wires, subs(), random());
                 Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)
             }));

@@ -48,6 +48,7 @@ impl Banner<'_> {
                 "ws" => line("WebSocket", &format!("ws://{}/mqtt", reachable(*at))),
                 "wss" => line("", &format!("wss://{}/mqtt", reachable(*at))),
                 "http" => line("HTTP messages", &format!("http://{}/m/...", reachable(*at))),
+                "coap" => line("CoAP", &format!("coap://{}/m/...", reachable(*at))),
                 other => line(other, &at.to_string()),
             }
         }

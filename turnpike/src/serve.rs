@@ -248,10 +248,15 @@ fn broker_config(
     let listeners = config
         .mqtt_listeners()
         .map(|(name, websocket, listener)| listener.for_broker(name, websocket, open.as_deref()));
+    let coap = [("coap", &config.coap)]
+        .into_iter()
+        .filter(|(_, listener)| listener.enabled)
+        .map(|(name, listener)| listener.for_broker(name));
     broker::Config {
         shards: config.shards,
         listeners: listeners.collect(),
         http: config.http.enabled.then(|| config.http.over_http()),
+        coap: coap.collect(),
         limits: config.limits.clone(),
         node,
         incarnation,

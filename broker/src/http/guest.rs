@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::reactor::layer::Layer;
-use crate::reactor::tcp::TcpWire;
+use crate::reactor::tcp::{TcpWire, Wire};
 use crate::shard::inbox::Post;
 use crate::shard::shared::Shared;
 
@@ -39,7 +39,7 @@ const KEEP_ALIVE_S: u16 = 60;
 /// Opens pipes to the shards in turn.
 #[derive(Clone)]
 pub(crate) struct Guests {
-    pub(crate) shared: Arc<Shared<TcpWire>>,
+    pub(crate) shared: Arc<Shared<Wire>>,
     /// Number of the HTTP listener's rules.
     pub(crate) listener: u8,
     pub(crate) next: Arc<AtomicUsize>,
@@ -85,7 +85,10 @@ impl Guests {
     /// Hands a connection to a shard.
     pub(crate) fn hand_over(&self, wire: TcpWire, listener: u8) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.shared.shards();
-        self.shared.inboxes[at].post_one(Post::Accepted { wire, listener });
+        self.shared.inboxes[at].post_one(Post::Accepted {
+            wire: wire.into(),
+            listener,
+        });
     }
 
     /// Connects as whoever `login` says.

@@ -53,35 +53,33 @@ impl Admission {
         if peer.is_loopback() || (self.connections_max == 0 && self.rate_per_s == 0) {
             return true;
         }
-        let burst = f64::from(self.rate_per_s.saturating_mul(BURST));
         let mut state = self.state.lock();
-        // Not at each attempt: all of them may have connections.
-        if state.addresses.len() >= ADDRESSES_MAX.max(2 * state.busy) {
-            state.addresses.retain(|_, address| address.connections > 0);
-            state.busy = state.addresses.len();
+        let admitted = state.admit(peer, self.connections_max, self.rate_per_s, now);
+        if admitted {
+            state.counted.insert(fd, peer);
         }
-        let address = state.addresses.entry(peer).or_insert(Address {
-            connections: 0,
-            tokens: burst,
-            refilled: now,
-        });
-        let since = now
-            .saturating_duration_since(address.refilled)
-            .as_secs_f64();
-        address.refilled = now;
-        address.tokens = (address.tokens + since * f64::from(self.rate_per_s)).min(burst);
-        if self.rate_per_s > 0 {
-            if address.tokens < 1.0 {
-                return false;
-            }
-            address.tokens -= 1.0;
+        admitted
+    }
+
+    /// Whether a peer that sends datagrams from `peer` is let in; until [`Admission::peer_left`] it
+    /// counts as a connection.
+    pub(crate) fn admit_peer(&self, peer: IpAddr, now: Instant) -> bool {
+        if peer.is_loopback() || (self.connections_max == 0 && self.rate_per_s == 0) {
+            return true;
         }
-        if self.connections_max > 0 && address.connections >= self.connections_max {
-            return false;
+        self.state
+            .lock()
+            .admit(peer, self.connections_max, self.rate_per_s, now)
+    }
+
+    /// A peer that was let in by [`Admission::admit_peer`] is forgotten.
+    pub(crate) fn peer_left(&self, peer: IpAddr) {
+        if peer.is_loopback() || (self.connections_max == 0 && self.rate_per_s == 0) {
+            return;
         }
-        address.connections += 1;
-        state.counted.insert(fd, peer);
-        true
+        if let Some(address) = self.state.lock().addresses.get_mut(&peer) {
+            address.connections = address.connections.saturating_sub(1);
+        }
     }
 
     /// A connection is closed.
@@ -95,6 +93,38 @@ impl Admission {
         {
             address.connections = address.connections.saturating_sub(1);
         }
+    }
+}
+
+impl State {
+    fn admit(&mut self, peer: IpAddr, connections_max: u32, rate_per_s: u32, now: Instant) -> bool {
+        let burst = f64::from(rate_per_s.saturating_mul(BURST));
+        // Not at each attempt: all of them may have connections.
+        if self.addresses.len() >= ADDRESSES_MAX.max(2 * self.busy) {
+            self.addresses.retain(|_, address| address.connections > 0);
+            self.busy = self.addresses.len();
+        }
+        let address = self.addresses.entry(peer).or_insert(Address {
+            connections: 0,
+            tokens: burst,
+            refilled: now,
+        });
+        let since = now
+            .saturating_duration_since(address.refilled)
+            .as_secs_f64();
+        address.refilled = now;
+        address.tokens = (address.tokens + since * f64::from(rate_per_s)).min(burst);
+        if rate_per_s > 0 {
+            if address.tokens < 1.0 {
+                return false;
+            }
+            address.tokens -= 1.0;
+        }
+        if connections_max > 0 && address.connections >= connections_max {
+            return false;
+        }
+        address.connections += 1;
+        true
     }
 }
 

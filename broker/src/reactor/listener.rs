@@ -9,7 +9,9 @@ use std::time::Instant;
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::config::CoapListener;
 use crate::reactor::admission::Admission;
+use crate::reactor::coap::CoapDoor;
 use crate::reactor::door::Door;
 use crate::reactor::tcp::peer_of;
 
@@ -76,6 +78,50 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
         .local_addr()?
         .as_socket()
         .ok_or_else(|| io::Error::other("the socket has no internet address"))
+}
+
+/// Bytes that may wait in a socket of datagrams; the system may allow less.
+const DATAGRAM_BYTES: usize = 4 << 20;
+
+impl CoapDoor {
+    /// Binds `shards` sockets for datagrams to one address, as [`bind`] does for connections; the
+    /// system deals peers out by a hash of their addresses.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound.
+    pub(crate) fn bind(
+        wanted: &CoapListener,
+        shards: usize,
+        number: u8,
+    ) -> io::Result<(SocketAddr, Vec<CoapDoor>)> {
+        let probe = datagrams(wanted.address, false)?;
+        let bound = local(&probe)?;
+        drop(probe);
+        let mut doors = Vec::with_capacity(shards);
+        for _ in 0..shards {
+            let socket = datagrams(bound, true)?;
+            let _ = socket.set_recv_buffer_size(DATAGRAM_BYTES);
+            let _ = socket.set_send_buffer_size(DATAGRAM_BYTES);
+            doors.push(CoapDoor {
+                socket: socket.into(),
+                listener: number,
+                insecure: wanted.insecure,
+                echo: wanted.echo,
+                created: wanted.created,
+            });
+        }
+        Ok((bound, doors))
+    }
+}
+
+fn datagrams(address: SocketAddr, share: bool) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_port(share)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 impl Listener {

@@ -1,6 +1,8 @@
 //! A shard's thread: its own epoll, its listeners, and the turns it drives.
 
 pub(crate) mod admission;
+pub(crate) mod coap;
+mod datagrams;
 pub(crate) mod door;
 pub(crate) mod layer;
 pub(crate) mod listener;
@@ -20,9 +22,10 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use session::Now;
 use session::channel_socket::PING_EVERY_S;
 
+use crate::reactor::coap::CoapDoor;
 use crate::reactor::layer::{Ended, Layer, Place, Received};
 use crate::reactor::listener::Listener;
-use crate::reactor::tcp::{LayerId, TcpWire, TcpWires, token_of};
+use crate::reactor::tcp::{End, LayerId, NetWires, TcpWire, token_of};
 use crate::shard::Shard;
 use crate::shard::wires::{Readable, Token};
 
@@ -55,6 +58,9 @@ impl Waker {
 const WAKER: u64 = u64::MAX;
 const LISTENERS: u64 = 1 << 63;
 
+/// Among the listeners: the sockets of datagrams.
+const DATAGRAMS: u64 = 1 << 32;
+
 /// Events that say that a peer sends nothing more. They come with what it sent last, in one.
 const ENDED: epoll::EventFlags = epoll::EventFlags::RDHUP
     .union(epoll::EventFlags::HUP)
@@ -86,10 +92,11 @@ const SHAKING_MAX: usize = 1024;
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 pub(crate) struct Reactor {
-    shard: Shard<TcpWires>,
+    shard: Shard<NetWires>,
     epoll: Arc<OwnedFd>,
     waker: Arc<Waker>,
     listeners: Vec<Listener>,
+    doors: Vec<Arc<CoapDoor>>,
     listening: bool,
     /// Accepting stopped until then, because there was no descriptor.
     paused_until: Option<Now>,
@@ -114,7 +121,7 @@ impl Reactor {
     ///
     /// When the waker cannot be registered.
     pub(crate) fn new(
-        shard: Shard<TcpWires>,
+        shard: Shard<NetWires>,
         epoll: Arc<OwnedFd>,
         waker: Arc<Waker>,
         listeners: Vec<Listener>,
@@ -127,6 +134,7 @@ impl Reactor {
             epoll::EventFlags::IN,
         )?;
         Ok(Reactor {
+            doors: shard.outlets.wires.coap.doors.clone(),
             shard,
             epoll,
             waker,
@@ -168,7 +176,7 @@ impl Reactor {
     }
 
     /// The shard and the listeners, to begin anew after a panic.
-    pub(crate) fn into_parts(self) -> (Shard<TcpWires>, Vec<Listener>) {
+    pub(crate) fn into_parts(self) -> (Shard<NetWires>, Vec<Listener>) {
         (self.shard, self.listeners)
     }
 
@@ -177,10 +185,9 @@ impl Reactor {
     }
 
     fn sleep_max(&self) -> Option<Duration> {
-        let next = match (self.shard.next_timeout(), self.paused_until) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let peers = self.shard.outlets.wires.coap.next_timer();
+        let shard = self.shard.next_timeout().into_iter();
+        let next = shard.chain(self.paused_until).chain(peers).min();
         // One millisecond more, so that the deadline lies behind when the shard wakes.
         next.map(|at| Duration::from_millis(at.millis_since(self.now()) + 1))
     }
@@ -213,6 +220,7 @@ impl Reactor {
         self.shard.awake();
         let began = Instant::now();
         let now = self.now();
+        self.shard.outlets.wires.coap.now = now;
         self.shard.begin(now);
         self.handshakes = HANDSHAKES_MAX;
         let serve = self.shard.may_serve();
@@ -232,6 +240,8 @@ impl Reactor {
             let data = event.data.u64();
             if data == WAKER {
                 self.waker.clear();
+            } else if data & (LISTENERS | DATAGRAMS) == LISTENERS | DATAGRAMS {
+                more |= self.datagrams(data as u8);
             } else if data & LISTENERS != 0 {
                 more |= self.accept((data & !LISTENERS) as usize);
             } else if serve || self.shard.is_new(token_of(data)) {
@@ -240,11 +250,13 @@ impl Reactor {
                 self.unread.push((data, event.flags));
             }
         }
-        self.look_after_sockets();
+        let second = self.look_after_sockets();
+        self.look_after_peers(second);
         more |= !self.unread.is_empty();
         let count = events.len();
         self.events = events;
         self.shard.end();
+        more |= self.shard.outlets.wires.coap.is_busy() && serve;
         self.listen_when_told()?;
         if count > 0 {
             self.shard.record_turn(began.elapsed().as_micros() as u64);
@@ -268,7 +280,9 @@ impl Reactor {
             return;
         }
         match self.shard.readable(token) {
-            Readable::Now(wire) => match wire.layer {
+            // Peers that speak CoAP have no event of their own.
+            Readable::Now(End::Coap(_)) => {}
+            Readable::Now(End::Stream(wire)) => match wire.layer {
                 None => match rustix::io::read(&wire.fd, &mut self.buffer[..]) {
                     Ok(0) => self.shard.lost(token),
                     Ok(taken) => {
@@ -310,7 +324,7 @@ impl Reactor {
             self.handshakes -= 1;
         }
         let now = self.now();
-        let Some(Some(end)) = self
+        let Some(Some(End::Stream(end))) = self
             .shard
             .outlets
             .slots
@@ -363,17 +377,17 @@ impl Reactor {
     }
 
     /// Once a second channel sockets are asked for a sign of life when it is time, and closed when
-    /// their right is gone.
-    fn look_after_sockets(&mut self) {
+    /// their right is gone. Whether a second has begun.
+    fn look_after_sockets(&mut self) -> bool {
         let now_s = self.now().as_secs();
         if now_s == self.looked_s {
-            return;
+            return false;
         }
         self.looked_s = now_s;
         let mut sockets = std::mem::take(&mut self.shard.outlets.wires.sockets);
         sockets.retain_mut(|socket| {
             let slot = self.shard.outlets.slots.current(socket.token);
-            let Some(layer) = slot.and_then(|slot| slot.wire.as_ref()?.layer) else {
+            let Some(layer) = slot.and_then(|slot| slot.wire.as_ref()?.layer()) else {
                 return false;
             };
             if !self.shard.outlets.wires.is_channel_open(layer) {
@@ -395,6 +409,7 @@ impl Reactor {
         // Those that were attached meanwhile are behind.
         sockets.append(&mut self.shard.outlets.wires.sockets);
         self.shard.outlets.wires.sockets = sockets;
+        true
     }
 
     /// Accepts who waits; whether more may wait.
@@ -408,7 +423,9 @@ impl Reactor {
                 Ok(Some(Some(fd))) => {
                     let layer = Layer::new(&listener.door);
                     let shakes = listener.door.tls.is_some();
-                    let token = self.shard.accepted(TcpWire { fd, layer }, listener.number);
+                    let token = self
+                        .shard
+                        .accepted(TcpWire { fd, layer }.into(), listener.number);
                     if let Some(token) = token.filter(|_| shakes) {
                         begin_handshake(&mut self.shaking, &mut self.shard, token);
                     }
@@ -438,6 +455,9 @@ impl Reactor {
         for listener in &self.listeners {
             let _ = epoll::delete(&self.epoll, listener.as_fd());
         }
+        for door in &self.doors {
+            let _ = epoll::delete(&self.epoll, &door.socket);
+        }
         self.listening = false;
         let now = self.now();
         self.paused_until = Some(now.plus_millis(ACCEPT_PAUSE_MS));
@@ -454,9 +474,16 @@ impl Reactor {
                 let data = epoll::EventData::new_u64(LISTENERS | at as u64);
                 epoll::add(&self.epoll, listener.as_fd(), data, epoll::EventFlags::IN)?;
             }
+            for (at, door) in self.doors.iter().enumerate() {
+                let data = epoll::EventData::new_u64(LISTENERS | DATAGRAMS | at as u64);
+                epoll::add(&self.epoll, &door.socket, data, epoll::EventFlags::IN)?;
+            }
             self.listening = true;
         }
         if !self.shard.accepts() && self.listening {
+            for door in &self.doors {
+                let _ = epoll::delete(&self.epoll, &door.socket);
+            }
             self.listeners.clear();
             self.listening = false;
         }
@@ -466,14 +493,14 @@ impl Reactor {
 
 /// Notes a connection that is to shake hands; where too many are at it, the one that has taken
 /// longest is closed.
-fn begin_handshake(shaking: &mut VecDeque<Token>, shard: &mut Shard<TcpWires>, token: Token) {
+fn begin_handshake(shaking: &mut VecDeque<Token>, shard: &mut Shard<NetWires>, token: Token) {
     shaking.push_back(token);
     if shaking.len() <= SHAKING_MAX {
         return;
     }
     shaking.retain(|token| {
         let slot = shard.outlets.slots.current(*token);
-        slot.and_then(|slot| slot.wire.as_ref()?.layer)
+        slot.and_then(|slot| slot.wire.as_ref()?.layer())
             .is_some_and(|layer| shard.outlets.wires.is_shaking_hands(layer))
     });
     if shaking.len() > SHAKING_MAX

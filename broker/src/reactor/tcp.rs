@@ -1,7 +1,6 @@
-//! TCP below a shard: plain, or with layers between the socket and MQTT.
+//! What is below a shard: TCP, plain or with layers between the socket and MQTT, and CoAP.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use rustix::net::SendFlags;
 use session::Now;
 
 use crate::reactor::admission::Admission;
+use crate::reactor::coap::{Coap, CoapKey};
 use crate::reactor::layer::{Layer, Outgoing, Received, Scratch};
 use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
@@ -28,11 +28,64 @@ pub(crate) struct TcpEnd {
     pub(crate) layer: Option<LayerId>,
 }
 
-const _: () = assert!(size_of::<Option<TcpEnd>>() == 8);
-
-/// The place of a layer in its shard's wires, from 1.
+/// The place of a layer in its shard's wires: below 2^25, as slots are. The last byte has values to
+/// spare, by which a slot's eight bytes say what is in them.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(crate) struct LayerId(NonZeroU32);
+pub(crate) struct LayerId {
+    low: u16,
+    middle: u8,
+    high: bool,
+}
+
+impl LayerId {
+    fn new(at: usize) -> LayerId {
+        LayerId {
+            low: at as u16,
+            middle: (at >> 16) as u8,
+            high: at >> 24 & 1 == 1,
+        }
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.low) | usize::from(self.middle) << 16 | usize::from(self.high) << 24
+    }
+}
+
+/// What travels between shards: a connection, or a place in the datagrams of one peer.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// A connection.
+    Stream(TcpWire),
+    /// A guest of a peer that speaks CoAP.
+    Coap(CoapKey),
+}
+
+impl From<TcpWire> for Wire {
+    fn from(wire: TcpWire) -> Wire {
+        Wire::Stream(wire)
+    }
+}
+
+/// The same in a slot.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// A connection.
+    Stream(TcpEnd),
+    /// A guest of a peer that speaks CoAP.
+    Coap(CoapKey),
+}
+
+const _: () = assert!(size_of::<Option<End>>() == 8);
+
+impl End {
+    /// The layers of a connection that has some.
+    pub(crate) fn layer(&self) -> Option<LayerId> {
+        match self {
+            End::Stream(end) => end.layer,
+            End::Coap(_) => None,
+        }
+    }
+}
 
 /// A channel socket that lives on this shard.
 #[derive(Copy, Clone, Debug)]
@@ -43,7 +96,7 @@ pub(crate) struct Socket {
 }
 
 /// The wires of one shard, registered with its epoll.
-pub(crate) struct TcpWires {
+pub(crate) struct NetWires {
     epoll: Arc<OwnedFd>,
     admission: Arc<Admission>,
     layers: Vec<Option<Box<Layer>>>,
@@ -52,11 +105,13 @@ pub(crate) struct TcpWires {
     /// Channel sockets, which are looked after each second.
     pub(crate) sockets: Vec<Socket>,
     outgoing: Outgoing,
+    /// Peers that speak CoAP.
+    pub(crate) coap: Coap,
 }
 
-impl TcpWires {
-    pub(crate) fn new(epoll: Arc<OwnedFd>, admission: Arc<Admission>) -> TcpWires {
-        TcpWires {
+impl NetWires {
+    pub(crate) fn new(epoll: Arc<OwnedFd>, admission: Arc<Admission>, coap: Coap) -> NetWires {
+        NetWires {
             epoll,
             admission,
             layers: Vec::new(),
@@ -64,25 +119,30 @@ impl TcpWires {
             scratch: Scratch::default(),
             sockets: Vec::new(),
             outgoing: Outgoing::default(),
+            coap,
         }
     }
 
     fn layer(&mut self, id: LayerId) -> Option<&mut Layer> {
-        self.layers.get_mut(id.0.get() as usize - 1)?.as_deref_mut()
+        self.layers.get_mut(id.index())?.as_deref_mut()
+    }
+
+    fn layer_of(&self, end: &TcpEnd) -> Option<&Layer> {
+        self.layers.get(end.layer?.index())?.as_deref()
     }
 
     fn keep(&mut self, layer: Box<Layer>) -> LayerId {
         if let Some(id) = self.free.pop() {
-            self.layers[id.0.get() as usize - 1] = Some(layer);
+            self.layers[id.index()] = Some(layer);
             return id;
         }
         self.layers.push(Some(layer));
         // Not more layers than slots, of which there are 2^25.
-        LayerId(NonZeroU32::MIN.saturating_add(self.layers.len() as u32 - 1))
+        LayerId::new(self.layers.len() - 1)
     }
 
     fn release(&mut self, id: LayerId) -> Option<Box<Layer>> {
-        let layer = self.layers.get_mut(id.0.get() as usize - 1)?.take();
+        let layer = self.layers.get_mut(id.index())?.take();
         if layer.is_some() {
             self.free.push(id);
         }
@@ -95,11 +155,6 @@ impl TcpWires {
     }
 
     /// Whether it is a channel socket whose messages pass.
-    fn layer_of(&self, end: &TcpEnd) -> Option<&Layer> {
-        let place = end.layer?.0.get() as usize - 1;
-        self.layers.get(place)?.as_deref()
-    }
-
     pub(crate) fn is_channel_open(&mut self, id: LayerId) -> bool {
         self.layer(id).is_some_and(|layer| layer.is_channel_open())
     }
@@ -113,7 +168,7 @@ impl TcpWires {
 
     /// Takes bytes that came through a layer; where the MQTT bytes among them lie.
     pub(crate) fn received(&mut self, id: LayerId, input: &mut [u8], now: Now) -> Received {
-        let Some(Some(layer)) = self.layers.get_mut(id.0.get() as usize - 1) else {
+        let Some(Some(layer)) = self.layers.get_mut(id.index()) else {
             return Received::nothing();
         };
         layer.receive(input, &mut self.scratch, now)
@@ -127,7 +182,10 @@ impl TcpWires {
     }
 
     /// Sends what a layer answered by itself; the rest goes when the wire takes bytes again.
-    pub(crate) fn answer(&mut self, end: &TcpEnd, token: Token) {
+    pub(crate) fn answer(&mut self, end: &End, token: Token) {
+        let End::Stream(end) = end else {
+            return;
+        };
         let Some(layer) = end.layer.and_then(|id| self.layer(id)) else {
             return;
         };
@@ -143,7 +201,7 @@ impl TcpWires {
     }
 
     fn send_layered(&mut self, id: LayerId, fd: BorrowedFd<'_>, bytes: &[u8]) -> Sent {
-        let Some(Some(layer)) = self.layers.get_mut(id.0.get() as usize - 1) else {
+        let Some(Some(layer)) = self.layers.get_mut(id.index()) else {
             return Sent::Gone;
         };
         layer.send(bytes, &mut self.outgoing, |bytes| send(fd, bytes))
@@ -197,34 +255,54 @@ fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Sent {
     }
 }
 
-impl Wires for TcpWires {
-    type Wire = TcpWire;
-    type End = TcpEnd;
+impl Wires for NetWires {
+    type Wire = Wire;
+    type End = End;
 
-    fn place(&mut self, wire: TcpWire) -> TcpEnd {
-        TcpEnd {
-            fd: wire.fd,
-            layer: wire.layer.map(|layer| self.keep(layer)),
+    fn place(&mut self, wire: Wire) -> End {
+        match wire {
+            Wire::Coap(key) => End::Coap(key),
+            Wire::Stream(wire) => End::Stream(TcpEnd {
+                fd: wire.fd,
+                layer: wire.layer.map(|layer| self.keep(layer)),
+            }),
         }
     }
 
-    fn take(&mut self, end: TcpEnd) -> TcpWire {
-        let _ = epoll::delete(&self.epoll, &end.fd);
-        TcpWire {
-            layer: end.layer.and_then(|id| self.release(id)),
-            fd: end.fd,
+    fn take(&mut self, end: End) -> Wire {
+        match end {
+            End::Coap(key) => {
+                self.coap.detach(key);
+                Wire::Coap(key)
+            }
+            End::Stream(end) => {
+                let _ = epoll::delete(&self.epoll, &end.fd);
+                Wire::Stream(TcpWire {
+                    layer: end.layer.and_then(|id| self.release(id)),
+                    fd: end.fd,
+                })
+            }
         }
     }
 
     #[inline]
-    fn send(&mut self, end: &mut TcpEnd, bytes: &[u8]) -> Sent {
-        match end.layer {
-            None => send(end.fd.as_fd(), bytes),
-            Some(id) => self.send_layered(id, end.fd.as_fd(), bytes),
+    fn send(&mut self, end: &mut End, bytes: &[u8]) -> Sent {
+        match end {
+            End::Stream(end) => match end.layer {
+                None => send(end.fd.as_fd(), bytes),
+                Some(id) => self.send_layered(id, end.fd.as_fd(), bytes),
+            },
+            End::Coap(key) => {
+                self.coap.packets(*key, bytes);
+                Sent::Taken(bytes.len())
+            }
         }
     }
 
-    fn resume(&mut self, end: &mut TcpEnd) -> bool {
+    fn resume(&mut self, end: &mut End) -> bool {
+        let End::Stream(end) = end else {
+            return true;
+        };
         let Some(layer) = end.layer.and_then(|id| self.layer(id)) else {
             return true;
         };
@@ -232,7 +310,11 @@ impl Wires for TcpWires {
         layer.send_pending(|bytes| send(end.fd.as_fd(), bytes)) != Some(false)
     }
 
-    fn attach(&mut self, end: &TcpEnd, token: Token) {
+    fn attach(&mut self, end: &End, token: Token) {
+        let end = match end {
+            End::Stream(end) => end,
+            End::Coap(key) => return self.coap.attach(*key, token),
+        };
         if let Some(layer) = end.layer.and_then(|id| self.layer(id))
             && layer.is_channel()
         {
@@ -249,7 +331,11 @@ impl Wires for TcpWires {
         }
     }
 
-    fn watch(&mut self, end: &TcpEnd, token: Token, watch: Watch) {
+    fn watch(&mut self, end: &End, token: Token, watch: Watch) {
+        let end = match end {
+            End::Stream(end) => end,
+            End::Coap(key) => return self.coap.watch(*key, watch),
+        };
         let watch = Watch {
             write: watch.write || self.holds_back(end),
             ..watch
@@ -257,7 +343,25 @@ impl Wires for TcpWires {
         let _ = epoll::modify(&self.epoll, &end.fd, data_of(token), flags_of(watch));
     }
 
-    fn close(&mut self, end: TcpEnd) {
+    fn is_anchored(&self, wire: &Wire) -> bool {
+        matches!(wire, Wire::Coap(_))
+    }
+
+    fn awaits_replays(&self, end: &End) -> bool {
+        matches!(end, End::Coap(_))
+    }
+
+    fn replayed(&mut self, end: &End, identifier: u32) {
+        if let End::Coap(key) = end {
+            self.coap.replayed(*key, identifier);
+        }
+    }
+
+    fn close(&mut self, end: End) {
+        let end = match end {
+            End::Stream(end) => end,
+            End::Coap(key) => return self.coap.closed(key),
+        };
         let _ = epoll::delete(&self.epoll, &end.fd);
         if let Some(mut layer) = end.layer.and_then(|id| self.release(id)) {
             layer.close();
@@ -276,29 +380,41 @@ impl Wires for TcpWires {
         }
     }
 
-    fn certificate(&self, end: &TcpEnd) -> Option<&str> {
-        self.layer_of(end)?.certificate()
+    fn certificate(&self, end: &End) -> Option<&str> {
+        match end {
+            End::Stream(end) => self.layer_of(end)?.certificate(),
+            End::Coap(key) => self.coap.certificate(*key),
+        }
     }
 
-    fn is_channel_socket(&self, end: &TcpEnd) -> bool {
-        self.layer_of(end).is_some_and(Layer::is_channel)
+    fn is_channel_socket(&self, end: &End) -> bool {
+        match end {
+            End::Stream(end) => self.layer_of(end).is_some_and(Layer::is_channel),
+            End::Coap(_) => false,
+        }
     }
 
-    fn slow_policy(&self, end: &TcpEnd) -> SlowPolicy {
-        let layer = self.layer_of(end);
+    fn slow_policy(&self, end: &End) -> SlowPolicy {
+        let layer = match end {
+            End::Stream(end) => self.layer_of(end),
+            End::Coap(_) => None,
+        };
         layer.map_or(SlowPolicy::DropNewest, Layer::slow_policy)
     }
 
-    fn overloaded(&mut self, end: &TcpEnd) {
-        if let Some(layer) = end.layer.and_then(|id| self.layer(id)) {
+    fn overloaded(&mut self, end: &End) {
+        if let Some(layer) = end.layer().and_then(|id| self.layer(id)) {
             layer.overloaded();
         }
     }
 
-    fn peer(&self, end: &TcpEnd) -> Option<IpAddr> {
-        match self.layer_of(end) {
-            Some(layer) if layer.peer().is_some() => layer.peer(),
-            _ => peer_of(end.fd.as_fd()),
+    fn peer(&self, end: &End) -> Option<IpAddr> {
+        match end {
+            End::Stream(end) => match self.layer_of(end) {
+                Some(layer) if layer.peer().is_some() => layer.peer(),
+                _ => peer_of(end.fd.as_fd()),
+            },
+            End::Coap(key) => self.coap.address(*key).map(|address| address.ip()),
         }
     }
 }

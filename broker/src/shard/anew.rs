@@ -71,6 +71,8 @@ impl<W: Wires> Shard<W> {
             &counters.subscriptions,
             &counters.retained,
             &counters.owed,
+            &counters.coap.endpoints,
+            &counters.coap.observations,
         ] {
             gauge.set(0);
         }

@@ -125,6 +125,8 @@ pub(crate) struct RetainedAsk {
     pub(crate) qos: QoS,
     pub(crate) identifier: Option<u32>,
     pub(crate) prefix: Option<Arc<str>>,
+    /// Whether the end is to be told, even where nothing is retained.
+    pub(crate) tell_end: bool,
 }
 
 /// The answer: everything that matches, given to the subscriber as it has room.

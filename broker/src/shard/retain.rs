@@ -104,7 +104,7 @@ impl<W: Wires> Shard<W> {
         // again when a message is given, which may be much later.
         let gate = &self.env.gate;
         found.retain(|message: &Arc<Message>| author_may(gate, message));
-        if found.is_empty() {
+        if found.is_empty() && !ask.tell_end {
             return;
         }
         let home = ask.shard;
@@ -182,12 +182,32 @@ impl<W: Wires> Shard<W> {
             if !blocked && queued < SLICE && !held.contains(&token) {
                 self.give_slice(&mut give);
             }
-            if give.given < give.messages.len() {
+            if give.given >= give.messages.len() && !self.told_end(&give) {
+                held.push(token);
+                self.replays.push_back(give);
+            } else if give.given < give.messages.len() {
                 self.replaying |= !blocked && queued < SLICE;
                 held.push(token);
                 self.replays.push_back(give);
             }
         }
+    }
+
+    /// Tells whoever waits for it that all was given; `false` while some of it waits still.
+    fn told_end(&mut self, give: &RetainedGive) -> bool {
+        let (true, Some(identifier)) = (give.ask.tell_end, give.ask.identifier) else {
+            return true;
+        };
+        let id = give.ask.token.slot;
+        self.outlets.flush_slot(&self.env, id);
+        let slot = self.outlets.slots.slot(id);
+        if slot.backlog.is_some() {
+            return false;
+        }
+        if let Some(wire) = &slot.wire {
+            self.outlets.wires.replayed(wire, identifier);
+        }
+        true
     }
 
     /// The session in a slot lost its connection or has a new one: what it is still owed follows it.

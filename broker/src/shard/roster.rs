@@ -83,12 +83,17 @@ impl<W: Wires> Shard<W> {
         self.outlets.slots.remove(token.slot);
         let directory = self.env.shared.cache.directory();
         let key = pending.key();
-        let home = home_of(
-            directory.principal_id(key.principal),
-            &key.client_id,
-            self.env.shared.shards(),
-            self.env.shared.seed,
-        );
+        // What is anchored has a Client Identifier that nobody else has: it is at home anywhere.
+        let home = if self.outlets.wires.is_anchored(&wire) {
+            self.env.id
+        } else {
+            home_of(
+                directory.principal_id(key.principal),
+                &key.client_id,
+                self.env.shared.shards(),
+                self.env.shared.seed,
+            )
+        };
         let arrival = Arrival {
             wire,
             pending,

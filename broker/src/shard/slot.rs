@@ -69,7 +69,7 @@ impl Marks {
 }
 
 /// Two cache lines, the hot one first (a million idle connections are a million of these).
-const _: () = assert!(std::mem::size_of::<Slot<crate::reactor::tcp::TcpEnd>>() == 128);
+const _: () = assert!(std::mem::size_of::<Slot<crate::reactor::tcp::End>>() == 128);
 
 /// The lowest 24 bits: no deadline for an answer is further away than ten minutes.
 fn below_2_24(at: Now) -> [u8; 3] {

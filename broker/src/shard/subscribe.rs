@@ -12,6 +12,8 @@ impl<W: Wires> Shard<W> {
     /// Whether something retained is asked for.
     pub(crate) fn subscribe(&mut self, id: SlotId, request: SubscribeRequest) -> bool {
         let token = self.outlets.slots.token(id);
+        let wire = self.outlets.slots.slot(id).wire.as_ref();
+        let tell_end = wire.is_some_and(|wire| self.outlets.wires.awaits_replays(wire));
         let mut codes = Vec::with_capacity(request.filters.len());
         let mut asks: Vec<RetainedAsk> = Vec::new();
         for filter in request.filters {
@@ -31,6 +33,7 @@ impl<W: Wires> Shard<W> {
                             qos: granted.qos,
                             identifier: subscription.identifier.map(|number| number.get()),
                             prefix: subscription.prefix.clone(),
+                            tell_end,
                         });
                     }
                     codes.push(granted.qos.as_u8());

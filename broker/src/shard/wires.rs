@@ -95,6 +95,19 @@ pub(crate) trait Wires {
     /// It is closed next because its peer is too slow.
     fn overloaded(&mut self, end: &Self::End);
 
+    /// Whether it has to stay on this shard, whose socket it uses.
+    fn is_anchored(&self, _wire: &Self::Wire) -> bool {
+        false
+    }
+
+    /// Whether it is to be told when all that is retained for a subscription was given.
+    fn awaits_replays(&self, _end: &Self::End) -> bool {
+        false
+    }
+
+    /// All that is retained was given to the subscription with this identifier.
+    fn replayed(&mut self, _end: &Self::End, _identifier: u32) {}
+
     /// Closes it: what was given before is still sent, nothing more is read or reported.
     fn close(&mut self, end: Self::End);
 }

@@ -389,6 +389,10 @@ pub(crate) const KEYS: &[Key] = &[
     address!("listeners.http.address", http.address),
     origins!("listeners.http.origins", http.origins),
     slow_consumer!("listeners.http.slow_consumer", http.slow_consumer),
+    boolean!("listeners.coap.enabled", coap.enabled),
+    address!("listeners.coap.address", coap.address),
+    boolean!("listeners.coap.insecure", coap.insecure),
+    boolean!("listeners.coap.echo", coap.echo),
     address!("listeners.api.address", api.address),
     boolean!("listeners.api.insecure", api.insecure),
     Key {
@@ -467,6 +471,7 @@ pub(crate) const KEYS: &[Key] = &[
         31622400
     ),
     boolean!("control.journal_views", control.journal_views),
+    boolean!("compat.coap_created", coap.created),
     boolean!(
         "compat.reveal_client_secrets",
         control.reveal_client_secrets
@@ -512,6 +517,19 @@ pub(crate) const KEYS: &[Key] = &[
         limits.max_connections_per_ip,
         0,
         100000000
+    ),
+    count!("limits.coap_endpoints", limits.coap_endpoints, 1, 10000000),
+    milliseconds!(
+        "limits.coap_idle_timeout",
+        limits.coap_idle_timeout_ms,
+        10000,
+        86400000
+    ),
+    size!(
+        "limits.coap_block_bytes",
+        limits.coap_block_bytes,
+        65536,
+        68719476736
     ),
     count!(
         "limits.connect_rate_per_ip",

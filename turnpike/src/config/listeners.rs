@@ -39,6 +39,43 @@ pub(crate) struct Tls {
     pub(crate) only_1_3: bool,
 }
 
+/// Where peers come in that speak CoAP.
+#[derive(Clone, Debug)]
+pub(crate) struct CoapListener {
+    pub(crate) address: SocketAddr,
+    pub(crate) enabled: bool,
+    /// Whether credentials are taken though others can read along.
+    pub(crate) insecure: bool,
+    /// Whether addresses elsewhere have to be proven.
+    pub(crate) echo: bool,
+    /// Whether POST on a channel is answered 2.01 instead of 2.04.
+    pub(crate) created: bool,
+}
+
+impl CoapListener {
+    /// On loopback, with the defaults of a first start.
+    pub(crate) fn on(port: u16) -> CoapListener {
+        CoapListener {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            enabled: true,
+            insecure: false,
+            echo: true,
+            created: false,
+        }
+    }
+
+    /// What the broker is told, under this name.
+    pub(crate) fn for_broker(&self, name: &str) -> broker::CoapListener {
+        broker::CoapListener {
+            name: name.to_owned(),
+            address: self.address,
+            insecure: self.insecure,
+            echo: self.echo,
+            created: self.created,
+        }
+    }
+}
+
 /// Where the control API, health and metrics are served.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiListener {

@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use listeners::{ApiListener, MqttListener};
+pub(crate) use listeners::{ApiListener, CoapListener, MqttListener};
 pub(crate) use raw::{Origin, RawConfig};
 
 use control_api::Database;
@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) ws: MqttListener,
     pub(crate) wss: MqttListener,
     pub(crate) http: MqttListener,
+    pub(crate) coap: CoapListener,
     pub(crate) api: ApiListener,
     pub(crate) admin_username: String,
     pub(crate) database: Option<Database>,
@@ -83,6 +84,7 @@ impl Default for Config {
             ws: MqttListener::on(8083, true),
             wss: MqttListener::on(8084, false),
             http: MqttListener::on(8008, true),
+            coap: CoapListener::on(5683),
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
@@ -139,6 +141,9 @@ impl Config {
                 if !raw.entries.contains_key(path) {
                     listener.address.set_port(0);
                 }
+            }
+            if !raw.entries.contains_key("listeners.coap.address") {
+                self.coap.address.set_port(0);
             }
         }
     }
