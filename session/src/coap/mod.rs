@@ -23,3 +23,6 @@ mod uploads;
 pub use answer::Datagrams;
 pub use endpoint::{Around, Endpoint, Incoming, Manner, Right, Rights, Tally, Wish};
 pub use guest::{GuestNumber, is_same_filter};
+
+#[cfg(test)]
+mod tests;
