@@ -98,20 +98,20 @@ impl Place {
     /// `client_id`) and `password`.
     pub(super) fn login(&self, message: &Message<'_>) -> Option<Login> {
         let domain = self.domain();
-        if let Some(value) = value(message, "auth") {
-            return Some(Login::of_pair(value, domain));
+        if let Some(value) = joined(message, "auth") {
+            return Some(Login::of_pair(&value, domain));
         }
-        if let Some(value) = value(message, "authorization") {
-            return Login::find(Some(value), None, domain);
+        if let Some(value) = joined(message, "authorization") {
+            return Login::find(Some(&value), None, domain);
         }
-        let password = value(message, "password")?;
+        let password = joined(message, "password")?;
         let name = value(message, "username").or_else(|| value(message, "client_id"));
         Some(match name {
             Some(name) => Login {
                 username: name.to_owned(),
-                password: password.to_owned(),
+                password,
             },
-            None => Login::of_pair(password, domain),
+            None => Login::of_pair(&password, domain),
         })
     }
 
@@ -148,6 +148,22 @@ pub(super) fn value<'a>(message: &Message<'a>, key: &str) -> Option<&'a str> {
         let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
         (name == key && !value.is_empty()).then_some(value)
     })
+}
+
+/// As [`value`], with all values of the key one behind the other: an option has at most 255 bytes,
+/// and an access token more.
+fn joined(message: &Message<'_>, key: &str) -> Option<String> {
+    let mut all = String::new();
+    for pair in message.values(OptionNumber::URI_QUERY) {
+        let (name, value) = std::str::from_utf8(pair)
+            .ok()?
+            .split_once('=')
+            .unwrap_or(("", ""));
+        if name == key {
+            all.push_str(value);
+        }
+    }
+    (!all.is_empty() && all.len() <= BYTES_MAX).then_some(all)
 }
 
 /// Whether the query says that the message is to be retained; `None` for what says neither.
@@ -251,6 +267,11 @@ mod tests {
         assert_eq!(login("m/d/c/x?password=p"), pair("d", "p"));
         assert_eq!(login("m/d/c/x?username=u"), None);
         assert_eq!(login("m/d/c/x?auth="), None);
+        assert_eq!(
+            login("m/d/c/x?auth=a.b&x=y&auth=.c"),
+            pair("", "a.b.c"),
+            "in pieces"
+        );
         assert_eq!(login("m/d/c/x"), None);
     }
 }

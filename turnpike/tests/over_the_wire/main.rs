@@ -12,6 +12,7 @@ mod authentication;
 mod broker;
 mod channel_socket;
 mod client;
+mod coap;
 mod http;
 mod load;
 mod open;
