@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# libcoap's coap-client against a running broker: publish, read back, observe, blocks.
+# Usage: coap_clients.sh READY_JSON
+set -euo pipefail
+ready=$1
+read -r coap mqtt domain channel id0 secret0 id1 secret1 < <(python3 - "$ready" <<'PY'
+import json, sys
+ready = json.load(open(sys.argv[1], encoding="utf-8"))
+demo = ready["demo"]
+first, second = demo["clients"][:2]
+print(ready["listeners"]["coap"], ready["listeners"]["mqtt"], demo["domain"],
+      demo["channel"], first["id"], first["secret"], second["id"], second["secret"])
+PY
+)
+work=$(mktemp -d)
+reader=
+stop() {
+    [ -z "$reader" ] || kill "$reader" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap stop EXIT
+fail() {
+    echo "coap: $1" >&2
+    tail -n 20 "$work"/* >&2 || true
+    exit 1
+}
+client() { timeout 20 coap-client-notls "$@"; }
+base=coap://$coap/m/$domain/c/$channel/libcoap
+say() { # subtopic, further arguments of mosquitto_pub
+    local subtopic=$1
+    shift
+    mosquitto_pub -h "${mqtt%:*}" -p "${mqtt##*:}" -u "$id1" -P "$secret1" -q 1 \
+        -t "m/$domain/c/$channel/libcoap/$subtopic" "$@"
+}
+
+client -m put -e 21.5 "$base/t?auth=$secret0&retain=true"
+[ "$(client -m get "$base/t?auth=$secret0")" = 21.5 ] || fail "what is retained"
+client -m get "$base/t?auth=wrong" 2>&1 | grep -q '^4.01' || fail "a wrong secret"
+client -m get "$base/t" 2>&1 | grep -q '^4.01' || fail "no secret"
+client -m get "coap://$coap/.well-known/core" | grep -q '</m>' || fail ".well-known/core"
+
+# 20 000 bytes both ways, in blocks of 1024 and of 64.
+head -c 15000 /dev/urandom | base64 -w0 | head -c 20000 >"$work/body"
+for size in 1024 64; do
+    client -b "$size" -m put -f "$work/body" "$base/big$size?auth=$secret0&retain=true" || fail "put $size"
+    client -b "$size" -m get -o "$work/back" "$base/big$size?auth=$secret0"
+    cmp "$work/body" "$work/back" || fail "blocks of $size"
+done
+
+# Messages from MQTT reach an observer, confirmed ones among them.
+timeout 60 stdbuf -oL coap-client-notls -s 30 -v 6 "$base/seen?auth=$secret0" >"$work/seen" 2>&1 &
+reader=$!
+await() {
+    local tries=0
+    until grep -aqE "$1" "$work/seen" 2>/dev/null; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 400 ] || fail "the observer did not see $1"
+        sleep 0.05
+    done
+}
+await 'c:2.05 .*Observe'
+for number in $(seq 40); do
+    say seen -m "message-$number."
+done
+await 'message-40\.'
+for number in $(seq 40); do
+    await "message-$number\\."
+done
+await 't:CON c:2.05'
+echo "libcoap: ok"
