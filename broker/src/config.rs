@@ -53,6 +53,15 @@ pub struct CoapListener {
     pub echo: bool,
     /// Whether POST on a channel is answered 2.01 instead of 2.04.
     pub created: bool,
+    /// DTLS, where everything is in it.
+    pub dtls: Option<DtlsOptions>,
+}
+
+/// DTLS 1.2 of a listener: always with pre-shared keys.
+#[derive(Clone, Debug, Default)]
+pub struct DtlsOptions {
+    /// With certificates too; of several the first, which has to be of an elliptic curve.
+    pub certificates: Option<TlsOptions>,
 }
 
 /// Where MQTT clients come in over TCP, and what lies between.

@@ -27,8 +27,8 @@ mod thread;
 mod tls;
 
 pub use config::{
-    CoapListener, Config, HttpListener, Limits, Listener, Network, QueuePolicy, SlowPolicy,
-    TlsOptions, WebSocketOptions,
+    CoapListener, Config, DtlsOptions, HttpListener, Limits, Listener, Network, QueuePolicy,
+    SlowPolicy, TlsOptions, WebSocketOptions,
 };
 pub use feed::{Connecting, Feed, FeedPipe};
 pub use start::{Broker, StartError, start};

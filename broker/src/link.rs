@@ -49,8 +49,15 @@ enum Asked {
         principal: EntityId,
         channel: EntityId,
     },
+    Key {
+        shard: ShardId,
+        number: u64,
+    },
     /// For the renewal under way.
-    Renewed { user: EntityId, channel: EntityId },
+    Renewed {
+        user: EntityId,
+        channel: EntityId,
+    },
 }
 
 /// Two rounds over all shards: in the first every shard posts what it judged before, in the
@@ -174,6 +181,16 @@ impl<W: 'static> Link<W> {
                 ToControl::Activity { shard, activity } => {
                     let directory = self.shared.cache.directory();
                     self.activities.add(shard, &activity, directory);
+                }
+                ToControl::Key {
+                    shard,
+                    number,
+                    identity,
+                } => {
+                    // A name that is no id is nobody's.
+                    let id = EntityId::from_text(&identity).unwrap_or(EntityId::SYS);
+                    let asked = self.follower.ask(Question::Key(id));
+                    self.asked.insert(asked, Asked::Key { shard, number });
                 }
                 ToControl::Fenced { round } => self.fenced(round, now_us),
                 ToControl::BegunAnew { shard } => self.begun_anew(shard),
@@ -451,7 +468,9 @@ impl<W: 'static> Link<W> {
     /// begins anew. Answers to what it asked before are for nobody.
     fn begun_anew(&mut self, shard: ShardId) {
         self.asked.retain(|_, asked| match asked {
-            Asked::Identity { shard: of, .. } | Asked::Right { shard: of, .. } => *of != shard,
+            Asked::Identity { shard: of, .. }
+            | Asked::Right { shard: of, .. }
+            | Asked::Key { shard: of, .. } => *of != shard,
             Asked::Renewed { .. } => true,
         });
         self.activities.forget(shard);
@@ -576,7 +595,9 @@ impl<W: 'static> Link<W> {
                         self.known(&identity, until, remembered_as, now)
                     }
                     Answer::Refused(refusal) => IdentifyOutcome::Refused(refusal_of(refusal)),
-                    Answer::Rights(_) => IdentifyOutcome::Refused(session::Refusal::Unavailable),
+                    Answer::Rights(_) | Answer::Key(_) => {
+                        IdentifyOutcome::Refused(session::Refusal::Unavailable)
+                    }
                 };
                 self.shared.inboxes[shard.index()].post_one(Post::Identified { token, outcome });
             }
@@ -602,6 +623,13 @@ impl<W: 'static> Link<W> {
                     answered: right.is_some(),
                 };
                 self.shared.inboxes[shard.index()].post_one(post);
+            }
+            Some(Asked::Key { shard, number }) => {
+                let key = match answer {
+                    Answer::Key(key) => Some(key),
+                    Answer::Identity(..) | Answer::Refused(_) | Answer::Rights(_) => None,
+                };
+                self.shared.inboxes[shard.index()].post_one(Post::Key { number, key });
             }
             Some(Asked::Renewed { .. }) | None => {}
         }
@@ -639,7 +667,7 @@ fn right_of(answer: &Answer) -> Option<Right> {
     match answer {
         Answer::Rights(right) => Some(*right),
         Answer::Refused(Refusal::Unavailable | Refusal::Throttled) => None,
-        Answer::Refused(_) | Answer::Identity(..) => Some(Right::NONE),
+        Answer::Refused(_) | Answer::Identity(..) | Answer::Key(_) => Some(Right::NONE),
     }
 }
 

@@ -142,6 +142,8 @@ pub(crate) struct CoapCounters {
     pub(crate) sent: Counter,
     pub(crate) unsent: Counter,
     pub(crate) turned_away: Counter,
+    pub(crate) handshakes: Counter,
+    pub(crate) handshake_faults: Counter,
     requests: Counter,
     repeated: Counter,
     rejected: Counter,
@@ -168,7 +170,7 @@ impl CoapCounters {
     }
 
     /// Name, help and value of each counter.
-    fn each(&self) -> [(&'static str, &'static str, u64); 13] {
+    fn each(&self) -> [(&'static str, &'static str, u64); 15] {
         [
             (
                 "coap_datagrams_received",
@@ -185,6 +187,16 @@ impl CoapCounters {
                 "coap_turned_away",
                 "Datagrams of peers for whom there was no room.",
                 self.turned_away.get(),
+            ),
+            (
+                "coap_handshakes",
+                "DTLS handshakes that were done.",
+                self.handshakes.get(),
+            ),
+            (
+                "coap_handshake_faults",
+                "DTLS handshakes that failed or were given up.",
+                self.handshake_faults.get(),
             ),
             (
                 "coap_requests",

@@ -21,6 +21,7 @@ use crate::metrics::{self, ControlCounters, Counters};
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::door::Door;
+use crate::reactor::dtls_files::DtlsFiles;
 use crate::reactor::tcp::Wire;
 use crate::reactor::tls::TlsDoors;
 use crate::reactor::{Waker, listener};
@@ -137,7 +138,18 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
     for (at, wanted) in config.coap.iter().enumerate() {
         // Behind those of MQTT and that of HTTP.
         let number = (config.listeners.len() + 1 + at) as u8;
-        let bound = CoapDoor::bind(wanted, config.shards, number);
+        let dtls = wanted
+            .dtls
+            .as_ref()
+            .map(|options| DtlsFiles::read(options.certificates.as_ref()))
+            .transpose()
+            .map_err(|source| StartError::Tls {
+                name: wanted.name.clone(),
+                source,
+            })?;
+        let door = dtls.as_ref().map(|files| || files.door());
+        let door = door.as_ref().map(|door| door as &dyn Fn() -> _);
+        let bound = CoapDoor::bind(wanted, config.shards, number, door);
         let (address, ends) = bound.map_err(|source| StartError::Listen {
             name: wanted.name.clone(),
             address: wanted.address,

@@ -62,6 +62,7 @@ impl ShardThread {
                 &shared.limits,
                 Arc::clone(&admission),
                 random(),
+                start,
             )
         };
         let epoll = new_epoll()?;

@@ -141,7 +141,7 @@ pub(crate) fn load(options: &TlsOptions, alpn: &[&[u8]]) -> Result<Arc<ServerCon
     Ok(Arc::new(config))
 }
 
-fn read<T: PemObject>(path: &Path, expected: &'static str) -> Result<Vec<T>, TlsError> {
+pub(crate) fn read<T: PemObject>(path: &Path, expected: &'static str) -> Result<Vec<T>, TlsError> {
     let wrong = |why: String| TlsError::File {
         path: path.to_owned(),
         why,

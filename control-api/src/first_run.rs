@@ -12,6 +12,7 @@ use crate::store::channels::{self, NewChannelRow};
 use crate::store::clients::{self, NewClientRow};
 use crate::store::users::{self, NewUserRow};
 use crate::store::{Store, StoreError, Write, domains};
+use crate::token;
 
 /// Route of the demo domain, and of its channel.
 const DEMO: &str = "demo";
@@ -146,12 +147,14 @@ async fn make_demo(write: &mut Write, pepper: &Pepper, now: Time) -> Result<Demo
         let (id, secret) = (random_id(), Secret::random());
         let digest = pepper.device_secret(domain, secret.reveal().as_bytes());
         let secret_digest = Some(digest.as_bytes());
+        // It is the key of their DTLS handshakes too.
+        let sealed = token::seal(pepper, &id.to_string(), secret.reveal().as_bytes()).ok();
         let row = NewClientRow {
             id,
             domain,
             name,
             secret_digest,
-            secret_sealed: None,
+            secret_sealed: sealed,
             anonymous: false,
             now,
         };

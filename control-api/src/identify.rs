@@ -4,22 +4,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::store::sql::Connection;
-use authcache::feed::{Answer, Credentials, Question, Refusal};
+use authcache::feed::{Answer, Credentials, Question, Refusal, SharedKey};
 use authcache::{EntityId, Identity, PrincipalRecord, Right, Status};
 use thiserror::Error;
 
 use crate::clock::{Clock, lock};
 use crate::feed::UNAVAILABLE;
+use crate::grant::Kind;
 use crate::model::Time;
 use crate::password::{Busy, Passwords};
 use crate::secret::Pepper;
 use crate::store::access::Pat;
 use crate::store::clients::ClientAuth;
 use crate::store::users::UserAuth;
-use crate::store::{Store, StoreError, access, channels, clients, domains, users};
+use crate::store::{Store, StoreError, access, channels, clients, domains, entities, users};
 use crate::throttle::Throttle;
 use crate::token::{Tokens, Verified};
-use crate::{authz, pat};
+use crate::{authz, pat, token};
 
 /// Identifies principals. Cheap to clone.
 #[derive(Clone)]
@@ -107,6 +108,7 @@ impl Identifier {
             Question::Identify(credentials) => self.identify(credentials).await,
             Question::Token(token) => self.token(token).await,
             Question::Certificate(client) => self.certificate(*client).await,
+            Question::Key(client) => self.key(*client).await,
             Question::Rights { principal, channel } => self.rights(*principal, *channel).await,
         };
         answered.unwrap_or_else(|trouble| {
@@ -213,6 +215,28 @@ impl Identifier {
                 Ok((0, Answer::Refused(Refusal::BadCredentials)))
             }
         }
+    }
+
+    /// The secret of a client that may come in, where it is kept sealed. Whoever asks still has to
+    /// be identified: this only makes its handshake possible.
+    async fn key(&self, id: EntityId) -> Result<(u64, Answer), Trouble> {
+        let (mut tx, revision) = self.0.store.read_at().await?;
+        let client = clients::client_auth(&mut tx, id).await?;
+        let live = client.filter(|client| {
+            let live = client.status.is_live() && client.domain_status.is_live();
+            live && client.secret_digest.is_some()
+        });
+        let Some(client) = live else {
+            return Ok((0, Answer::Refused(Refusal::BadCredentials)));
+        };
+        let entity = entities::entity(&mut tx, Kind::Client, client.domain, id).await?;
+        let sealed = entity.and_then(|entity| entity.secret_sealed);
+        let pepper = &self.0.pepper;
+        let secret = sealed.and_then(|sealed| token::unseal(pepper, &id.to_string(), sealed).ok());
+        Ok(match secret {
+            Some(secret) => (revision, Answer::Key(SharedKey(secret))),
+            None => (0, Answer::Refused(Refusal::BadCredentials)),
+        })
     }
 
     /// Rights of a user on a channel, or of a personal access token: those of its owner that it may

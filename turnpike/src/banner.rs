@@ -49,6 +49,7 @@ impl Banner<'_> {
                 "wss" => line("", &format!("wss://{}/mqtt", reachable(*at))),
                 "http" => line("HTTP messages", &format!("http://{}/m/...", reachable(*at))),
                 "coap" => line("CoAP", &format!("coap://{}/m/...", reachable(*at))),
+                "coaps" => line("", &format!("coaps://{}/m/...", reachable(*at))),
                 other => line(other, &at.to_string()),
             }
         }

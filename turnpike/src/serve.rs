@@ -248,10 +248,14 @@ fn broker_config(
     let listeners = config
         .mqtt_listeners()
         .map(|(name, websocket, listener)| listener.for_broker(name, websocket, open.as_deref()));
-    let coap = [("coap", &config.coap)]
-        .into_iter()
-        .filter(|(_, listener)| listener.enabled)
-        .map(|(name, listener)| listener.for_broker(name));
+    let created = config.coap.created;
+    let coap = [
+        ("coap", &config.coap, false),
+        ("coaps", &config.coaps, true),
+    ]
+    .into_iter()
+    .filter(|(_, listener, _)| listener.enabled)
+    .map(|(name, listener, dtls)| listener.for_broker(name, dtls, created));
     broker::Config {
         shards: config.shards,
         listeners: listeners.collect(),

@@ -475,8 +475,12 @@ fn holds_on(
             (Question::Rights { principal, channel }, _) => {
                 concerns_pair(change, *principal, *channel)
             }
+            (Question::Key(client), _) => match change {
+                Change::PrincipalSet { id, .. } | Change::PrincipalRemoved { id } => id == client,
+                _ => false,
+            },
             (_, Answer::Identity(identity, _)) => concerns(change, identity),
-            (_, Answer::Rights(_) | Answer::Refused(_)) => true,
+            (_, Answer::Rights(_) | Answer::Refused(_) | Answer::Key(_)) => true,
         })
 }
 

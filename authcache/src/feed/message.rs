@@ -129,6 +129,9 @@ pub enum Question {
     Token(Vec<u8>),
     /// Who is the client with this id? Its certificate was verified by the broker.
     Certificate(EntityId),
+    /// What is the secret of the client with this id? It is the key of its DTLS handshake; there
+    /// is an answer where control keeps secrets sealed.
+    Key(EntityId),
 }
 
 impl fmt::Debug for Question {
@@ -144,6 +147,7 @@ impl fmt::Debug for Question {
                 .finish(),
             Question::Token(_) => f.write_str("Token(..)"),
             Question::Certificate(id) => f.debug_tuple("Certificate").field(id).finish(),
+            Question::Key(id) => f.debug_tuple("Key").field(id).finish(),
         }
     }
 }
@@ -184,6 +188,18 @@ pub enum Answer {
     Refused(Refusal),
     /// Rights of the user on the channel, none if empty.
     Rights(Right),
+    /// The client's secret.
+    Key(SharedKey),
+}
+
+/// The secret that a client and the broker share. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedKey(pub Vec<u8>);
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedKey(..)")
+    }
 }
 
 /// Why a principal was not identified.

@@ -30,6 +30,7 @@ pub use follower::{Follower, FollowerEvent};
 pub use leader::{Leader, LeaderEvent, LeaseTerms, LinkId};
 pub use message::{
     Activity, Answer, Credentials, FeedError, MESSAGE_BYTES_MAX, Message, Question, Refusal,
+    SharedKey,
 };
 
 /// Length of a timed lease in milliseconds.

@@ -1,16 +1,18 @@
 //! Peers that speak CoAP: their sockets, their endpoints, and which guest is in which slot.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
+use authcache::feed::SharedKey;
 use session::coap::{Around, Datagrams, Endpoint, GuestNumber, Manner, Tally};
 use session::{Limits, Now};
 
 use crate::reactor::admission::Admission;
+use crate::reactor::dtls::{DtlsDoor, Secure};
 use crate::shard::wires::{Token, Watch};
 
 /// One shard's end of a CoAP listener.
@@ -25,6 +27,8 @@ pub(crate) struct CoapDoor {
     pub(crate) echo: bool,
     /// Whether POST on a channel is answered 2.01.
     pub(crate) created: bool,
+    /// What handshakes are made of, where everything is in DTLS.
+    pub(crate) dtls: Option<Arc<DtlsDoor>>,
 }
 
 /// A guest of a peer: its place in a shard's table.
@@ -44,6 +48,14 @@ pub(crate) struct Coap {
     by_address: HashMap<(u8, SocketAddr), PeerId, foldhash::quality::RandomState>,
     guests: Vec<Option<Guest>>,
     free_guests: Vec<CoapKey>,
+    /// Peers that began a handshake, oldest first; most of them are done with it.
+    shaking: VecDeque<(PeerId, u32)>,
+    /// Secrets that handshakes wait for.
+    pub(crate) keys: Vec<(u64, Option<SharedKey>)>,
+    /// Handshakes that were done, and those that failed.
+    pub(crate) handshakes: u64,
+    pub(crate) handshake_faults: u64,
+    start: Instant,
     /// Peers whose wishes are to be carried out.
     touched: Vec<PeerId>,
     /// Guests that are to be told that their wire takes bytes again.
@@ -78,6 +90,9 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) door: u8,
     pub(crate) endpoint: Endpoint,
+    pub(crate) secure: Option<Box<Secure>>,
+    /// Its session is over: nothing more can be said to it.
+    pub(crate) over: bool,
     pub(crate) keys: [Option<CoapKey>; Endpoint::GUESTS_MAX],
     generation: u32,
     armed: Option<Now>,
@@ -97,6 +112,10 @@ struct Guest {
 /// Peers looked at when there is no room for another one: the best of them makes it.
 const CANDIDATES: usize = 8;
 
+/// Peers that may be shaking hands on a shard: past it the oldest is given up. Each holds at most 8
+/// datagrams and the state of its handshake.
+const SHAKING_MAX: usize = 1024;
+
 /// Milliseconds for which a proof of an address holds, and half as long again on average.
 const PROOF_MS: u64 = 60_000;
 
@@ -106,6 +125,7 @@ impl Coap {
         limits: &Limits,
         admission: Arc<Admission>,
         random: u64,
+        start: Instant,
     ) -> Coap {
         Coap {
             doors,
@@ -115,6 +135,11 @@ impl Coap {
             by_address: HashMap::default(),
             guests: Vec::new(),
             free_guests: Vec::new(),
+            shaking: VecDeque::new(),
+            keys: Vec::new(),
+            handshakes: 0,
+            handshake_faults: 0,
+            start,
             touched: Vec::new(),
             writable: Vec::new(),
             timers: BinaryHeap::new(),
@@ -161,9 +186,9 @@ impl Coap {
         let here = ip.is_loopback();
         let manner = Manner {
             // Nobody elsewhere can send from an address of this host's own.
-            proven: here || !options.echo,
+            proven: options.dtls.is_none() && (here || !options.echo),
             certified: false,
-            credentials: here || options.insecure,
+            credentials: options.dtls.is_none() && (here || options.insecure),
             created: options.created,
             random: self.proof.hash_one(self.random),
         };
@@ -172,6 +197,8 @@ impl Coap {
             address,
             door,
             endpoint: Endpoint::new(manner, self.now),
+            secure: None,
+            over: false,
             keys: [None; Endpoint::GUESTS_MAX],
             generation: self.generation,
             armed: None,
@@ -252,9 +279,17 @@ impl Coap {
 
     /// Forgets a peer whose guests are gone.
     pub(crate) fn forget(&mut self, id: PeerId) {
-        let Some(peer) = self.take_peer(id) else {
+        let Some(mut peer) = self.take_peer(id) else {
             return;
         };
+        let door = &self.doors[usize::from(peer.door)];
+        if let (Some(secure), Some(options)) = (&mut peer.secure, &door.dtls) {
+            self.handshake_faults += u64::from(!secure.is_open());
+            secure.close(options, &mut |datagram| {
+                // It may be lost on its way as well.
+                let _ = door.socket.send_to(datagram, peer.address);
+            });
+        }
         self.bytes -= peer.bytes;
         self.observations -= peer.observations;
         self.by_address.remove(&(peer.door, peer.address));
@@ -280,14 +315,23 @@ impl Coap {
             return;
         };
         let door = &self.doors[usize::from(peer.door)];
+        let (mut sent, mut unsent) = (0, 0);
+        let mut send = |datagram: &[u8]| match door.socket.send_to(datagram, peer.address) {
+            Ok(_) => sent += 1,
+            // As if it were lost on its way: the peer asks again, or is sent it again.
+            Err(_) => unsent += 1,
+        };
         for datagram in self.out.iter() {
-            match door.socket.send_to(datagram, peer.address) {
-                Ok(_) => self.datagrams_out += 1,
-                // As if it were lost on its way: the peer asks again, or is sent it again.
-                Err(_) => self.unsent += 1,
+            match (&mut peer.secure, &door.dtls) {
+                (Some(secure), Some(options)) => {
+                    peer.over |= secure.seal(options, datagram, &mut send).is_err();
+                }
+                _ => send(datagram),
             }
         }
         self.out.clear();
+        self.datagrams_out += sent;
+        self.unsent += unsent;
         let (bytes, observations) = (peer.endpoint.bytes(), peer.endpoint.observations());
         self.bytes = self.bytes - peer.bytes + bytes;
         self.observations = self.observations - peer.observations + observations;
@@ -296,7 +340,18 @@ impl Coap {
             .endpoint
             .is_idle()
             .then(|| peer.endpoint.heard().plus_millis(self.idle_ms));
-        let next = peer.endpoint.next_timeout().into_iter().chain(idle).min();
+        let start = self.start;
+        let handshake = peer
+            .secure
+            .as_ref()
+            .and_then(|secure| secure.next_timeout());
+        let handshake = handshake.map(|at| {
+            // One millisecond more, so that it lies behind then.
+            let after = at.saturating_duration_since(start).as_millis() as u64;
+            Now::from_millis(after.saturating_add(1))
+        });
+        let next = peer.endpoint.next_timeout().into_iter();
+        let next = next.chain(idle).chain(handshake).min();
         if let Some(next) = next
             && peer.armed.is_none_or(|armed| next < armed)
         {
@@ -316,7 +371,7 @@ impl Coap {
 
     /// Whether some peers' wishes are to be carried out.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.touched.is_empty() || !self.writable.is_empty()
+        !self.touched.is_empty() || !self.writable.is_empty() || !self.keys.is_empty()
     }
 
     /// A peer whose wishes are to be carried out.
@@ -437,8 +492,47 @@ impl Coap {
     }
 
     /// Who the transport says that a guest is.
-    pub(crate) fn certificate(&self, _key: CoapKey) -> Option<&str> {
-        None
+    pub(crate) fn certificate(&self, key: CoapKey) -> Option<&str> {
+        let guest = self.guest(key)?;
+        let peer = self.peers.get(guest.peer.0 as usize)?.as_ref()?;
+        let certified = peer.endpoint.is_certified(guest.number);
+        peer.secure.as_ref().filter(|_| certified)?.certificate()
+    }
+
+    /// Begins a peer's handshake; who is to be given up for it, if there are too many.
+    pub(crate) fn begin_handshake(&mut self, id: PeerId, secure: Secure) -> Option<PeerId> {
+        let peer = self.peer(id)?;
+        peer.secure = Some(Box::new(secure));
+        let generation = peer.generation;
+        self.shaking.push_back((id, generation));
+        if self.shaking.len() <= SHAKING_MAX {
+            return None;
+        }
+        let peers = &self.peers;
+        self.shaking.retain(|(id, generation)| {
+            let peer = peers.get(id.0 as usize).and_then(Option::as_ref);
+            peer.is_some_and(|peer| {
+                let open = peer.secure.as_ref().is_none_or(|secure| secure.is_open());
+                peer.generation == *generation && !open
+            })
+        });
+        (self.shaking.len() > SHAKING_MAX)
+            .then(|| self.shaking.pop_front())
+            .flatten()
+            .map(|(id, _)| id)
+    }
+
+    /// The number under which a peer waits for its key.
+    pub(crate) fn number_of(&mut self, id: PeerId) -> u64 {
+        let generation = self.peer(id).map_or(0, |peer| peer.generation);
+        u64::from(id.0) << 32 | u64::from(generation)
+    }
+
+    /// The peer that waits under a number, if it is still there.
+    pub(crate) fn numbered(&mut self, number: u64) -> Option<PeerId> {
+        let id = PeerId((number >> 32) as u32);
+        let peer = self.peer(id)?;
+        (peer.generation == number as u32).then_some(id)
     }
 
     /// Packets for a guest.

@@ -9,6 +9,7 @@ use session::coap::{Around, Endpoint, GuestNumber, Incoming, Right, Rights, Wish
 
 use crate::reactor::Reactor;
 use crate::reactor::coap::{CoapKey, Peer, PeerId};
+use crate::reactor::dtls_records::offers_psk;
 use crate::reactor::tcp::{NetWires, Wire};
 use crate::shard::Shard;
 use crate::shard::wires::{Readable, Token};
@@ -95,6 +96,12 @@ impl Reactor {
         let coap = &mut self.shard.outlets.wires.coap;
         coap.datagrams_in += 1;
         if !coap.knows(door, address) {
+            // Behind DTLS nobody is remembered who does not ask for a handshake.
+            let secure = coap.doors[usize::from(door)].dtls.is_some();
+            if secure && offers_psk(&self.buffer[..len]).is_none() {
+                coap.turned_away += 1;
+                return;
+            }
             if let Some(surplus) = coap.surplus() {
                 self.forget_peer(surplus);
             }
@@ -117,11 +124,19 @@ impl Reactor {
             echo: coap.proof_of(address),
         };
         let buffer = std::mem::take(&mut self.buffer);
-        self.with_endpoint(id, |peer, rights, around| {
-            peer.endpoint
-                .datagram(&buffer[..len], &incoming, rights, around);
-        });
+        if self.doors[usize::from(door)].dtls.is_some() {
+            self.sealed(id, &buffer[..len], &incoming);
+        } else {
+            self.opened(id, &buffer[..len], &incoming);
+        }
         self.buffer = buffer;
+    }
+
+    /// A datagram in the clear.
+    pub(super) fn opened(&mut self, id: PeerId, datagram: &[u8], incoming: &Incoming) {
+        self.with_endpoint(id, |peer, rights, around| {
+            peer.endpoint.datagram(datagram, incoming, rights, around);
+        });
         self.carry_out_wishes(id);
     }
 
@@ -162,12 +177,15 @@ impl Reactor {
     }
 
     /// Carries out what an endpoint wants of the shard.
-    fn carry_out_wishes(&mut self, id: PeerId) {
+    pub(super) fn carry_out_wishes(&mut self, id: PeerId) {
         loop {
             let coap = &mut self.shard.outlets.wires.coap;
             let Some(peer) = coap.peer(id) else {
                 return;
             };
+            if peer.over {
+                return self.forget_peer(id);
+            }
             let keys = peer.keys;
             let ready = keys.map(|key| key.is_some_and(|key| self.is_readable(key)));
             let Some(peer) = self.shard.outlets.wires.coap.peer(id) else {
@@ -215,7 +233,7 @@ impl Reactor {
         }
     }
 
-    fn forget_peer(&mut self, id: PeerId) {
+    pub(super) fn forget_peer(&mut self, id: PeerId) {
         let Some(peer) = self.shard.outlets.wires.coap.peer(id) else {
             return;
         };
@@ -232,12 +250,18 @@ impl Reactor {
                 self.shard.writable(token);
             }
         }
+        for (number, key) in std::mem::take(&mut self.shard.outlets.wires.coap.keys) {
+            self.key_told(number, key);
+        }
         while let Some(id) = self.shard.outlets.wires.coap.next_touched() {
             self.carry_out_wishes(id);
         }
         while let Some(id) = self.shard.outlets.wires.coap.next_due() {
             if self.shard.outlets.wires.coap.is_over(id) {
                 self.forget_peer(id);
+                continue;
+            }
+            if !self.handshake_timeout(id) {
                 continue;
             }
             self.with_endpoint(id, |peer, rights, around| {
@@ -266,6 +290,12 @@ impl Reactor {
             .received
             .add(std::mem::take(&mut coap.datagrams_in));
         counters.sent.add(std::mem::take(&mut coap.datagrams_out));
+        counters
+            .handshakes
+            .add(std::mem::take(&mut coap.handshakes));
+        counters
+            .handshake_faults
+            .add(std::mem::take(&mut coap.handshake_faults));
         counters.unsent.add(std::mem::take(&mut coap.unsent));
         counters
             .turned_away

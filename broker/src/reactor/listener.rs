@@ -13,6 +13,7 @@ use crate::config::CoapListener;
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::door::Door;
+use crate::reactor::dtls::DtlsDoor;
 use crate::reactor::tcp::peer_of;
 
 /// One shard's end of a listener.
@@ -94,6 +95,7 @@ impl CoapDoor {
         wanted: &CoapListener,
         shards: usize,
         number: u8,
+        dtls: Option<&dyn Fn() -> io::Result<DtlsDoor>>,
     ) -> io::Result<(SocketAddr, Vec<CoapDoor>)> {
         let probe = datagrams(wanted.address, false)?;
         let bound = local(&probe)?;
@@ -109,6 +111,7 @@ impl CoapDoor {
                 insecure: wanted.insecure,
                 echo: wanted.echo,
                 created: wanted.created,
+                dtls: dtls.map(|options| options()).transpose()?.map(Arc::new),
             });
         }
         Ok((bound, doors))

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use authcache::feed::SharedKey;
 use router::SlotId;
 use rustix::event::epoll;
 use rustix::net::SendFlags;
@@ -355,6 +356,10 @@ impl Wires for NetWires {
         if let End::Coap(key) = end {
             self.coap.replayed(*key, identifier);
         }
+    }
+
+    fn key(&mut self, number: u64, key: Option<SharedKey>) {
+        self.coap.keys.push((number, key));
     }
 
     fn close(&mut self, end: End) {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use authcache::feed::SharedKey;
 use authcache::{ChannelIndex, Notice, PrincipalIndex};
 use codec::mqtt::QoS;
 use parking_lot::Mutex;
@@ -39,6 +40,8 @@ pub(crate) enum Post<W> {
         token: Token,
         outcome: IdentifyOutcome,
     },
+    /// The secret that a handshake waits for, if there is one.
+    Key { number: u64, key: Option<SharedKey> },
     /// A right was asked for and is in the table now, or control could not be asked.
     RightsAnswered {
         token: Option<Token>,

@@ -74,6 +74,13 @@ pub(crate) enum ToControl {
         shard: ShardId,
         activity: Vec<Activity>,
     },
+    /// What is the secret of the client with this identity? A handshake on the shard waits for it
+    /// under this number.
+    Key {
+        shard: ShardId,
+        number: u64,
+        identity: String,
+    },
     /// The fence's round was passed at the end of a turn.
     Fenced { round: u64 },
     /// A shard has begun anew: what it was told and asked is lost.

@@ -207,6 +207,7 @@ impl<W: Wires> Shard<W> {
                 self.wills_answered(question, answered);
                 self.wide_answered(question, answered);
             }
+            Post::Key { number, key } => self.outlets.wires.key(number, key),
             Post::Notice { revision, notice } => self.notice(revision, notice),
             Post::Fence { round, covers } => {
                 if let Some(revision) = covers {

@@ -1,5 +1,6 @@
 //! The transport below a shard, so that sockets and the simulator drive the same value.
 
+use authcache::feed::SharedKey;
 use router::SlotId;
 
 /// Names the occupant of a slot: a stale event or timer has an older generation.
@@ -107,6 +108,9 @@ pub(crate) trait Wires {
 
     /// All that is retained was given to the subscription with this identifier.
     fn replayed(&mut self, _end: &Self::End, _identifier: u32) {}
+
+    /// The secret that a handshake waits for under this number, if there is one.
+    fn key(&mut self, _number: u64, _key: Option<SharedKey>) {}
 
     /// Closes it: what was given before is still sent, nothing more is read or reported.
     fn close(&mut self, end: Self::End);

@@ -400,7 +400,7 @@ impl Database {
                     None => Answer::Rights(Right::NONE),
                 }
             }
-            Question::Token(_) | Question::Certificate(_) => {
+            Question::Token(_) | Question::Certificate(_) | Question::Key(_) => {
                 Answer::Refused(Refusal::BadCredentials)
             }
         }

@@ -41,6 +41,7 @@ fn messages(batch: &Batch<SimWire>, into: &mut Vec<u64>) {
             | Post::RetainedAsk(_)
             | Post::Accepted { .. }
             | Post::Arrival(_)
+            | Post::Key { .. }
             | Post::Identified { .. }
             | Post::RightsAnswered { .. }
             | Post::Notice { .. }

@@ -159,21 +159,23 @@ fn new_entity(
                 .text("secret")
                 .filter(|secret| !secret.is_empty());
             let made = given.map_or_else(Secret::random, |text| Secret::new(text.to_owned()));
-            seal(call, &mut entity, &made)?;
+            let psk = fields.flag("psk").unwrap_or(false);
+            seal(call, &mut entity, &made, psk)?;
             secret = Some(made);
         }
     }
     Ok((entity, secret))
 }
 
-/// Keeps the digest of a client's secret, and the secret itself, sealed, where secrets are revealed.
-fn seal(call: &Call, entity: &mut Entity, secret: &Secret) -> Result<(), Failure> {
+/// Keeps the digest of a client's secret, and the secret itself, sealed, where secrets are revealed or
+/// it is the key of the client's DTLS handshakes.
+fn seal(call: &Call, entity: &mut Entity, secret: &Secret, psk: bool) -> Result<(), Failure> {
     name::check_secret(secret.reveal())?;
     let pepper = call.control.0.identifier.pepper();
     let digest = pepper.device_secret(entity.domain, secret.reveal().as_bytes());
     entity.secret_digest = Some(digest.as_bytes().to_vec());
     entity.secret_sealed = None;
-    if call.control.settings().reveal_client_secrets {
+    if psk || call.control.settings().reveal_client_secrets {
         let sealed = token::seal(pepper, &entity.id.to_string(), secret.reveal().as_bytes());
         entity.secret_sealed = Some(sealed.map_err(|_| Failure::unavailable())?);
     }
@@ -319,7 +321,8 @@ pub(super) async fn update_secret(call: Call) -> Result<Reply, Failure> {
     let mut write = call.write().await?;
     let (inside, mut entity) = call.entity(write.connection(), Verb::Update).await?;
     let secret = Secret::new(call.body().text("secret").unwrap_or_default().to_owned());
-    seal(&call, &mut entity, &secret)?;
+    let psk = entity.secret_sealed.is_some();
+    seal(&call, &mut entity, &secret, psk)?;
     let digest = entity.secret_digest.clone().unwrap_or_default();
     let sealed = entity.secret_sealed.as_deref();
     let set = write.set_client_secret(entity.id, &digest, sealed).await;

@@ -17,6 +17,7 @@ use crate::coap::observe::Observation;
 use crate::coap::seen::{Answer, Seen};
 use crate::coap::uploads::Uploads;
 use crate::now::Now;
+use crate::web::Login;
 
 /// Milliseconds after which a confirmable request gets an empty ACK, the answer following on its
 /// own (RFC 7252, 5.2.2); well below ACK_TIMEOUT, so that it is not sent again.
@@ -139,6 +140,8 @@ impl Random {
 #[derive(Debug)]
 pub struct Endpoint {
     pub(super) manner: Manner,
+    /// Who the transport says that the peer is, with the secret that it showed to know.
+    pub(super) transport: Option<Login>,
     pub(super) random: Random,
     next_id: u16,
     pub(super) next_exchange: u32,
@@ -169,6 +172,7 @@ impl Endpoint {
         let mut random = Random(manner.random | 1);
         Endpoint {
             manner,
+            transport: None,
             next_id: random.next() as u16,
             next_exchange: 0,
             sequence: 0,
@@ -186,6 +190,18 @@ impl Endpoint {
             uploads: Uploads::default(),
             bodies: Bodies::default(),
         }
+    }
+
+    /// The transport has found out who the peer is: a client that knows its secret, or one that a
+    /// certificate names, and nobody where neither says it. Nobody else can read along.
+    pub fn secured(&mut self, login: Option<Login>, certified: bool) {
+        self.transport = login;
+        self.manner = Manner {
+            proven: true,
+            certified,
+            credentials: true,
+            ..self.manner
+        };
     }
 
     /// Takes a datagram of the peer.

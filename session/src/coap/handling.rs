@@ -190,7 +190,9 @@ impl Endpoint {
             return Ok(());
         }
         let login = place.login(message);
-        if login.is_some() && !self.manner.credentials {
+        let shown = login.is_some();
+        let login = login.or_else(|| self.transport.clone());
+        if shown && !self.manner.credentials {
             return Err((Code::UNAUTHORIZED, "credentials are taken over DTLS only"));
         }
         if login.is_none() && !self.manner.certified {

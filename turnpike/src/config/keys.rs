@@ -393,6 +393,19 @@ pub(crate) const KEYS: &[Key] = &[
     address!("listeners.coap.address", coap.address),
     boolean!("listeners.coap.insecure", coap.insecure),
     boolean!("listeners.coap.echo", coap.echo),
+    boolean!("listeners.coaps.enabled", coaps.enabled),
+    address!("listeners.coaps.address", coaps.address),
+    files!("listeners.coaps.certificate", coaps.tls.certificate),
+    files!("listeners.coaps.key", coaps.tls.key),
+    file!("listeners.coaps.client_ca", coaps.tls.client_ca),
+    either!(
+        "listeners.coaps.client_certificate",
+        coaps.tls.client_optional,
+        "required",
+        "optional"
+    ),
+    boolean!("listeners.coaps.identity", coaps.tls.identity),
+    file!("listeners.coaps.revoked", coaps.tls.revoked),
     address!("listeners.api.address", api.address),
     boolean!("listeners.api.insecure", api.insecure),
     Key {

@@ -50,6 +50,8 @@ pub(crate) struct CoapListener {
     pub(crate) echo: bool,
     /// Whether POST on a channel is answered 2.01 instead of 2.04.
     pub(crate) created: bool,
+    /// Certificates for DTLS, beside pre-shared keys.
+    pub(crate) tls: Tls,
 }
 
 impl CoapListener {
@@ -61,17 +63,21 @@ impl CoapListener {
             insecure: false,
             echo: true,
             created: false,
+            tls: Tls::default(),
         }
     }
 
-    /// What the broker is told, under this name.
-    pub(crate) fn for_broker(&self, name: &str) -> broker::CoapListener {
+    /// What the broker is told, under this name; `created` is a setting of all.
+    pub(crate) fn for_broker(&self, name: &str, dtls: bool, created: bool) -> broker::CoapListener {
         broker::CoapListener {
+            dtls: dtls.then(|| broker::DtlsOptions {
+                certificates: self.tls.for_broker(),
+            }),
             name: name.to_owned(),
             address: self.address,
             insecure: self.insecure,
             echo: self.echo,
-            created: self.created,
+            created,
         }
     }
 }
@@ -107,20 +113,11 @@ impl MqttListener {
         websocket: bool,
         open_domain: Option<&str>,
     ) -> broker::Listener {
-        let tls = &self.tls;
-        let pairs = tls.certificate.iter().cloned().zip(tls.key.iter().cloned());
         broker::Listener {
             open: open_domain.filter(|_| self.open).map(str::to_owned),
             anonymous: self.anonymous,
             close_on_revoked: self.close_on_revoked,
-            tls: (!tls.certificate.is_empty()).then(|| broker::TlsOptions {
-                certificates: pairs.collect(),
-                client_ca: tls.client_ca.clone(),
-                client_optional: tls.client_optional,
-                revoked: tls.revoked.clone(),
-                identity: tls.identity,
-                only_1_3: tls.only_1_3,
-            }),
+            tls: self.tls.for_broker(),
             websocket: websocket.then(|| broker::WebSocketOptions {
                 origins: self.origins.clone(),
                 slow_consumer: self.slow_consumer,
@@ -143,8 +140,7 @@ impl MqttListener {
 
     /// What does not fit together, as key below the listener's table and sentence.
     pub(crate) fn faults(&self, table: &str) -> Vec<(String, String)> {
-        let tls = &self.tls;
-        let mut found = Vec::new();
+        let mut found = self.tls.faults(table);
         let mut fault = |key: &str, what: String| {
             let path = format!("{table}.{key}");
             let text = format!("{path} {what}");
@@ -156,6 +152,34 @@ impl MqttListener {
                 format!("is true without an open namespace; expected {table}.open = true as well"),
             );
         }
+        found
+    }
+}
+
+impl Tls {
+    /// What the broker is told; nothing without a certificate.
+    fn for_broker(&self) -> Option<broker::TlsOptions> {
+        let pairs = self.certificate.iter().cloned();
+        let pairs = pairs.zip(self.key.iter().cloned());
+        (!self.certificate.is_empty()).then(|| broker::TlsOptions {
+            certificates: pairs.collect(),
+            client_ca: self.client_ca.clone(),
+            client_optional: self.client_optional,
+            revoked: self.revoked.clone(),
+            identity: self.identity,
+            only_1_3: self.only_1_3,
+        })
+    }
+
+    /// What does not fit together, as key below the listener's table and sentence.
+    pub(crate) fn faults(&self, table: &str) -> Vec<(String, String)> {
+        let tls = self;
+        let mut found = Vec::new();
+        let mut fault = |key: &str, what: String| {
+            let path = format!("{table}.{key}");
+            let text = format!("{path} {what}");
+            found.push((path, text));
+        };
         if tls.certificate.len() != tls.key.len() {
             let (certificates, keys) = (tls.certificate.len(), tls.key.len());
             fault(

@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) wss: MqttListener,
     pub(crate) http: MqttListener,
     pub(crate) coap: CoapListener,
+    pub(crate) coaps: CoapListener,
     pub(crate) api: ApiListener,
     pub(crate) admin_username: String,
     pub(crate) database: Option<Database>,
@@ -85,6 +86,7 @@ impl Default for Config {
             wss: MqttListener::on(8084, false),
             http: MqttListener::on(8008, true),
             coap: CoapListener::on(5683),
+            coaps: CoapListener::on(5684),
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
@@ -142,8 +144,13 @@ impl Config {
                     listener.address.set_port(0);
                 }
             }
-            if !raw.entries.contains_key("listeners.coap.address") {
-                self.coap.address.set_port(0);
+            for (path, listener) in [
+                ("listeners.coap.address", &mut self.coap),
+                ("listeners.coaps.address", &mut self.coaps),
+            ] {
+                if !raw.entries.contains_key(path) {
+                    listener.address.set_port(0);
+                }
             }
         }
     }
@@ -209,6 +216,20 @@ impl Config {
         ] {
             for (path, text) in listener.faults(&format!("listeners.{name}")) {
                 fault(&path, text);
+            }
+        }
+        for (path, text) in self.coaps.tls.faults("listeners.coaps") {
+            fault(&path, text);
+        }
+        if self.coap.enabled && self.coaps.enabled && self.coap.address == self.coaps.address {
+            let address = self.coap.address;
+            if address.port() != 0 {
+                fault(
+                    "listeners.coaps.address",
+                    format!(
+                        "listeners.coap.address and listeners.coaps.address are both {address}; expected two addresses"
+                    ),
+                );
             }
         }
         let files = [

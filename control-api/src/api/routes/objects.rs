@@ -32,6 +32,7 @@ pub(super) fn of_entities(all: &mut Vec<Route>, kind: Kind) {
             field("credentials", Holds::Object),
             field("private_metadata", Holds::Object),
             field("parent_group_id", ID),
+            field("psk", Holds::Flag),
         ]),
     }
     let changing = [

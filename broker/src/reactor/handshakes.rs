@@ -1,0 +1,135 @@
+//! DTLS in a turn: handshakes, the keys they wait for, and what peers seal.
+
+use std::time::Instant;
+
+use authcache::feed::SharedKey;
+use session::coap::Incoming;
+use session::web::Login;
+
+use crate::reactor::Reactor;
+use crate::reactor::coap::PeerId;
+use crate::reactor::dtls::{Over, Secure, Told};
+use crate::shard::shared::ToControl;
+
+impl Reactor {
+    /// A datagram in DTLS.
+    pub(super) fn sealed(&mut self, id: PeerId, datagram: &[u8], incoming: &Incoming) {
+        let now = Instant::now();
+        let coap = &mut self.shard.outlets.wires.coap;
+        let Some(peer) = coap.peer(id) else {
+            return;
+        };
+        let door = usize::from(peer.door);
+        if peer.secure.is_none() {
+            let Some(options) = self.doors[door].dtls.clone() else {
+                return;
+            };
+            let Some(secure) = Secure::new(&options, datagram, now) else {
+                return self.forget_peer(id);
+            };
+            if let Some(oldest) = coap.begin_handshake(id, secure) {
+                self.forget_peer(oldest);
+            }
+        }
+        let mut plain = Vec::new();
+        let told = self.with_secure(id, |secure, options, send| {
+            secure.datagram(options, datagram, now, &mut plain, send)
+        });
+        match told {
+            None => {}
+            Some(Err(Over)) => return self.forget_peer(id),
+            Some(Ok(Told::Done)) => {}
+            Some(Ok(Told::Key(identity))) => self.ask_key(id, identity),
+        }
+        for datagram in plain {
+            self.opened(id, &datagram, incoming);
+        }
+    }
+
+    fn ask_key(&mut self, id: PeerId, identity: Vec<u8>) {
+        let number = self.shard.outlets.wires.coap.number_of(id);
+        let shard = self.shard.env.id;
+        let asked = String::from_utf8(identity).is_ok_and(|identity| {
+            self.shard.env.shared.control.ask(ToControl::Key {
+                shard,
+                number,
+                identity,
+            })
+        });
+        if !asked {
+            self.key_told(number, None);
+        }
+    }
+
+    /// The key that a handshake waits for is there, or there is none.
+    pub(super) fn key_told(&mut self, number: u64, key: Option<SharedKey>) {
+        let Some(id) = self.shard.outlets.wires.coap.numbered(number) else {
+            return;
+        };
+        let now = Instant::now();
+        let told = self.with_secure(id, |secure, options, send| {
+            // What comes behind the handshake is a datagram of its own.
+            secure.key(options, key.map(|key| key.0), now, &mut Vec::new(), send)
+        });
+        if let Some(Err(Over)) = told {
+            self.forget_peer(id);
+        }
+    }
+
+    /// Time has passed for a handshake; whether its peer is still there.
+    pub(super) fn handshake_timeout(&mut self, id: PeerId) -> bool {
+        let now = Instant::now();
+        let told = self.with_secure(id, |secure, options, send| {
+            let due = secure.next_timeout().is_some_and(|at| at <= now);
+            if due {
+                secure.timeout(options, now, send)
+            } else {
+                Ok(())
+            }
+        });
+        if let Some(Err(Over)) = told {
+            self.forget_peer(id);
+            return false;
+        }
+        true
+    }
+
+    /// Calls a peer's session, and notes what its handshake found out.
+    fn with_secure<T>(
+        &mut self,
+        id: PeerId,
+        call: impl FnOnce(
+            &mut Secure,
+            &crate::reactor::dtls::DtlsDoor,
+            &mut dyn FnMut(&[u8]),
+        ) -> Result<T, Over>,
+    ) -> Option<Result<T, Over>> {
+        let coap = &mut self.shard.outlets.wires.coap;
+        let mut peer = coap.take_peer(id)?;
+        let door = &self.doors[usize::from(peer.door)];
+        let mut called = None;
+        let (mut sent, mut opened) = (0, false);
+        if let (Some(secure), Some(options)) = (&mut peer.secure, &door.dtls) {
+            let was_open = secure.is_open();
+            let address = peer.address;
+            let mut send = |datagram: &[u8]| {
+                // As if it were lost on its way: a handshake sends it again.
+                sent += u64::from(door.socket.send_to(datagram, address).is_ok());
+            };
+            called = Some(call(secure, options, &mut send));
+            opened = secure.is_open() && !was_open;
+            if opened {
+                let login = secure.identity().map(|(identity, key)| Login {
+                    username: identity.to_owned(),
+                    password: key.to_owned(),
+                });
+                let certified = secure.certificate().is_some();
+                peer.endpoint.secured(login, certified);
+            }
+        }
+        coap.datagrams_out += sent;
+        coap.handshakes += u64::from(opened);
+        coap.put_back(id, peer);
+        called
+    }
+}
