@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # libcoap's coap-client against a running broker: publish, read back, observe, blocks.
+# And over DTLS with pre-shared keys, by OpenSSL and by GnuTLS.
 # Usage: coap_clients.sh READY_JSON
 set -euo pipefail
 ready=$1
-read -r coap mqtt domain channel id0 secret0 id1 secret1 < <(python3 - "$ready" <<'PY'
+read -r coap coaps mqtt domain channel id0 secret0 id1 secret1 < <(python3 - "$ready" <<'PY'
 import json, sys
 ready = json.load(open(sys.argv[1], encoding="utf-8"))
 demo = ready["demo"]
 first, second = demo["clients"][:2]
-print(ready["listeners"]["coap"], ready["listeners"]["mqtt"], demo["domain"],
+print(ready["listeners"]["coap"], ready["listeners"]["coaps"], ready["listeners"]["mqtt"], demo["domain"],
       demo["channel"], first["id"], first["secret"], second["id"], second["secret"])
 PY
 )
@@ -67,4 +68,20 @@ for number in $(seq 40); do
     await "message-$number\\."
 done
 await 't:CON c:2.05'
+
+# Identity and key are id and secret of a client; the URI has no credential.
+sealed=coaps://$coaps/m/$domain/c/$channel/libcoap/sealed
+for library in openssl gnutls; do
+    secure() { timeout 20 "coap-client-$library" "$@"; }
+    secure -u "$id0" -k "$secret0" -m put -e "by $library" "$sealed?retain=true" || fail "put by $library"
+    [ "$(secure -u "$id1" -k "$secret1" -m get "$sealed" | tail -n 1)" = "by $library" ] \
+        || fail "get by $library"
+    secure -u "$id0" -k "$secret0" -b 1024 -m put -f "$work/body" "$sealed/big?retain=true" \
+        || fail "blocks by $library"
+    secure -u "$id0" -k "$secret0" -b 1024 -m get -o "$work/back" "$sealed/big"
+    cmp "$work/body" "$work/back" || fail "blocks by $library"
+    timeout 6 "coap-client-$library" -B 4 -u "$id0" -k wrong -m put -e never "$sealed" >/dev/null 2>&1 || true
+    [ "$(secure -u "$id0" -k "$secret0" -m get "$sealed" | tail -n 1)" = "by $library" ] \
+        || fail "a wrong key by $library"
+done
 echo "libcoap: ok"
