@@ -91,6 +91,8 @@ pub(crate) struct Peer {
     pub(crate) door: u8,
     pub(crate) endpoint: Endpoint,
     pub(crate) secure: Option<Box<Secure>>,
+    /// A handshake that is to take the place of the session: the peer may have begun anew.
+    pub(crate) candidate: Option<Box<Secure>>,
     /// Its session is over: nothing more can be said to it.
     pub(crate) over: bool,
     pub(crate) keys: [Option<CoapKey>; Endpoint::GUESTS_MAX],
@@ -178,26 +180,15 @@ impl Coap {
             self.turned_away += 1;
             return None;
         }
-        self.random = self
-            .random
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(1);
-        let options = &self.doors[usize::from(door)];
         let here = ip.is_loopback();
-        let manner = Manner {
-            // Nobody elsewhere can send from an address of this host's own.
-            proven: options.dtls.is_none() && (here || !options.echo),
-            certified: false,
-            credentials: options.dtls.is_none() && (here || options.insecure),
-            created: options.created,
-            random: self.proof.hash_one(self.random),
-        };
+        let endpoint = self.new_endpoint(door, here);
         self.generation = self.generation.wrapping_add(1);
         let peer = Box::new(Peer {
             address,
             door,
-            endpoint: Endpoint::new(manner, self.now),
+            endpoint,
             secure: None,
+            candidate: None,
             over: false,
             keys: [None; Endpoint::GUESTS_MAX],
             generation: self.generation,
@@ -218,6 +209,24 @@ impl Coap {
         };
         self.by_address.insert((door, address), id);
         Some(id)
+    }
+
+    /// The endpoint of a peer of whom nothing is known but where it is.
+    pub(crate) fn new_endpoint(&mut self, door: u8, here: bool) -> Endpoint {
+        self.random = self
+            .random
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(1);
+        let options = &self.doors[usize::from(door)];
+        let manner = Manner {
+            // Nobody elsewhere can send from an address of this host's own.
+            proven: options.dtls.is_none() && (here || !options.echo),
+            certified: false,
+            credentials: options.dtls.is_none() && (here || options.insecure),
+            created: options.created,
+            random: self.proof.hash_one(self.random),
+        };
+        Endpoint::new(manner, self.now)
     }
 
     /// Who is to make room, where there are too many peers: of a few the one that was silent
@@ -341,10 +350,8 @@ impl Coap {
             .is_idle()
             .then(|| peer.endpoint.heard().plus_millis(self.idle_ms));
         let start = self.start;
-        let handshake = peer
-            .secure
-            .as_ref()
-            .and_then(|secure| secure.next_timeout());
+        let secure = [&peer.secure, &peer.candidate].into_iter().flatten();
+        let handshake = secure.filter_map(|secure| secure.next_timeout()).min();
         let handshake = handshake.map(|at| {
             // One millisecond more, so that it lies behind then.
             let after = at.saturating_duration_since(start).as_millis() as u64;
@@ -499,10 +506,15 @@ impl Coap {
         peer.secure.as_ref().filter(|_| certified)?.certificate()
     }
 
-    /// Begins a peer's handshake; who is to be given up for it, if there are too many.
+    /// Begins a peer's handshake, or another one; who is to be given up for it, if there are too
+    /// many.
     pub(crate) fn begin_handshake(&mut self, id: PeerId, secure: Secure) -> Option<PeerId> {
         let peer = self.peer(id)?;
-        peer.secure = Some(Box::new(secure));
+        if peer.secure.is_some() {
+            peer.candidate = Some(Box::new(secure));
+        } else {
+            peer.secure = Some(Box::new(secure));
+        }
         let generation = peer.generation;
         self.shaking.push_back((id, generation));
         if self.shaking.len() <= SHAKING_MAX {

@@ -224,7 +224,7 @@ impl Reactor {
     }
 
     /// Ends the slot of a guest of whom nothing more is to be told.
-    fn part(&mut self, key: CoapKey) {
+    pub(super) fn part(&mut self, key: CoapKey) {
         let coap = &mut self.shard.outlets.wires.coap;
         coap.part(key);
         match coap.token(key) {

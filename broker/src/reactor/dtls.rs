@@ -340,3 +340,6 @@ impl fmt::Debug for Secure {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,13 @@ use session::coap::Incoming;
 use session::web::Login;
 
 use crate::reactor::Reactor;
-use crate::reactor::coap::PeerId;
+use crate::reactor::coap::{Peer, PeerId};
 use crate::reactor::dtls::{Over, Secure, Told};
+use crate::reactor::dtls_records::offers_psk;
 use crate::shard::shared::ToControl;
+
+/// The type of a record that carries what was sealed.
+const APPLICATION_DATA: u8 = 23;
 
 impl Reactor {
     /// A datagram in DTLS.
@@ -20,7 +24,11 @@ impl Reactor {
             return;
         };
         let door = usize::from(peer.door);
-        if peer.secure.is_none() {
+        // (RFC 6347, 4.2.8: a peer that begins anew is the same one only when it has shaken hands.)
+        let anew = peer.candidate.is_none()
+            && peer.secure.as_ref().is_none_or(|secure| secure.is_open())
+            && offers_psk(datagram).is_some();
+        if anew {
             let Some(options) = self.doors[door].dtls.clone() else {
                 return;
             };
@@ -28,16 +36,19 @@ impl Reactor {
                 return self.forget_peer(id);
             };
             if let Some(oldest) = coap.begin_handshake(id, secure) {
-                self.forget_peer(oldest);
+                self.give_up(oldest);
             }
         }
+        let coap = &mut self.shard.outlets.wires.coap;
+        let has_candidate = coap.peer(id).is_some_and(|peer| peer.candidate.is_some());
+        let candidate = has_candidate && datagram.first() != Some(&APPLICATION_DATA);
         let mut plain = Vec::new();
-        let told = self.with_secure(id, |secure, options, send| {
+        let told = self.with_secure(id, candidate, |secure, options, send| {
             secure.datagram(options, datagram, now, &mut plain, send)
         });
         match told {
-            None => {}
-            Some(Err(Over)) => return self.forget_peer(id),
+            None => return,
+            Some(Err(Over)) => return self.ended(id, candidate),
             Some(Ok(Told::Done)) => {}
             Some(Ok(Told::Key(identity))) => self.ask_key(id, identity),
         }
@@ -67,37 +78,64 @@ impl Reactor {
             return;
         };
         let now = Instant::now();
-        let told = self.with_secure(id, |secure, options, send| {
+        let coap = &mut self.shard.outlets.wires.coap;
+        let candidate = coap.peer(id).is_some_and(|peer| peer.candidate.is_some());
+        let told = self.with_secure(id, candidate, |secure, options, send| {
             // What comes behind the handshake is a datagram of its own.
             secure.key(options, key.map(|key| key.0), now, &mut Vec::new(), send)
         });
         if let Some(Err(Over)) = told {
-            self.forget_peer(id);
+            self.ended(id, candidate);
         }
+    }
+
+    /// A session or handshake is over.
+    fn ended(&mut self, id: PeerId, candidate: bool) {
+        if !candidate {
+            return self.forget_peer(id);
+        }
+        let coap = &mut self.shard.outlets.wires.coap;
+        coap.handshake_faults += 1;
+        if let Some(peer) = coap.peer(id) {
+            peer.candidate = None;
+        }
+    }
+
+    /// Gives up the handshake of a peer, for others.
+    fn give_up(&mut self, id: PeerId) {
+        let coap = &mut self.shard.outlets.wires.coap;
+        let candidate = coap.peer(id).is_some_and(|peer| peer.candidate.is_some());
+        self.ended(id, candidate);
     }
 
     /// Time has passed for a handshake; whether its peer is still there.
     pub(super) fn handshake_timeout(&mut self, id: PeerId) -> bool {
         let now = Instant::now();
-        let told = self.with_secure(id, |secure, options, send| {
-            let due = secure.next_timeout().is_some_and(|at| at <= now);
-            if due {
-                secure.timeout(options, now, send)
-            } else {
-                Ok(())
+        for candidate in [true, false] {
+            let told = self.with_secure(id, candidate, |secure, options, send| {
+                let due = secure.next_timeout().is_some_and(|at| at <= now);
+                if due {
+                    secure.timeout(options, now, send)
+                } else {
+                    Ok(())
+                }
+            });
+            if let Some(Err(Over)) = told {
+                self.ended(id, candidate);
+                if !candidate {
+                    return false;
+                }
             }
-        });
-        if let Some(Err(Over)) = told {
-            self.forget_peer(id);
-            return false;
         }
         true
     }
 
-    /// Calls a peer's session, and notes what its handshake found out.
+    /// Calls a peer's session, or the candidate for it, and notes what a handshake found out. A
+    /// candidate that is done takes the session's place, and whatever its peer was before is over.
     fn with_secure<T>(
         &mut self,
         id: PeerId,
+        candidate: bool,
         call: impl FnOnce(
             &mut Secure,
             &crate::reactor::dtls::DtlsDoor,
@@ -106,6 +144,13 @@ impl Reactor {
     ) -> Option<Result<T, Over>> {
         let coap = &mut self.shard.outlets.wires.coap;
         let mut peer = coap.take_peer(id)?;
+        if candidate {
+            let Peer {
+                secure, candidate, ..
+            } = &mut *peer;
+            std::mem::swap(secure, candidate);
+        }
+        let mut former = None;
         let door = &self.doors[usize::from(peer.door)];
         let mut called = None;
         let (mut sent, mut opened) = (0, false);
@@ -124,12 +169,27 @@ impl Reactor {
                     password: key.to_owned(),
                 });
                 let certified = secure.certificate().is_some();
+                if candidate {
+                    let here = peer.address.ip().to_canonical().is_loopback();
+                    peer.endpoint = coap.new_endpoint(peer.door, here);
+                    peer.candidate = None;
+                    former = Some(std::mem::take(&mut peer.keys));
+                }
                 peer.endpoint.secured(login, certified);
             }
+        }
+        if candidate && !opened {
+            let Peer {
+                secure, candidate, ..
+            } = &mut *peer;
+            std::mem::swap(secure, candidate);
         }
         coap.datagrams_out += sent;
         coap.handshakes += u64::from(opened);
         coap.put_back(id, peer);
+        for key in former.into_iter().flatten().flatten() {
+            self.part(key);
+        }
         called
     }
 }

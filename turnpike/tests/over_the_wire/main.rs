@@ -13,6 +13,7 @@ mod broker;
 mod channel_socket;
 mod client;
 mod coap;
+mod coaps;
 mod http;
 mod load;
 mod open;

@@ -1,5 +1,8 @@
 //! Domains, clients, channels, groups and what connects them.
 
+use authcache::EntityId;
+use authcache::feed::{Answer, Question, Refusal, SharedKey};
+
 use super::*;
 
 #[tokio::test]
@@ -168,6 +171,48 @@ async fn clients_and_channels_are_made_found_changed_and_removed() {
             .await;
         world.expect("DELETE", &path, &ann.token, None, 204).await;
         world.expect("GET", &path, &ann.token, None, 404).await;
+    }
+}
+
+#[tokio::test]
+async fn secret_of_a_psk_client_is_kept_for_its_handshakes_and_shown_to_nobody() {
+    let world = World::with(ApiSettings {
+        reveal_client_secrets: false,
+        ..ApiSettings::default()
+    })
+    .await;
+    let ann = world.person("ann").await;
+    let domain = world.domain(&ann, "plant").await;
+    let base = format!("/{domain}/clients");
+    let key = async |id: &Value| {
+        let id = EntityId::from_text(&text(id)).unwrap();
+        let identifier = &world.at.control.0.identifier;
+        identifier.answer(&Question::Key(id)).await.1
+    };
+    let refused = Answer::Refused(Refusal::BadCredentials);
+    let secret = |secret: &str| json!({ "secret": secret });
+    for psk in [true, false] {
+        let body = json!({ "name": "pump", "psk": psk, "credentials": secret(&format!("s{psk}")) });
+        let made = world
+            .expect("POST", &base, &ann.token, Some(body), 201)
+            .await;
+        let told = |secret: &str| match psk {
+            true => Answer::Key(SharedKey(secret.as_bytes().to_vec())),
+            false => refused.clone(),
+        };
+        assert_eq!(key(&made["id"]).await, told(&format!("s{psk}")));
+        let path = format!("{base}/{}", text(&made["id"]));
+        let shown = world.expect("GET", &path, &ann.token, None, 200).await;
+        assert_eq!(shown["credentials"]["secret"].as_str(), None);
+        let body = Some(secret(&format!("new{psk}")));
+        world
+            .expect("PATCH", &format!("{path}/secret"), &ann.token, body, 200)
+            .await;
+        assert_eq!(key(&made["id"]).await, told(&format!("new{psk}")));
+        world
+            .expect("POST", &format!("{path}/disable"), &ann.token, None, 200)
+            .await;
+        assert_eq!(key(&made["id"]).await, refused);
     }
 }
 
