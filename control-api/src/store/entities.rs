@@ -11,8 +11,9 @@ use super::{StoreError, Write, roles};
 use crate::grant::Kind;
 use crate::model::Time;
 
-/// Rows that one statement inserts: at most 15 columns each, far below what a statement may bind.
-pub(super) const ROWS_AT_ONCE: usize = 200;
+/// Rows that one statement inserts, at most 15 columns each. More would be slower: SQLite finds the
+/// name of each placeholder among all of them.
+pub(super) const ROWS_AT_ONCE: usize = 32;
 
 /// Rows inserted at once that change how PostgreSQL should look for others.
 const MANY: usize = 1_000;

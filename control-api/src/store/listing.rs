@@ -110,24 +110,34 @@ pub(crate) async fn list(
     page: Page,
     only_total: bool,
 ) -> Result<(u64, Vec<Entity>), StoreError> {
+    let (plan, rare) = plan(connection, kind, domain, filter).await?;
     let list = List {
         kind,
         domain,
         filter,
         viewer,
-        plan: plan(connection, kind, domain, filter).await?,
+        plan,
+        rare,
         in_words: filter.name.is_some() && !connection.is_postgres(),
     };
-    let branches = list.branches();
-    let mut count = Builder::new("SELECT COUNT(*) FROM (");
-    list.push_rows(&mut count, &branches, "e.id");
-    count.push(") found");
-    let total = if filter.connected.is_some() {
-        let (total,): (i64,) = count.build_as().fetch_one(connection).await?;
-        total.cast_unsigned()
-    } else {
-        connection.total(count).await?
-    };
+    let mut total = 0;
+    let mut branches = Vec::new();
+    for branch in list.branches() {
+        let mut count = Builder::new("SELECT COUNT(*) FROM (");
+        list.push_rows(&mut count, &[branch], "e.id");
+        count.push(") found");
+        let found = if filter.connected.is_some() {
+            let (found,): (i64,) = count.build_as().fetch_one(connection).await?;
+            found.cast_unsigned()
+        } else {
+            connection.total(count).await?
+        };
+        total += found;
+        // One that has nothing would only keep the other from being sorted as far as needed.
+        if found > 0 {
+            branches.push(branch);
+        }
+    }
     if only_total || page.offset >= total {
         return Ok((total, Vec::new()));
     }
@@ -169,34 +179,44 @@ pub(crate) async fn list(
     Ok((total, found))
 }
 
-/// Finds out whether a name, a tag or metadata leaves few.
+/// Finds out whether a name, a tag or metadata leaves few, and if it is a mark, which one.
 async fn plan(
     connection: &mut Connection,
     kind: Kind,
     domain: EntityId,
     filter: &Filter,
-) -> Result<Plan, StoreError> {
+) -> Result<(Plan, Option<usize>), StoreError> {
     if filter.id.is_some() {
-        return Ok(Plan::Few);
+        return Ok((Plan::Few, None));
     }
-    let mut probe = Builder::new("SELECT COUNT(*) FROM (");
-    match (&filter.name, filter.marks(kind).into_iter().next()) {
-        (_, Some((kind, marks))) => push_marked(&mut probe, domain, kind, &marks),
-        (Some(part), None) if !connection.is_postgres() && has_words(part) => {
-            push_named(&mut probe, part);
+    for (at, (kind, marks)) in filter.marks(kind).into_iter().enumerate() {
+        let marked = |query: &mut Builder| push_marked(query, domain, kind, &marks);
+        if are_few(connection, marked).await? {
+            return Ok((Plan::Few, Some(at)));
         }
-        (Some(_) | None, None) => return Ok(Plan::Many),
     }
+    if let Some(part) = &filter.name
+        && !connection.is_postgres()
+        && has_words(part)
+        && are_few(connection, |query| push_named(query, part)).await?
+    {
+        return Ok((Plan::Few, None));
+    }
+    Ok((Plan::Many, None))
+}
+
+async fn are_few(
+    connection: &mut Connection,
+    select: impl Fn(&mut Builder),
+) -> Result<bool, StoreError> {
+    let mut probe = Builder::new("SELECT COUNT(*) FROM (");
+    select(&mut probe);
     probe
         .push(" LIMIT ")
         .push_bind(FEW.cast_signed())
         .push(") found");
     let (found,): (i64,) = probe.build_as().fetch_one(connection).await?;
-    Ok(if found.cast_unsigned() < FEW {
-        Plan::Few
-    } else {
-        Plan::Many
-    })
+    Ok(found.cast_unsigned() < FEW)
 }
 
 /// A part of a list's rows; no row is in two.
@@ -217,6 +237,8 @@ struct List<'a> {
     filter: &'a Filter,
     viewer: Option<Viewer>,
     plan: Plan,
+    /// Of the marks that are wanted, one that few have.
+    rare: Option<usize>,
     /// Whether there is an index of parts of names beside the table.
     in_words: bool,
 }
@@ -280,15 +302,15 @@ impl List<'_> {
             query.push(" AND e.id = ").push_bind(blob(id));
         }
         if let Some(name) = &filter.name {
-            if self.in_words && self.plan == Plan::Few && has_words(name) {
+            if self.in_words && self.plan == Plan::Few && self.rare.is_none() && has_words(name) {
                 query.push(" AND e.id IN (SELECT n.entity_id FROM names n WHERE n.number IN (");
                 push_named(query, name);
                 query.push("))");
             }
             contains(query, "e.name", name);
         }
-        for (kind, marks) in filter.marks(kind) {
-            if self.plan == Plan::Few {
+        for (at, (kind, marks)) in filter.marks(kind).into_iter().enumerate() {
+            if self.plan == Plan::Few && self.rare == Some(at) {
                 query.push(" AND e.id IN (");
                 push_marked(query, domain, kind, &marks);
                 query.push(")");
