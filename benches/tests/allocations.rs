@@ -37,21 +37,24 @@ fn steady_state_of_qos0_allocates_nothing_per_message() {
     let (broker, demo) = runtime.block_on(async {
         let config = control_api::Config::new(folder.path());
         let (control, first_run) = Control::open(config).await.unwrap();
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (node, incarnation) = (control.node(), control.incarnation());
-        tokio::spawn(async move { control.serve_feed(theirs).await });
         let config = broker::Config {
             shards: 1,
             listeners: vec![broker::Listener::plain("mqtt", ([127, 0, 0, 1], 0).into())],
             http: None,
+            coap: Vec::new(),
             limits: broker::Limits::default(),
             node,
             incarnation,
             sys_interval_s: 0,
         };
-        let broker = broker::start(config, broker::Feed::here(ours))
-            .await
-            .unwrap();
+        let feed = broker::Feed::here(move || -> broker::Connecting {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let control = control.clone();
+            tokio::spawn(async move { control.serve_feed(theirs).await });
+            Box::pin(async move { Ok(Box::new(ours) as Box<dyn broker::FeedPipe>) })
+        });
+        let broker = broker::start(config, feed).await.unwrap();
         (broker, first_run.unwrap().demo.unwrap())
     });
     let address = broker.listeners()[0].1;
