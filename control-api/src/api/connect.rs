@@ -1,6 +1,6 @@
 //! Connections between clients and channels.
 
-use authcache::EntityId;
+use authcache::{EntityId, Right};
 use axum::http::StatusCode;
 use serde_json::json;
 
@@ -11,11 +11,12 @@ use super::failure::Failure;
 use crate::grant::{Kind, Verb};
 use crate::model::status_word;
 use crate::name::parse_types;
-use crate::provision::{TRIPLES_MAX, apply_connect, apply_disconnect};
+use crate::provision::{TRIPLES_MAX, apply_connect, apply_connect_pairs, apply_disconnect};
 use crate::store::Write;
 use crate::store::entities::Entity;
 
-/// Connects every client named with every channel named, for every type named.
+/// Connects every client named with every channel named, for every type named; pairwise only each
+/// client with the channel in the same place.
 pub(super) async fn connect(call: Call) -> Result<Reply, Failure> {
     change(&call, true).await?;
     Ok(Reply::empty(StatusCode::CREATED))
@@ -57,6 +58,13 @@ async fn change(call: &Call, connect: bool) -> Result<(), Failure> {
             );
         }
     }
+    if body.flag("pairwise") == Some(true) {
+        if !connect || clients.len() != channels.len() {
+            let expected = "expected as many client_ids as channel_ids, to be connected";
+            return Err(Failure::bad("pairwise does not fit").with_detail(expected));
+        }
+        return connect_pairs(call, &clients, &channels, right, &types).await;
+    }
     if clients.len().saturating_mul(channels.len()) > TRIPLES_MAX {
         let message = format!("too many connections; expected at most {TRIPLES_MAX}");
         return Err(Failure::bad(message));
@@ -88,6 +96,52 @@ async fn change(call: &Call, connect: bool) -> Result<(), Failure> {
     });
     for channel in &channels {
         call.record(&mut write, domain, &channel.to_string(), attributes.clone())
+            .await?;
+    }
+    call.commit(write).await
+}
+
+/// Connects each client with the channel in the same place.
+async fn connect_pairs(
+    call: &Call,
+    clients: &[String],
+    channels: &[String],
+    right: Right,
+    types: &[String],
+) -> Result<(), Failure> {
+    if clients.len() > TRIPLES_MAX {
+        let message = format!("too many connections; expected at most {TRIPLES_MAX}");
+        return Err(Failure::bad(message));
+    }
+    for (client, channel) in clients.iter().zip(channels) {
+        call.require_scope("channels", channel, "connect_client")
+            .await?;
+        call.require_scope("clients", client, "connect_to_channel")
+            .await?;
+    }
+    let mut write = call.write().await?;
+    let inside = call.enter(write.connection()).await?;
+    let mut pairs = Vec::with_capacity(clients.len());
+    for (client, channel) in clients.iter().zip(channels) {
+        let c = write.connection();
+        let channel = inside.entity(c, Kind::Channel, channel, Verb::Connect);
+        let channel = channel.await?;
+        enabled(&channel)?;
+        let client = inside
+            .entity(c, Kind::Client, client, Verb::Connect)
+            .await?;
+        enabled(&client)?;
+        pairs.push((client.id, channel.id));
+    }
+    apply_connect_pairs(&mut write, &pairs, right).await?;
+    let domain = Some(inside.domain.id);
+    for (client, channel) in pairs {
+        let attributes = json!({
+            "client_ids": [client.to_string()],
+            "channel_ids": [channel.to_string()],
+            "types": types,
+        });
+        call.record(&mut write, domain, &channel.to_string(), attributes)
             .await?;
     }
     call.commit(write).await

@@ -104,27 +104,58 @@ pub(crate) async fn apply_connect(
     channels: &[EntityId],
     right: Right,
 ) -> Result<(), ProvisionError> {
-    let now = Time::now();
     for &client in clients {
         for &channel in channels {
-            let before = write.connection_right(client, channel).await?;
-            let again = before & right;
-            if !again.is_empty() {
-                let types = right_words(again).join(" and ");
-                return Err(Conflict::AlreadyConnected {
-                    client,
-                    channel,
-                    types,
-                }
-                .into());
-            }
-            let right = before | right;
-            set(write, client, channel, right, now).await?;
+            connect_one(write, client, channel, right).await?;
         }
-        let count = write.connections_of(client).await?;
-        if count > CONNECTIONS_MAX {
-            return Err(Conflict::TooManyConnections { client, count }.into());
+        bounded(write, client).await?;
+    }
+    Ok(())
+}
+
+/// Connects each client with the channel in the same place, or nothing if one of the connections
+/// exists.
+pub(crate) async fn apply_connect_pairs(
+    write: &mut Write,
+    pairs: &[(EntityId, EntityId)],
+    right: Right,
+) -> Result<(), ProvisionError> {
+    for &(client, channel) in pairs {
+        connect_one(write, client, channel, right).await?;
+    }
+    let mut clients: Vec<EntityId> = pairs.iter().map(|(client, _)| *client).collect();
+    clients.sort_unstable();
+    clients.dedup();
+    for client in clients {
+        bounded(write, client).await?;
+    }
+    Ok(())
+}
+
+async fn connect_one(
+    write: &mut Write,
+    client: EntityId,
+    channel: EntityId,
+    right: Right,
+) -> Result<(), ProvisionError> {
+    let before = write.connection_right(client, channel).await?;
+    let again = before & right;
+    if !again.is_empty() {
+        let types = right_words(again).join(" and ");
+        return Err(Conflict::AlreadyConnected {
+            client,
+            channel,
+            types,
         }
+        .into());
+    }
+    set(write, client, channel, before | right, Time::now()).await
+}
+
+async fn bounded(write: &mut Write, client: EntityId) -> Result<(), ProvisionError> {
+    let count = write.connections_of(client).await?;
+    if count > CONNECTIONS_MAX {
+        return Err(Conflict::TooManyConnections { client, count }.into());
     }
     Ok(())
 }

@@ -345,6 +345,7 @@ pub(super) fn of_connections(all: &mut Vec<Route>) {
         field("thing_id", ID),
         field("types", Holds::TextOrTexts),
         field("type", Holds::TextOrTexts),
+        field("pairwise", Holds::Flag),
     ];
     // What a token needs a scope for is in the body too: the operation asks for it.
     let connect: Handler = by!(connect::connect);

@@ -259,6 +259,55 @@ async fn a_clients_secret_is_shown_to_whom_and_when_the_installation_says() {
 }
 
 #[tokio::test]
+async fn pairwise_connects_each_client_with_the_channel_in_the_same_place_only() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let domain = world.domain(&ann, "plant").await;
+    let (mut clients, mut channels) = (Vec::new(), Vec::new());
+    for at in 0..3 {
+        let named = json!({ "name": format!("n{at}") });
+        clients.push(world.entity(&ann, &domain, "clients", named.clone()).await);
+        channels.push(world.entity(&ann, &domain, "channels", named).await);
+    }
+    let path = format!("/{domain}/channels/connect");
+    let pairs = |clients: &[String], channels: &[String]| {
+        json!({
+            "client_ids": clients, "channel_ids": channels, "types": ["publish"], "pairwise": true,
+        })
+    };
+    // Lists of different lengths, and taking away, are no pairs.
+    for (path, body) in [
+        (path.clone(), pairs(&clients, &channels[1..])),
+        (
+            format!("/{domain}/channels/disconnect"),
+            pairs(&clients, &channels),
+        ),
+    ] {
+        world
+            .expect("POST", &path, &ann.token, Some(body), 400)
+            .await;
+    }
+    let body = pairs(&clients, &channels);
+    world
+        .expect("POST", &path, &ann.token, Some(body.clone()), 201)
+        .await;
+    for client in &clients {
+        let path = format!("/{domain}/clients/{client}/channels");
+        let page = world.expect("GET", &path, &ann.token, None, 200).await;
+        assert_eq!(page["total"], 1, "{page}");
+    }
+    // All or nothing: the last pair exists already.
+    let again = [clients[0].clone(), clients[1].clone()];
+    let onto = [channels[1].clone(), channels[1].clone()];
+    world
+        .expect("POST", &path, &ann.token, Some(pairs(&again, &onto)), 409)
+        .await;
+    let path = format!("/{domain}/clients/{}/channels", clients[0]);
+    let page = world.expect("GET", &path, &ann.token, None, 200).await;
+    assert_eq!(page["total"], 1, "{page}");
+}
+
+#[tokio::test]
 async fn connections_are_made_listed_and_taken_away() {
     let world = World::new().await;
     let ann = world.person("ann").await;
