@@ -11,10 +11,10 @@ pub enum Error {
     /// The plan contradicts itself.
     #[error("{0}")]
     Plan(String),
-    /// The credentials cannot be used.
+    /// A file cannot be used.
     #[error("{path}: {why}", path = .path.display())]
-    Credentials {
-        /// The file they were to come from.
+    File {
+        /// Which.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -30,6 +30,25 @@ pub enum Error {
     /// The broker closed a connection under load.
     #[error("the broker closed connection {0}")]
     Closed(usize),
+    /// A connection ended under load, and something is known about why.
+    #[error("connection {number} was lost: {why}")]
+    Lost {
+        /// Which connection, in the order of connecting.
+        number: usize,
+        /// What the system or a layer said.
+        why: String,
+    },
+    /// The control side did not do what it was asked for.
+    #[error("control: {0}")]
+    Control(String),
+    /// A part of the load that runs in a process of its own failed.
+    #[error("worker {number}: {why}")]
+    Worker {
+        /// Which, counted from 0.
+        number: usize,
+        /// What it said.
+        why: String,
+    },
     /// The broker sent something that is no packet.
     #[error("the broker sent something that is no packet: {0}")]
     Decode(#[from] DecodeError),

@@ -4,10 +4,10 @@ use codec::mqtt::{
     Delivery, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, UserProperties,
 };
 
-/// A payload begins with the publisher (8 bytes) and the message's number (8 bytes).
+/// A payload begins with the run (4 bytes), the stream (4 bytes) and the message's number (8 bytes).
 pub(crate) const PAYLOAD_MIN: usize = 16;
 
-/// A burst of PUBLISH packets of one publisher.
+/// A burst of PUBLISH packets of one stream.
 #[derive(Debug)]
 pub(crate) struct Burst {
     bytes: Vec<u8>,
@@ -20,50 +20,74 @@ pub(crate) struct Burst {
 /// What a payload says about itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stamp {
-    pub(crate) publisher: u64,
+    /// Messages of other runs are not ours.
+    pub(crate) run: u32,
+    pub(crate) stream: u32,
     pub(crate) number: u64,
 }
 
+/// What all messages of a stream have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind<'a> {
+    pub(crate) run: u32,
+    pub(crate) stream: u32,
+    pub(crate) topic: &'a str,
+    pub(crate) qos: QoS,
+    pub(crate) payload_bytes: usize,
+    pub(crate) version: ProtocolVersion,
+    /// User Properties of each message, in MQTT 5.
+    pub(crate) properties: usize,
+}
+
 impl Burst {
-    pub(crate) fn new(
-        publisher: usize,
-        topic: &str,
-        qos: QoS,
-        payload_bytes: usize,
-        version: ProtocolVersion,
-        count: usize,
-    ) -> Burst {
+    pub(crate) fn new(kind: &Kind<'_>, count: usize) -> Burst {
+        let payload_bytes = kind.payload_bytes;
         let mut payload = vec![FILLING; payload_bytes];
-        payload[..8].copy_from_slice(&(publisher as u64).to_be_bytes());
+        payload[..4].copy_from_slice(&kind.run.to_be_bytes());
+        payload[4..8].copy_from_slice(&kind.stream.to_be_bytes());
+        let mut block = Vec::new();
+        for number in 0..kind.properties {
+            UserProperties::put(&mut block, &format!("property-{number}"), "of a load test");
+        }
+        let properties = PublishProperties {
+            content_type: (kind.properties > 0).then_some("application/octet-stream"),
+            user_properties: UserProperties::parse(&block).unwrap_or_default(),
+            ..PublishProperties::default()
+        };
         let mut frame = Vec::new();
         let publish = Publish {
             dup: false,
             retain: false,
-            delivery: Delivery::new(qos, packet_id(0)),
-            topic,
-            properties: PublishProperties {
-                user_properties: UserProperties::default(),
-                ..PublishProperties::default()
-            },
+            delivery: Delivery::new(kind.qos, packet_id(0)),
+            topic: kind.topic,
+            properties,
             payload: &payload,
         };
-        publish.encode(version, &mut frame);
-        let behind = usize::from(version.is_v5()) + payload_bytes;
+        publish.encode(kind.version, &mut frame);
+        // Fixed header, then the topic with its length, then the identifier.
+        let length_bytes = frame[1..]
+            .iter()
+            .take_while(|byte| **byte & 0x80 != 0)
+            .count()
+            + 1;
+        let packet_id_at = 1 + length_bytes + 2 + kind.topic.len();
         Burst {
             frame_bytes: frame.len(),
             payload_bytes,
-            packet_id_at: (qos != QoS::AtMostOnce).then(|| frame.len() - behind - 2),
+            packet_id_at: (kind.qos != QoS::AtMostOnce).then_some(packet_id_at),
             bytes: frame.repeat(count),
         }
     }
 
-    /// The packets of the messages from `number` on.
-    pub(crate) fn numbered(&mut self, number: u64) -> &[u8] {
-        for (frame, number) in self.bytes.chunks_exact_mut(self.frame_bytes).zip(number..) {
+    /// The packets of the messages from `number` on, with Packet Identifiers from `sequence` on.
+    #[inline]
+    pub(crate) fn numbered(&mut self, number: u64, sequence: u64) -> &[u8] {
+        let frames = self.bytes.chunks_exact_mut(self.frame_bytes);
+        for (frame, (number, sequence)) in frames.zip((number..).zip(sequence..)) {
             let at = self.frame_bytes - self.payload_bytes + 8;
             frame[at..at + 8].copy_from_slice(&number.to_be_bytes());
             if let Some(at) = self.packet_id_at {
-                frame[at..at + 2].copy_from_slice(&packet_id(number).get().to_be_bytes());
+                frame[at..at + 2].copy_from_slice(&packet_id(sequence).get().to_be_bytes());
             }
         }
         &self.bytes
@@ -73,15 +97,18 @@ impl Burst {
 /// What every payload is filled with behind its stamp.
 const FILLING: u8 = b'x';
 
-/// Reads the stamp of a payload; `None` if it is none of ours.
+/// Reads the stamp of a payload; `None` if it is none of ours. `strict` looks at every byte.
 #[inline]
-pub(crate) fn stamp(payload: &[u8], payload_bytes: usize) -> Option<Stamp> {
-    let (publisher, behind) = payload.split_first_chunk::<8>()?;
+pub(crate) fn stamp(payload: &[u8], payload_bytes: usize, strict: bool) -> Option<Stamp> {
+    let (run, behind) = payload.split_first_chunk::<4>()?;
+    let (stream, behind) = behind.split_first_chunk::<4>()?;
     let (number, filling) = behind.split_first_chunk::<8>()?;
-    let whole =
-        payload.len() == payload_bytes && filling.last().is_none_or(|byte| *byte == FILLING);
+    let whole = payload.len() == payload_bytes
+        && filling.last().is_none_or(|byte| *byte == FILLING)
+        && (!strict || filling.iter().all(|byte| *byte == FILLING));
     whole.then(|| Stamp {
-        publisher: u64::from_be_bytes(*publisher),
+        run: u32::from_be_bytes(*run),
+        stream: u32::from_be_bytes(*stream),
         number: u64::from_be_bytes(*number),
     })
 }
@@ -100,22 +127,37 @@ mod tests {
 
     #[test]
     fn bursts_decode_to_numbered_messages() {
-        for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        for (version, properties) in [
+            (ProtocolVersion::V311, 0),
+            (ProtocolVersion::V5, 0),
+            (ProtocolVersion::V5, 3),
+        ] {
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-                let mut burst = Burst::new(3, "a/b", qos, 200, version, 4);
-                let mut bytes = burst.numbered(65_533);
-                for number in 65_533..65_537 {
+                let kind = Kind {
+                    run: 9,
+                    stream: 3,
+                    topic: "a/b",
+                    qos,
+                    payload_bytes: 200,
+                    version,
+                    properties,
+                };
+                let mut burst = Burst::new(&kind, 4);
+                let mut bytes = burst.numbered(5, 65_533);
+                for (number, sequence) in (5..9).zip(65_533..) {
                     let frame = split_frame(bytes, 1024).unwrap().unwrap();
                     let Packet::Publish(publish) = decode(&frame, version).unwrap() else {
                         panic!("a PUBLISH");
                     };
                     let expected = Stamp {
-                        publisher: 3,
+                        run: 9,
+                        stream: 3,
                         number,
                     };
                     assert_eq!(publish.topic, "a/b");
-                    assert_eq!(publish.delivery, Delivery::new(qos, packet_id(number)));
-                    assert_eq!(stamp(publish.payload, 200), Some(expected));
+                    assert_eq!(publish.delivery, Delivery::new(qos, packet_id(sequence)));
+                    assert_eq!(publish.properties.user_properties.count(), properties);
+                    assert_eq!(stamp(publish.payload, 200, true), Some(expected));
                     bytes = &bytes[frame.bytes.len()..];
                 }
                 assert!(bytes.is_empty());
@@ -125,8 +167,12 @@ mod tests {
 
     #[test]
     fn foreign_payloads_have_no_stamp() {
-        assert_eq!(stamp(b"short", 16), None);
-        assert_eq!(stamp(&[0; 17], 16), None);
-        assert_eq!(stamp(&[0; 20], 20), None, "another filling");
+        assert_eq!(stamp(b"short", 16, false), None);
+        assert_eq!(stamp(&[0; 17], 16, false), None);
+        assert_eq!(stamp(&[0; 20], 20, false), None, "another filling");
+        let mut inside = [FILLING; 30];
+        inside[20] = 0;
+        assert!(stamp(&inside, 30, false).is_some());
+        assert_eq!(stamp(&inside, 30, true), None, "another byte inside");
     }
 }

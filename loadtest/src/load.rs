@@ -1,21 +1,22 @@
-//! The closed loop: bursts out, deliveries in, the next burst when the last one has arrived.
+//! Messages under way: one thread, one epoll, all flows of a plan.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use codec::mqtt::{
-    Ack, Delivery, Frame, Packet, ProtocolVersion, QoS, ReasonCode, decode, publish_head,
-};
 use hdrhistogram::Histogram;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
+use serde::{Deserialize, Serialize};
 
-use crate::client::Dialer;
+use crate::dial::{Dial, Numbers};
 use crate::error::Error;
-use crate::frames::{Burst, Stamp, stamp};
-use crate::measure::{Usage, own_cpu};
-use crate::plan::{Plan, Shape};
-use crate::report::{Latency, Report, Sample};
-use crate::verify::{Seen, Verdict};
+use crate::flow::Running;
+use crate::pace::{Alarm, Pace, TICK, timespec};
+use crate::plan::Plan;
+use crate::report::{FlowReport, Latency, Report, histogram};
+use crate::timeline::{Moment, Sample, Timeline};
+use crate::verify::Verdict;
 use crate::wire::{READ_BYTES, Wire};
 
 /// Carries a plan out: connects, loads, measures, and waits for what is still on its way.
@@ -23,153 +24,306 @@ use crate::wire::{READ_BYTES, Wire};
 /// # Errors
 /// The plan cannot be done, or the broker ends it. Faults in what arrives are in the report.
 pub fn run(plan: &Plan) -> Result<Report, Error> {
+    run_watched(plan, &mut |_| {})
+}
+
+/// As [`run`], and tells `watch` of each moment that was measured.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(&Moment)) -> Result<Report, Error> {
     plan.check()?;
-    let mut load = Load::connect(plan)?;
+    let mut load = Load::connect(plan, 1)?;
     let mut before = load.sample()?;
-    load.begin()?;
+    load.begin();
     if plan.messages.is_none() {
         let warm = Instant::now() + plan.warm_up;
-        load.drive(|_, now| now >= warm)?;
+        load.drive(&mut |_| {}, |_, now| now >= warm)?;
         before = load.sample()?;
     }
-    load.recording = true;
+    load.record(before, plan.duration);
     let (end, most) = (Instant::now() + plan.duration, plan.messages);
-    load.drive(|load, now| match most {
-        Some(most) => load.published >= most && load.is_settled(),
+    load.drive(watch, |load, now| match most {
+        Some(_) => load.left == 0 && load.is_settled(),
         None => now >= end,
     })?;
     let after = load.sample()?;
-    load.recording = false;
-    load.messages_max = 0;
-    load.drive(|load, _| load.is_settled())?;
+    load.finish()?;
     Ok(load.report(&before, &after))
 }
 
-/// A load in progress. Subscribers' wires come first, then publishers'.
-struct Load<'p> {
+/// Phases of a load that runs beside something else, and the word to stop.
+#[derive(Debug, Default)]
+pub(crate) struct Cues {
+    /// Into which histogram latencies go.
+    pub(crate) phase: AtomicUsize,
+    pub(crate) stop: AtomicBool,
+    /// The load has begun (or failed).
+    pub(crate) begun: AtomicBool,
+}
+
+/// Runs until told to stop; latencies of each phase.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_beside(
+    plan: &Plan,
+    phases: usize,
+    cues: &Cues,
+) -> Result<(Report, Vec<Option<Latency>>), Error> {
+    plan.check()?;
+    let begun = Begun(cues);
+    let mut load = Load::connect(plan, phases)?;
+    let before = load.sample()?;
+    load.begin();
+    load.record(before, plan.duration);
+    drop(begun);
+    load.cues = Some(cues);
+    load.drive(&mut |_| {}, |_, _| cues.stop.load(Ordering::Acquire))?;
+    let after = load.sample()?;
+    load.finish()?;
+    let phases = load.latency.iter().map(Latency::of).collect();
+    Ok((load.report(&before, &after), phases))
+}
+
+/// Tells that a load has begun, or failed before it could.
+struct Begun<'a>(&'a Cues);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.begun.store(true, Ordering::Release);
+    }
+}
+
+/// A load in progress.
+pub(crate) struct Load<'p> {
     plan: &'p Plan,
     epoll: OwnedFd,
+    alarm: Alarm,
+    running: Vec<Running<'p>>,
+    /// Those of the first flow come first; within it subscribers', then publishers'.
     wires: Vec<Wire>,
-    publishers: Vec<Publisher>,
-    subscribers: Vec<Subscriber>,
-    buffer: Vec<u8>,
-    /// Answers to the packets of one receive.
-    answers: Vec<u8>,
-    /// Publishers that may send after one receive.
-    ready: Vec<usize>,
-    /// No more are sent when so many were.
-    messages_max: u64,
-    published: u64,
-    delivered: u64,
-    altered: u64,
-    refused: u64,
-    unacknowledged: u64,
-    latency: Option<Histogram<u64>>,
-    recording: bool,
+    /// For each flow where its wires begin; one more for the end.
+    bases: Vec<usize>,
+    /// Messages that may still be sent.
+    left: u64,
+    /// One histogram for each phase.
+    latency: Vec<Histogram<u64>>,
+    timeline: Option<Timeline>,
+    cues: Option<&'p Cues>,
+    vigil: Option<Vigil>,
 }
 
-struct Publisher {
-    burst: Burst,
-    /// Number of the next message.
+/// Connections are kept alive, and those that end are counted.
+struct Vigil {
+    pace: Option<Pace>,
+    /// PINGREQs that were due.
     next: u64,
-    /// Deliveries that have not arrived.
-    undelivered: u64,
-    /// Messages at QoS 1 and 2 whose exchange has not ended.
-    unacknowledged: u64,
-    sent_at: Instant,
-    /// Something arrived since the last look.
-    moved: bool,
-    /// In `ready`.
-    queued: bool,
+    dead: HashSet<usize>,
+    told: Kept,
 }
 
-struct Subscriber {
-    /// The first publisher it hears.
-    first: usize,
-    seen: Vec<Seen>,
+/// What became of connections that were held.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub struct Kept {
+    /// PINGREQs sent.
+    pub pings: u64,
+    /// PINGRESPs received.
+    pub pongs: u64,
+    /// Connections that ended.
+    pub lost: u64,
 }
+
+/// First byte of a PINGRESP.
+const PINGRESP: u8 = 0xD0;
 
 /// Between two looks at publishers whose messages do not arrive.
 const STALL: Duration = Duration::from_secs(2);
 
-/// Longest latency told apart: a minute.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
-
-/// Longest sleep.
-const TICK: rustix::event::Timespec = rustix::event::Timespec {
-    tv_sec: 0,
-    tv_nsec: 50_000_000,
-};
+/// Longest wait for what is on its way when a load ends.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 impl<'p> Load<'p> {
-    fn connect(plan: &'p Plan) -> Result<Load<'p>, Error> {
+    /// Makes the connections of all flows.
+    fn connect(plan: &'p Plan, phases: usize) -> Result<Load<'p>, Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let mut dialer = Dialer::new(&plan.target, plan.version);
-        let mut subscribers = dialer.connect(plan.subscribers)?;
-        dialer.subscribe(&mut subscribers, plan.qos, |at| plan.topic(at))?;
-        let publishers = dialer.connect(plan.publishers)?;
-        let takes = publishers
-            .iter()
-            .map(|one| usize::from(one.receive_maximum));
-        if let Some(takes) = takes.min().filter(|takes| *takes < plan.window)
-            && plan.qos != QoS::AtMostOnce
-        {
-            let why = format!("the broker takes {takes} messages in flight (Receive Maximum)");
-            return Err(Error::Plan(why));
-        }
-        let mut wires = Vec::with_capacity(plan.subscribers + plan.publishers);
-        for dialed in subscribers.into_iter().chain(publishers) {
-            wires.push(Wire::new(dialed.stream, dialed.number, &epoll)?);
-        }
-        let (version, qos, size) = (plan.version, plan.qos, plan.payload_bytes);
-        let publisher = |at| Publisher {
-            burst: Burst::new(at, &plan.topic(at), qos, size, version, plan.burst),
-            next: 0,
-            undelivered: 0,
-            unacknowledged: 0,
-            sent_at: Instant::now(),
-            moved: false,
-            queued: false,
-        };
-        let subscriber = |at| {
-            let (first, count) = match plan.shape {
-                Shape::Pairs => (at, 1),
-                Shape::FanIn => (0, plan.publishers),
-                Shape::FanOut => (0, 1),
+        Load::over(plan, phases, epoll, Vec::new())
+    }
+
+    /// As `connect`, with `wires` that are there already and bear the first numbers; without a
+    /// flow they idle.
+    pub(crate) fn over(
+        plan: &'p Plan,
+        phases: usize,
+        epoll: OwnedFd,
+        mut wires: Vec<Wire>,
+    ) -> Result<Load<'p>, Error> {
+        let run = run_number();
+        let (mut running, mut bases) = (Vec::new(), vec![0]);
+        let (mut topic_base, mut base) = (0, 0);
+        for flow in &plan.flows {
+            let mut state = Running::new(flow, &plan.target, topic_base, run, plan.strict);
+            let dial = Dial {
+                run,
+                ..Dial::new(&plan.target, flow.version, flow.qos)
             };
-            let seen = vec![Seen::default(); count];
-            Subscriber { first, seen }
-        };
-        let latency = plan
-            .one_in_flight()
-            .then(|| Histogram::new_with_max(LATENCY_MAX_NS, 3).expect("bounds that are allowed"));
+            let first = wires.len();
+            let numbers = Numbers::Once {
+                first,
+                count: base + flow.connections() - first,
+            };
+            let filters =
+                |connection: usize| flow.filters_of(&plan.target, topic_base, connection - base);
+            let dialled = dial.connect(&epoll, numbers, &filters, &mut |_| Ok(()))?;
+            for (at, mut dialed) in (first..).zip(dialled.kept) {
+                if let Some(publisher) = (at - base).checked_sub(flow.subscribers) {
+                    state.allow(publisher, dialed.receive_maximum)?;
+                }
+                dialed.wire.renumber(&epoll, at)?;
+                wires.push(dialed.wire);
+            }
+            running.push(state);
+            base = wires.len();
+            bases.push(base);
+            topic_base += flow.topics;
+        }
+        // Sleeps end when they should, for those who send by the clock.
+        rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
         Ok(Load {
+            alarm: Alarm::new(&epoll)?,
             epoll,
+            running,
             wires,
-            publishers: (0..plan.publishers).map(publisher).collect(),
-            subscribers: (0..plan.subscribers).map(subscriber).collect(),
-            buffer: vec![0; READ_BYTES],
-            answers: Vec::new(),
-            ready: Vec::new(),
-            messages_max: plan.messages.unwrap_or(u64::MAX),
-            published: 0,
-            delivered: 0,
-            altered: 0,
-            refused: 0,
-            unacknowledged: 0,
-            latency,
-            recording: false,
+            bases,
+            left: plan.messages.unwrap_or(u64::MAX),
+            latency: (0..phases).map(|_| histogram()).collect(),
+            timeline: None,
+            cues: None,
+            vigil: None,
             plan,
         })
     }
 
-    fn begin(&mut self) -> Result<(), Error> {
-        (0..self.publishers.len()).try_for_each(|at| self.publish(at))
+    /// From now on connections that end are counted, and every connection sends a PINGREQ in each
+    /// `keep_alive`, if it is not zero.
+    pub(crate) fn watch_over(&mut self, keep_alive: Duration) {
+        let seconds = keep_alive.as_secs_f64();
+        let per_s = self.wires.len() as f64 / seconds;
+        self.vigil = Some(Vigil {
+            pace: (seconds > 0.0).then(|| Pace::new(Instant::now(), per_s, 1)),
+            next: 0,
+            dead: HashSet::new(),
+            told: Kept::default(),
+        });
+    }
+
+    /// The wires, and what became of them since [`Load::watch_over`].
+    pub(crate) fn into_wires(self) -> (OwnedFd, Vec<Wire>, Kept) {
+        let kept = self.vigil.map(|vigil| vigil.told).unwrap_or_default();
+        (self.epoll, self.wires, kept)
+    }
+
+    /// Latencies of the first phase.
+    pub(crate) fn latency(&self) -> &Histogram<u64> {
+        &self.latency[0]
+    }
+
+    /// What was sent, what arrived, and what was wrong with it.
+    pub(crate) fn carried(&self) -> (u64, u64, Verdict) {
+        let mut all = (0, 0, Verdict::default());
+        for running in &self.running {
+            all.0 += running.published;
+            all.1 += running.delivered;
+            all.2 += running.verdict();
+        }
+        all
+    }
+
+    /// Serves events for so long.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn serve(&mut self, duration: Duration) -> Result<(), Error> {
+        let until = Instant::now() + duration;
+        self.drive(&mut |_| {}, |_, now| now >= until)
+    }
+
+    /// Sends the PINGREQs that are due.
+    fn keep_alive(&mut self, now: Instant) -> Result<(), Error> {
+        const PINGREQ: [u8; 2] = [0xC0, 0];
+        let Some(vigil) = &mut self.vigil else {
+            return Ok(());
+        };
+        let due = vigil.pace.map_or(0, |pace| pace.ticks(now));
+        let mut lost = Vec::new();
+        while vigil.next < due {
+            let number = (vigil.next % self.wires.len().max(1) as u64) as usize;
+            vigil.next += 1;
+            if vigil.dead.contains(&number) || number >= self.wires.len() {
+                continue;
+            }
+            vigil.told.pings += 1;
+            if self.wires[number].send(&self.epoll, &PINGREQ).is_err() {
+                lost.push(number);
+            }
+        }
+        lost.into_iter()
+            .try_for_each(|number| self.lost(number, Error::Closed(number)))
+    }
+
+    /// A connection has ended.
+    ///
+    /// # Errors
+    /// Nobody counts them.
+    fn lost(&mut self, number: usize, error: Error) -> Result<(), Error> {
+        let ended = matches!(error, Error::Closed(_) | Error::Lost { .. });
+        match &mut self.vigil {
+            Some(vigil) if ended => {
+                if vigil.dead.insert(number) {
+                    vigil.told.lost += 1;
+                    self.wires[number].abandon(&self.epoll);
+                }
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    pub(crate) fn begin(&mut self) {
+        let now = Instant::now();
+        for running in &mut self.running {
+            running.begin(now);
+        }
+    }
+
+    /// From now on latencies are recorded.
+    pub(crate) fn record(&mut self, first: Sample, duration: Duration) {
+        self.timeline = Some(Timeline::new(first, duration));
+    }
+
+    /// Nothing more is sent; waits for what is on its way.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        self.left = 0;
+        for running in &mut self.running {
+            running.end();
+        }
+        self.cues = None;
+        let timeline = self.timeline.take();
+        let until = Instant::now() + SETTLE_MAX;
+        self.drive(&mut |_| {}, |load, now| load.is_settled() || now >= until)?;
+        self.timeline = timeline;
+        Ok(())
     }
 
     /// Serves events until `done`.
-    fn drive(&mut self, done: impl Fn(&Load<'_>, Instant) -> bool) -> Result<(), Error> {
+    fn drive(
+        &mut self,
+        watch: &mut dyn FnMut(&Moment),
+        done: impl Fn(&Load<'_>, Instant) -> bool,
+    ) -> Result<(), Error> {
         let mut events = Vec::with_capacity(1024);
+        let mut buffer = vec![0; READ_BYTES];
+        let mut answers = Vec::new();
         let mut looked = Instant::now();
         loop {
             let now = Instant::now();
@@ -178,233 +332,170 @@ impl<'p> Load<'p> {
             }
             if now - looked > STALL {
                 looked = now;
-                self.give_up_stalled()?;
+                self.running.iter_mut().for_each(Running::give_up_stalled);
             }
+            if self
+                .timeline
+                .as_ref()
+                .is_some_and(|timeline| timeline.is_due(now))
+            {
+                let sample = self.sample()?;
+                if let Some(timeline) = &mut self.timeline {
+                    watch(&timeline.add(sample));
+                }
+            }
+            self.keep_alive(now)?;
+            for at in 0..self.running.len() {
+                self.running[at].tick(now);
+                self.send(at, now)?;
+            }
+            let sleep = timespec(self.sleep()?);
             events.clear();
             let room = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, room, Some(&TICK)) {
+            match epoll::wait(&self.epoll, room, Some(&sleep)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             for event in &events {
                 let (number, flags) = (event.data.u64() as usize, event.flags);
-                if flags.contains(epoll::EventFlags::OUT) {
-                    self.wires[number].writable(&self.epoll)?;
+                if event.data.u64() == Alarm::NUMBER {
+                    continue;
                 }
-                self.receive(number)?;
-            }
-        }
-    }
-
-    fn receive(&mut self, number: usize) -> Result<(), Error> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut wires = std::mem::take(&mut self.wires);
-        let wire = &mut wires[number];
-        let received = match number.checked_sub(self.subscribers.len()) {
-            None => wire.receive(&mut buffer, |frame| self.delivery(number, frame)),
-            Some(at) => wire.receive(&mut buffer, |frame| self.answered(at, frame)),
-        };
-        self.buffer = buffer;
-        self.wires = wires;
-        received?;
-        if !self.answers.is_empty() {
-            self.wires[number].send(&self.epoll, &self.answers)?;
-            self.answers.clear();
-        }
-        while let Some(at) = self.ready.pop() {
-            self.publishers[at].queued = false;
-            self.publish(at)?;
-        }
-        Ok(())
-    }
-
-    /// Sends what the window of a publisher has room for.
-    fn publish(&mut self, at: usize) -> Result<(), Error> {
-        let wire = &mut self.wires[self.subscribers.len() + at];
-        let publisher = &mut self.publishers[at];
-        let burst = self.plan.burst as u64;
-        while publisher.has_room(self.plan) && self.published < self.messages_max {
-            let bytes = publisher.burst.numbered(publisher.next);
-            publisher.next += burst;
-            publisher.undelivered += burst * self.plan.deliveries() as u64;
-            if self.plan.qos != QoS::AtMostOnce {
-                publisher.unacknowledged += burst;
-            }
-            if self.latency.is_some() {
-                publisher.sent_at = Instant::now();
-            }
-            self.published += burst;
-            wire.send(&self.epoll, bytes)?;
-        }
-        Ok(())
-    }
-
-    /// A packet for a subscriber.
-    #[inline]
-    fn delivery(&mut self, number: usize, frame: &Frame<'_>) -> Result<(), Error> {
-        if let Some(payload) = plain(frame, self.plan.version) {
-            self.arrived(number, stamp(payload, self.plan.payload_bytes));
-            return Ok(());
-        }
-        let version = self.plan.version;
-        let ack = |id| Ack::new(id, ReasonCode::SUCCESS);
-        match decode(frame, version)? {
-            Packet::Publish(publish) => {
-                self.arrived(number, stamp(publish.payload, self.plan.payload_bytes));
-                match publish.delivery {
-                    Delivery::AtMostOnce => {}
-                    Delivery::AtLeastOnce(id) => ack(id).encode_puback(version, &mut self.answers),
-                    Delivery::ExactlyOnce(id) => ack(id).encode_pubrec(version, &mut self.answers),
+                if let Err(error) = self.event(number, flags, &mut buffer, &mut answers) {
+                    answers.clear();
+                    self.lost(number, error)?;
                 }
             }
-            Packet::PubRel(pubrel) => {
-                ack(pubrel.packet_id).encode_pubcomp(version, &mut self.answers);
-            }
-            other => return Err(Error::Unexpected(other.packet_type().name())),
         }
-        Ok(())
+    }
+
+    /// How long nothing has to be done by the clock.
+    fn sleep(&mut self) -> Result<Duration, Error> {
+        let due = self.running.iter().filter_map(Running::due);
+        let ping = self
+            .vigil
+            .as_ref()
+            .and_then(|vigil| Some(vigil.pace?.at(vigil.next)));
+        let due = due
+            .chain(ping)
+            .chain(self.timeline.as_ref().map(Timeline::due));
+        match due.min() {
+            Some(due) => self.alarm.set(due, Instant::now()),
+            None => Ok(TICK),
+        }
     }
 
     #[inline]
-    fn arrived(&mut self, number: usize, stamp: Option<Stamp>) {
-        let subscriber = &mut self.subscribers[number];
-        let found = stamp.and_then(|stamp| {
-            let at = usize::try_from(stamp.publisher).ok()?;
-            let seen = subscriber.seen.get_mut(at.checked_sub(subscriber.first)?)?;
-            Some((at, seen.arrived(stamp.number)))
-        });
-        let Some((at, settled)) = found else {
-            self.altered += 1;
-            return;
+    fn event(
+        &mut self,
+        number: usize,
+        flags: epoll::EventFlags,
+        buffer: &mut [u8],
+        answers: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let Some(at) = self.bases[1..].iter().position(|end| number < *end) else {
+            return self.idle(number, flags, buffer);
         };
-        self.delivered += 1;
-        if self.recording
-            && let Some(latency) = &mut self.latency
-        {
-            let ns = self.publishers[at].sent_at.elapsed().as_nanos() as u64;
-            latency.saturating_record(ns);
+        let connection = number - self.bases[at];
+        let (running, wire) = (&mut self.running[at], &mut self.wires[number]);
+        if flags.contains(epoll::EventFlags::OUT) && wire.writable(&self.epoll)? {
+            running.unclogged(connection);
         }
-        self.settle(at, settled);
-    }
-
-    #[inline]
-    fn settle(&mut self, at: usize, settled: u64) {
-        let publisher = &mut self.publishers[at];
-        publisher.undelivered = publisher.undelivered.saturating_sub(settled);
-        self.look(at);
-    }
-
-    /// Puts a publisher with room on the list.
-    #[inline]
-    fn look(&mut self, at: usize) {
-        let publisher = &mut self.publishers[at];
-        publisher.moved = true;
-        if !publisher.queued && publisher.has_room(self.plan) {
-            publisher.queued = true;
-            self.ready.push(at);
-        }
-    }
-
-    /// A packet for a publisher.
-    fn answered(&mut self, at: usize, frame: &Frame<'_>) -> Result<(), Error> {
-        let version = self.plan.version;
-        let ended = match decode(frame, version)? {
-            Packet::PubAck(ack) | Packet::PubComp(ack) => Some(ack.reason),
-            Packet::PubRec(ack) if ack.reason.is_error() => Some(ack.reason),
-            Packet::PubRec(ack) => {
-                let pubrel = Ack::new(ack.packet_id, ReasonCode::SUCCESS);
-                pubrel.encode_pubrel(version, &mut self.answers);
-                None
+        let vigil = &mut self.vigil;
+        let now = Instant::now();
+        let phase = self
+            .cues
+            .map_or(0, |cues| cues.phase.load(Ordering::Relaxed));
+        let mut recorded = self
+            .timeline
+            .as_mut()
+            .map(|timeline| (&mut timeline.latency, &mut self.latency[phase]));
+        let mut note = |took: Duration| {
+            if let Some((moment, whole)) = &mut recorded {
+                let ns = took.as_nanos() as u64;
+                moment.saturating_record(ns);
+                whole.saturating_record(ns);
             }
-            other => return Err(Error::Unexpected(other.packet_type().name())),
         };
-        if let Some(reason) = ended {
-            self.refused += u64::from(reason.is_error());
-            let publisher = &mut self.publishers[at];
-            publisher.unacknowledged = publisher.unacknowledged.saturating_sub(1);
-            self.look(at);
-        }
-        Ok(())
-    }
-
-    /// Messages that do not arrive are lost; their publishers go on.
-    fn give_up_stalled(&mut self) -> Result<(), Error> {
-        for at in 0..self.publishers.len() {
-            let publisher = &mut self.publishers[at];
-            let stalled = !publisher.moved && !publisher.is_settled();
-            publisher.moved = false;
-            if stalled {
-                self.unacknowledged += std::mem::take(&mut publisher.unacknowledged);
-                publisher.undelivered = 0;
-                let next = publisher.next;
-                for subscriber in &mut self.subscribers {
-                    let seen = at.checked_sub(subscriber.first);
-                    if let Some(seen) = seen.and_then(|at| subscriber.seen.get_mut(at)) {
-                        seen.give_up(next);
-                    }
+        wire.receive(&self.epoll, buffer, |frame| {
+            if frame.first == PINGRESP {
+                if let Some(vigil) = vigil {
+                    vigil.told.pongs += 1;
                 }
-                self.publish(at)?;
+                return Ok(());
             }
+            running.packet(connection, frame, now, answers, &mut note)
+        })?;
+        if !answers.is_empty() {
+            wire.send(&self.epoll, answers)?;
+            answers.clear();
         }
-        Ok(())
+        self.send(at, now)
     }
 
-    fn is_settled(&self) -> bool {
-        self.publishers.iter().all(Publisher::is_settled)
-    }
-
-    fn sample(&self) -> Result<Sample, Error> {
-        Ok(Sample {
-            at: Instant::now(),
-            published: self.published,
-            delivered: self.delivered,
-            own_cpu: own_cpu(),
-            broker: self.plan.pid.map(Usage::of).transpose()?,
+    /// Something for a connection of no flow.
+    fn idle(
+        &mut self,
+        number: usize,
+        flags: epoll::EventFlags,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
+        let wire = &mut self.wires[number];
+        if flags.contains(epoll::EventFlags::OUT) {
+            wire.writable(&self.epoll)?;
+        }
+        let vigil = &mut self.vigil;
+        wire.receive(&self.epoll, buffer, |frame| {
+            if let Some(vigil) = vigil.as_mut().filter(|_| frame.first == PINGRESP) {
+                vigil.told.pongs += 1;
+            }
+            Ok(())
         })
     }
 
-    fn report(&self, before: &Sample, after: &Sample) -> Report {
-        let mut verdict = Verdict {
-            altered: self.altered,
-            refused: self.refused,
-            unacknowledged: self.unacknowledged,
-            ..Verdict::default()
-        };
-        for subscriber in &self.subscribers {
-            for (seen, publisher) in subscriber
-                .seen
-                .iter()
-                .zip(&self.publishers[subscriber.first..])
-            {
-                verdict += seen.verdict(publisher.next);
-            }
-        }
-        let latency = self.latency.as_ref().and_then(Latency::of);
-        Report::new(self.plan, before, after, latency, verdict)
-    }
-}
-
-impl Publisher {
     #[inline]
-    fn has_room(&self, plan: &Plan) -> bool {
-        let may = (plan.window - plan.burst) as u64;
-        self.undelivered <= may * plan.deliveries() as u64 && self.unacknowledged <= may
+    fn send(&mut self, at: usize, now: Instant) -> Result<(), Error> {
+        let wires = &mut self.wires[self.bases[at]..self.bases[at + 1]];
+        self.running[at].send(&self.epoll, wires, now, &mut self.left)
     }
 
     fn is_settled(&self) -> bool {
-        self.undelivered == 0 && self.unacknowledged == 0
+        self.running.iter().all(Running::is_settled)
+    }
+
+    pub(crate) fn sample(&self) -> Result<Sample, Error> {
+        let published = self.running.iter().map(|one| one.published).sum();
+        let delivered = self.running.iter().map(|one| one.delivered).sum();
+        Sample::take(self.plan.pid, published, delivered)
+    }
+
+    fn report(self, before: &Sample, after: &Sample) -> Report {
+        let mut whole = histogram();
+        for phase in &self.latency {
+            // Both have the same bounds.
+            let _ = whole.add(phase);
+        }
+        let mut verdict = Verdict::default();
+        let mut flows = Vec::with_capacity(self.running.len());
+        for running in &self.running {
+            let one = running.verdict();
+            verdict += one;
+            flows.push(FlowReport::of(running, one));
+        }
+        let moments = self.timeline.map(|timeline| timeline.moments);
+        Report::new(
+            self.plan,
+            (before, after),
+            &whole,
+            flows,
+            verdict,
+            moments.unwrap_or_default(),
+        )
     }
 }
 
-/// Payload of a QoS 0 PUBLISH without properties.
-#[inline]
-fn plain<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Option<&'a [u8]> {
-    let head = publish_head(frame)?;
-    if !version.is_v5() {
-        return Some(head.rest);
-    }
-    match head.rest {
-        [0, payload @ ..] => Some(payload),
-        _ => None,
-    }
+/// Tells the messages of this run from those of others.
+pub(crate) fn run_number() -> u32 {
+    use std::hash::BuildHasher;
+    std::collections::hash_map::RandomState::new().hash_one(std::process::id()) as u32
 }

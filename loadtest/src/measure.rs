@@ -1,7 +1,9 @@
 //! CPU time and memory, of this process and of the broker.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
 
 use crate::error::Error;
 
@@ -60,9 +62,80 @@ fn rss(status: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Where and when a result came about: no figure stands without it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Seconds since 1970 at the end of the run.
+    pub unix_s: u64,
+    /// Name of the processor.
+    pub processor: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Version of the kernel.
+    pub kernel: String,
+    /// The command line, without what follows a flag that names a secret.
+    pub command: String,
+}
+
+impl Machine {
+    /// This one, now.
+    pub(crate) fn here() -> Machine {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = processors.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == "model name").then(|| value.trim().to_owned())
+        });
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Machine {
+            unix_s: now.map_or(0, |now| now.as_secs()),
+            processor: name.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, Into::into),
+            kernel: kernel.trim().to_owned(),
+            command: command(std::env::args()),
+        }
+    }
+}
+
+fn command(arguments: impl Iterator<Item = String>) -> String {
+    let mut secret = false;
+    let mut words = Vec::new();
+    for word in arguments {
+        if std::mem::take(&mut secret) {
+            words.push("...".to_owned());
+            continue;
+        }
+        let name = word.split('=').next().unwrap_or_default();
+        let hidden = matches!(name, "--password" | "-P");
+        secret = hidden && name.len() == word.len();
+        words.push(if hidden && !secret {
+            format!("{name}=...")
+        } else {
+            word
+        });
+    }
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_told_without_passwords() {
+        let words = [
+            "x",
+            "--password",
+            "s",
+            "-P",
+            "s",
+            "--password=s",
+            "--qos",
+            "1",
+        ];
+        let told = command(words.into_iter().map(str::to_owned));
+        assert_eq!(told, "x --password ... -P ... --password=... --qos 1");
+    }
 
     #[test]
     fn usage_is_read_from_a_process_with_an_awkward_name() {

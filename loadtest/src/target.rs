@@ -1,26 +1,29 @@
-//! Which broker, as whom, and below which topic.
+//! Which broker, as whom, and below which topics.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 
-/// Which broker is loaded, as whom, below which topic.
+/// Which broker is loaded, as whom, below which topics.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// Who connects: connections take these in turn. None for anonymous connections.
     pub logins: Vec<Login>,
-    /// Topics begin with this, without a slash behind it.
-    pub topic_prefix: String,
+    /// What topics begin with, without a slash behind it: topics take these in turn. Never empty.
+    pub prefixes: Vec<String>,
+    /// Connections that others make beside these, from the same addresses of this machine: those
+    /// counted before the first of ours.
+    pub first_serial: usize,
 }
 
 /// A user name with its password.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub struct Login {
     /// User name; for a client of Turnpike its id.
     #[serde(rename = "id")]
@@ -40,31 +43,76 @@ impl std::fmt::Debug for Login {
 }
 
 /// The part of `turnpike serve --json`'s line that is needed here.
-#[derive(Deserialize)]
-struct Line {
-    listeners: Listeners,
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ready {
+    /// Where the broker and the control side listen.
+    pub listeners: Listeners,
+    /// The administrator, told at the first start only.
+    pub admin: Option<Admin>,
     demo: Option<Demo>,
 }
 
-#[derive(Deserialize)]
-struct Listeners {
-    mqtt: SocketAddr,
+/// Where the broker and the control side listen.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Listeners {
+    /// MQTT over TCP.
+    pub mqtt: String,
+    /// The control API.
+    pub api: String,
 }
 
-#[derive(Deserialize)]
+/// Who administers the platform.
+#[derive(Clone, Deserialize)]
+pub struct Admin {
+    /// Name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Admin {
+    /// Leaves out the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
 struct Demo {
     domain: String,
     channel: String,
     clients: Vec<Login>,
 }
 
+impl Ready {
+    /// Reads the line that `turnpike serve --json` printed into `file`.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds something else.
+    pub fn read(file: &Path) -> Result<Ready, Error> {
+        let text = fs::read_to_string(file).map_err(|error| fault(file, error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| {
+            let why = format!("{error}; expected the line that `turnpike serve --json` prints");
+            fault(file, why)
+        })
+    }
+}
+
+fn fault(file: &Path, why: String) -> Error {
+    let path = file.to_owned();
+    Error::File { path, why }
+}
+
 impl Target {
     /// A broker that asks for no login.
-    pub fn anonymous(address: SocketAddr, topic_prefix: impl Into<String>) -> Target {
+    pub fn anonymous(endpoint: Endpoint, topic_prefix: impl Into<String>) -> Target {
         Target {
-            address,
+            endpoint,
             logins: Vec::new(),
-            topic_prefix: topic_prefix.into(),
+            prefixes: vec![topic_prefix.into()],
+            first_serial: 0,
         }
     }
 
@@ -73,21 +121,27 @@ impl Target {
     ///
     /// # Errors
     /// The file cannot be read or has no demo in it.
-    pub fn demo(file: &Path) -> Result<Target, Error> {
-        let fault = |why: String| Error::Credentials {
-            path: file.to_owned(),
-            why,
-        };
-        let text = fs::read_to_string(file).map_err(|error| fault(error.to_string()))?;
-        let line: Line = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
-        let Some(demo) = line.demo.filter(|demo| !demo.clients.is_empty()) else {
-            return Err(fault("no demo: it is told at the first start only".into()));
+    pub fn demo(file: &Path, endpoint: Endpoint) -> Result<Target, Error> {
+        let ready = Ready::read(file)?;
+        let Some(demo) = ready.demo.filter(|demo| !demo.clients.is_empty()) else {
+            let why = "no demo: it is told at the first start only, without --no-demo";
+            return Err(fault(file, why.into()));
         };
         Ok(Target {
-            address: line.listeners.mqtt,
+            endpoint,
             logins: demo.clients,
-            topic_prefix: format!("m/{}/c/{}", demo.domain, demo.channel),
+            prefixes: vec![format!("m/{}/c/{}", demo.domain, demo.channel)],
+            first_serial: 0,
         })
+    }
+
+    pub(crate) fn login(&self, connection: usize) -> Option<&Login> {
+        let len = self.logins.len();
+        (len > 0).then(|| &self.logins[connection % len])
+    }
+
+    pub(crate) fn topic(&self, topic: usize) -> String {
+        format!("{}/{topic}", self.prefixes[topic % self.prefixes.len()])
     }
 }
 
@@ -101,13 +155,15 @@ mod tests {
         let line = r#"{"listeners":{"mqtt":"127.0.0.1:1883","api":"127.0.0.1:9000"},
             "admin":{"username":"admin","password":"p"},
             "demo":{"domain":"d","channel":"c","clients":[{"id":"i","secret":"s"}]}}"#;
+        let endpoint = Endpoint::tcp("127.0.0.1:1883".parse().unwrap());
         fs::write(&file, line).unwrap();
-        let target = Target::demo(&file).unwrap();
-        assert_eq!(target.topic_prefix, "m/d/c/c");
-        assert_eq!(target.logins[0].username, "i");
+        let target = Target::demo(&file, endpoint.clone()).unwrap();
+        assert_eq!(target.topic(5), "m/d/c/c/5");
+        assert_eq!(target.login(3).unwrap().username, "i");
         assert!(!format!("{target:?}").contains("\"s\""));
+        assert!(!format!("{:?}", Ready::read(&file).unwrap()).contains("\"p\""));
         fs::write(&file, line.replace("\"demo\"", "\"other\"")).unwrap();
-        assert!(Target::demo(&file).is_err());
+        assert!(Target::demo(&file, endpoint).is_err());
         fs::remove_file(&file).unwrap();
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was wrong with what arrived, over a whole run.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
 pub struct Verdict {
     /// Messages that did not arrive.
     pub lost: u64,
@@ -14,8 +14,12 @@ pub struct Verdict {
     pub duplicates: u64,
     /// Messages that a later one of the same publisher overtook.
     pub out_of_order: u64,
-    /// Messages with another payload than the one sent, or at the wrong subscriber.
+    /// Messages with another payload than the one sent.
     pub altered: u64,
+    /// Messages that came to a subscriber that they were not for.
+    pub misdirected: u64,
+    /// Packets that a second decoder (mqttbytes) reads otherwise; only with strict verification.
+    pub disputed: u64,
     /// Messages that the broker refused with a Reason Code.
     pub refused: u64,
     /// Messages at QoS 1 and 2 that the broker did not acknowledge.
@@ -35,12 +39,14 @@ impl AddAssign for Verdict {
         self.duplicates += other.duplicates;
         self.out_of_order += other.out_of_order;
         self.altered += other.altered;
+        self.misdirected += other.misdirected;
+        self.disputed += other.disputed;
         self.refused += other.refused;
         self.unacknowledged += other.unacknowledged;
     }
 }
 
-/// What one subscriber has seen of one publisher.
+/// What one subscriber, or one shared group, has seen of one stream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     /// The number that comes next.
@@ -65,6 +71,28 @@ impl Seen {
             return 1;
         }
         self.unusual(number)
+    }
+
+    /// As [`Seen::arrived`] for a member of a group, which others' messages never reach: only the
+    /// order is looked at.
+    #[inline]
+    pub(crate) fn arrived_in_part(&mut self, number: u64) {
+        if number < self.next {
+            self.out_of_order += 1;
+        } else {
+            self.next = number + 1;
+        }
+    }
+
+    /// As [`Seen::arrived`] for a group as a whole, whose members are read one after the other:
+    /// what was passed over may still come, and is no fault.
+    #[inline]
+    pub(crate) fn arrived_in_any_order(&mut self, number: u64) -> u64 {
+        let late = self.out_of_order;
+        let passed_over = number.saturating_sub(self.next);
+        let settled = self.arrived(number) - passed_over;
+        // One that was missing has come after all.
+        settled + (self.out_of_order - late)
     }
 
     #[cold]
@@ -113,6 +141,14 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_a_group_each_message_settles_itself_whatever_came_before_it() {
+        let mut seen = Seen::default();
+        let settled = [2, 0, 1, 1, 3].map(|number| seen.arrived_in_any_order(number));
+        assert_eq!(settled, [1, 1, 1, 0, 1]);
+        assert_eq!((seen.verdict(4).lost, seen.verdict(4).duplicates), (0, 1));
+    }
 
     #[test]
     fn verdict_tells_loss_from_late_and_from_twice() {

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Explain why somebody may do something, or what is missing.
     Explain(Explain),
     /// Put load on a broker and check what arrives.
-    Loadtest(Loadtest),
+    Loadtest(Box<Loadtest>),
     /// Check or show the configuration.
     Config(ConfigCommand),
 }

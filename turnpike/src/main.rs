@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(serve)) => runtime::run(serve::run(serve)),
         Some(Command::Provision(provision)) => runtime::run(provision::run(provision)),
         Some(Command::Explain(explain)) => runtime::run(explain::run(explain)),
-        Some(Command::Loadtest(arguments)) => crate::loadtest::run(arguments),
+        Some(Command::Loadtest(arguments)) => crate::loadtest::run(*arguments),
         Some(Command::Config(command)) => configuration(command.what),
     };
     match result {

@@ -53,6 +53,11 @@ impl Broker {
         }
     }
 
+    /// What `serve --json` printed.
+    pub(crate) fn ready(&self) -> &Value {
+        &self.ready
+    }
+
     pub(crate) fn address(&self) -> &str {
         self.listener("mqtt")
     }
