@@ -14,6 +14,9 @@ pub use crate::tls::TlsOptions;
 pub struct Config {
     /// Shard threads, 1 to 64; each gets a listener on every port.
     pub shards: usize,
+    /// Whether each shard has a table of descriptors of its own, so that the process may hold as
+    /// many connections as all of them. Connections are not counted per address then.
+    pub own_descriptors: bool,
     /// Where clients come in.
     pub listeners: Vec<Listener>,
     /// Where messages come in over HTTP.

@@ -13,6 +13,7 @@ mod activity;
 mod config;
 mod control;
 mod feed;
+mod ferry;
 mod http;
 mod link;
 mod metrics;

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::Config;
 use crate::control;
 use crate::feed::Feed;
+use crate::ferry::Ferry;
 use crate::http::{Guests, Messaging};
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
@@ -102,10 +103,12 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
     }
     let began = Instant::now();
     let limits = &config.limits;
-    let admission = Arc::new(Admission::new(
-        limits.max_connections_per_ip,
-        limits.connect_rate_per_ip,
-    ));
+    let per_address = match config.own_descriptors {
+        // It knows connections by their descriptors, which then have no number of their own.
+        true => (0, 0),
+        false => (limits.max_connections_per_ip, limits.connect_rate_per_ip),
+    };
+    let admission = Arc::new(Admission::new(per_address.0, per_address.1));
     let mut tls_doors = TlsDoors::default();
     let mut listeners = Vec::new();
     let mut sockets: Vec<Vec<listener::Listener>> = Vec::new();
@@ -204,6 +207,10 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         seed: random(),
     });
 
+    let ferry = match config.own_descriptors {
+        true => Some(Arc::new(Ferry::new(config.shards)?)),
+        false => None,
+    };
     let mut threads = Vec::with_capacity(config.shards);
     for (at, (listeners, doors)) in sockets.into_iter().zip(doors).enumerate() {
         let id = ShardId::new(at as u8);
@@ -229,6 +236,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             listeners,
             doors,
             start: began,
+            ferry: ferry.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("shard-{at}"))
@@ -282,6 +290,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         let messaging = Messaging {
             guests: Guests {
                 shared: Arc::clone(&shared),
+                ferry: ferry.clone(),
                 listener: config.listeners.len() as u8,
                 next: Arc::new(AtomicUsize::new(0)),
             },

@@ -95,6 +95,7 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
     let listener = Listener::plain("mqtt", address);
     let config = Config {
         shards: 2,
+        own_descriptors: false,
         listeners: vec![listener],
         limits: Limits {
             lease_grace_ms: 100,

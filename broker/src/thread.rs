@@ -9,6 +9,7 @@ use std::time::Instant;
 use router::Subs;
 use rustix::event::epoll;
 
+use crate::ferry::{Dock, Ferry, own_descriptors};
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::{Coap, CoapDoor};
 use crate::reactor::listener::Listener;
@@ -29,6 +30,8 @@ pub(crate) struct ShardThread {
     /// The ends of the UDP listeners.
     pub(crate) doors: Vec<Arc<CoapDoor>>,
     pub(crate) start: Instant,
+    /// There if the thread is to have a table of descriptors of its own.
+    pub(crate) ferry: Option<Arc<Ferry>>,
 }
 
 /// Exit code of a process that cannot go on (sysexits: an internal software error).
@@ -50,8 +53,16 @@ impl ShardThread {
             listeners,
             doors,
             start,
+            ferry,
         } = self;
         let (id, shared) = (env.id, Arc::clone(&env.shared));
+        if ferry.is_some() {
+            own_descriptors()?;
+        }
+        let dock = || {
+            let ferry = ferry.as_ref().map(Arc::clone);
+            ferry.map(|ferry| Dock::new(ferry, id.index()))
+        };
         let subs = || {
             let (interest, groups) = (Arc::clone(&shared.interest), Arc::clone(&shared.groups));
             Subs::new(id, shared.shards(), interest, groups, random())
@@ -66,7 +77,7 @@ impl ShardThread {
             )
         };
         let epoll = new_epoll()?;
-        let wires = NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap());
+        let wires = NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap(), dock());
         let shard = Shard::new(env, wires, subs(), incarnation, sys_interval_s);
         let mut reactor = Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)?;
         loop {
@@ -78,7 +89,8 @@ impl ShardThread {
             let begun = catch_unwind(AssertUnwindSafe(|| -> io::Result<Reactor> {
                 let remains = shard.abandon();
                 let epoll = new_epoll()?;
-                let wires = NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap());
+                let wires =
+                    NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap(), dock());
                 let shard = Shard::anew(remains, wires, subs(), random());
                 Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)
             }));

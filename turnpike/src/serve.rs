@@ -258,6 +258,7 @@ fn broker_config(
     .map(|(name, listener, dtls)| listener.for_broker(name, dtls, created));
     broker::Config {
         shards: config.shards,
+        own_descriptors: config.own_descriptors,
         listeners: listeners.collect(),
         http: config.http.enabled.then(|| config.http.over_http()),
         coap: coap.collect(),

@@ -20,6 +20,7 @@ use session::web::Login;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::ferry::{Descriptor, Ferry};
 use crate::reactor::layer::Layer;
 use crate::reactor::tcp::{TcpWire, Wire};
 use crate::shard::inbox::Post;
@@ -40,6 +41,8 @@ const KEEP_ALIVE_S: u16 = 60;
 #[derive(Clone)]
 pub(crate) struct Guests {
     pub(crate) shared: Arc<Shared<Wire>>,
+    /// There if shards have tables of descriptors of their own.
+    pub(crate) ferry: Option<Arc<Ferry>>,
     /// Number of the HTTP listener's rules.
     pub(crate) listener: u8,
     pub(crate) next: Arc<AtomicUsize>,
@@ -85,10 +88,25 @@ impl Guests {
     /// Hands a connection to a shard.
     pub(crate) fn hand_over(&self, wire: TcpWire, listener: u8) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.shared.shards();
+        let Some(wire) = self.ferry(wire, at) else {
+            return;
+        };
         self.shared.inboxes[at].post_one(Post::Accepted {
             wire: wire.into(),
             listener,
         });
+    }
+
+    /// Where shards have tables of descriptors of their own, it is sent there.
+    fn ferry(&self, wire: TcpWire, shard: usize) -> Option<TcpWire> {
+        let (Some(ferry), Descriptor::Here(fd)) = (&self.ferry, &wire.fd) else {
+            return Some(wire);
+        };
+        let ferried = ferry.send(shard, fd).ok()?;
+        Some(TcpWire {
+            fd: Descriptor::Ferried(ferried),
+            layer: wire.layer,
+        })
     }
 
     /// Connects as whoever `login` says.
@@ -100,7 +118,7 @@ impl Guests {
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
         let wire = TcpWire {
-            fd: OwnedFd::from(theirs),
+            fd: Descriptor::Here(OwnedFd::from(theirs)),
             layer: Some(Layer::pipe(peer)),
         };
         self.hand_over(wire, self.listener);

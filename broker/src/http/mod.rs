@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::ferry::Descriptor;
 use crate::http::events::{Answer, events};
 pub(crate) use crate::http::guest::Guests;
 use crate::http::guest::{Guest, Refused};
@@ -163,7 +164,7 @@ impl Messaging {
         let stream = stream.into_std().ok()?;
         stream.set_nodelay(true).ok()?;
         let wire = TcpWire {
-            fd: OwnedFd::from(stream),
+            fd: Descriptor::Here(OwnedFd::from(stream)),
             layer: Layer::new(&self.door),
         };
         self.guests.hand_over(wire, self.guests.listener);

@@ -26,6 +26,7 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use session::Now;
 use session::channel_socket::PING_EVERY_S;
 
+use crate::ferry::Descriptor;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::layer::{Ended, Layer, Place, Received};
 use crate::reactor::listener::Listener;
@@ -427,6 +428,7 @@ impl Reactor {
                 Ok(Some(Some(fd))) => {
                     let layer = Layer::new(&listener.door);
                     let shakes = listener.door.tls.is_some();
+                    let fd = Descriptor::Here(fd);
                     let token = self
                         .shard
                         .accepted(TcpWire { fd, layer }.into(), listener.number);

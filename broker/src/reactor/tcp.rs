@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use authcache::feed::SharedKey;
-use router::SlotId;
+use router::{ShardId, SlotId};
 use rustix::event::epoll;
 use rustix::net::SendFlags;
 use session::Now;
 
+use crate::ferry::{Descriptor, Dock, Ferried};
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::{Coap, CoapKey};
 use crate::reactor::layer::{Layer, Outgoing, Received, Scratch};
@@ -18,7 +19,7 @@ use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 /// One accepted connection with all that belongs to it.
 #[derive(Debug)]
 pub(crate) struct TcpWire {
-    pub(crate) fd: OwnedFd,
+    pub(crate) fd: Descriptor,
     pub(crate) layer: Option<Box<Layer>>,
 }
 
@@ -108,11 +109,19 @@ pub(crate) struct NetWires {
     outgoing: Outgoing,
     /// Peers that speak CoAP.
     pub(crate) coap: Coap,
+    /// Where connections come in, if this thread has a table of descriptors of its own.
+    dock: Option<Dock>,
 }
 
 impl NetWires {
-    pub(crate) fn new(epoll: Arc<OwnedFd>, admission: Arc<Admission>, coap: Coap) -> NetWires {
+    pub(crate) fn new(
+        epoll: Arc<OwnedFd>,
+        admission: Arc<Admission>,
+        coap: Coap,
+        dock: Option<Dock>,
+    ) -> NetWires {
         NetWires {
+            dock,
             epoll,
             admission,
             layers: Vec::new(),
@@ -201,6 +210,18 @@ impl NetWires {
         }
     }
 
+    /// The descriptor of a connection that came from another thread.
+    fn receive(&mut self, ferried: &Ferried) -> Option<OwnedFd> {
+        let received = match &mut self.dock {
+            Some(dock) => dock.receive(ferried),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        if let Err(error) = &received {
+            tracing::warn!(%error, "a connection did not reach its shard and is closed");
+        }
+        received.ok()
+    }
+
     fn send_layered(&mut self, id: LayerId, fd: BorrowedFd<'_>, bytes: &[u8]) -> Sent {
         let Some(Some(layer)) = self.layers.get_mut(id.index()) else {
             return Sent::Gone;
@@ -260,13 +281,37 @@ impl Wires for NetWires {
     type Wire = Wire;
     type End = End;
 
-    fn place(&mut self, wire: Wire) -> End {
-        match wire {
-            Wire::Coap(key) => End::Coap(key),
-            Wire::Stream(wire) => End::Stream(TcpEnd {
-                fd: wire.fd,
-                layer: wire.layer.map(|layer| self.keep(layer)),
-            }),
+    fn place(&mut self, wire: Wire) -> Option<End> {
+        let wire = match wire {
+            Wire::Coap(key) => return Some(End::Coap(key)),
+            Wire::Stream(wire) => wire,
+        };
+        let fd = match wire.fd {
+            Descriptor::Here(fd) => fd,
+            Descriptor::Ferried(ferried) => self.receive(&ferried)?,
+        };
+        Some(End::Stream(TcpEnd {
+            fd,
+            layer: wire.layer.map(|layer| self.keep(layer)),
+        }))
+    }
+
+    fn hand_over(&mut self, wire: Wire, home: ShardId) -> Option<Wire> {
+        let Wire::Stream(wire) = wire else {
+            return Some(wire);
+        };
+        let (Some(dock), Descriptor::Here(fd)) = (&self.dock, &wire.fd) else {
+            return Some(Wire::Stream(wire));
+        };
+        match dock.ferry().send(home.index(), fd) {
+            Ok(ferried) => Some(Wire::Stream(TcpWire {
+                fd: Descriptor::Ferried(ferried),
+                layer: wire.layer,
+            })),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be handed to its shard and is closed");
+                None
+            }
         }
     }
 
@@ -280,7 +325,7 @@ impl Wires for NetWires {
                 let _ = epoll::delete(&self.epoll, &end.fd);
                 Wire::Stream(TcpWire {
                     layer: end.layer.and_then(|id| self.release(id)),
-                    fd: end.fd,
+                    fd: Descriptor::Here(end.fd),
                 })
             }
         }

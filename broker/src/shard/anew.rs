@@ -34,21 +34,24 @@ impl<W: Wires> Shard<W> {
         for post in rest.into_iter().flat_map(|batch| batch.posts) {
             match post {
                 Post::Arrival(arrival) => {
-                    let wire = self.outlets.wires.place(arrival.wire);
-                    self.outlets.wires.close(wire);
+                    if let Some(wire) = self.outlets.wires.place(arrival.wire) {
+                        self.outlets.wires.close(wire);
+                    }
                     gone += 1;
                 }
                 // Not counted yet.
                 Post::Accepted { wire, .. } => {
-                    let wire = self.outlets.wires.place(wire);
-                    self.outlets.wires.close(wire);
+                    if let Some(wire) = self.outlets.wires.place(wire) {
+                        self.outlets.wires.close(wire);
+                    }
                 }
                 _ => {}
             }
         }
         for arrival in self.takeovers.take_all() {
-            let wire = self.outlets.wires.place(arrival.wire);
-            self.outlets.wires.close(wire);
+            if let Some(wire) = self.outlets.wires.place(arrival.wire) {
+                self.outlets.wires.close(wire);
+            }
             gone += 1;
         }
         let used: Vec<SlotId> = self.outlets.slots.used().collect();

@@ -168,7 +168,7 @@ impl<W: Wires> Shard<W> {
 
     /// A connection was accepted. `None` when there is no room for it.
     pub(crate) fn accepted(&mut self, wire: W::Wire, listener: u8) -> Option<Token> {
-        let wire = self.outlets.wires.place(wire);
+        let wire = self.outlets.wires.place(wire)?;
         let limits = &self.env.shared.limits;
         let before = self.env.shared.connections.fetch_add(1, Ordering::Relaxed);
         // Past 105 % they are closed at accept; up to there they are told why.

@@ -94,7 +94,7 @@ impl<W: Wires> Shard<W> {
                 self.env.shared.seed,
             )
         };
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             wire,
             pending,
             listener,
@@ -103,6 +103,10 @@ impl<W: Wires> Shard<W> {
         if home == self.env.id {
             self.arrive(arrival);
         } else {
+            let Some(wire) = self.outlets.wires.hand_over(arrival.wire, home) else {
+                return self.lost_on_the_way();
+            };
+            arrival.wire = wire;
             self.outboxes[home.index()]
                 .posts
                 .push(Post::Arrival(Box::new(arrival)));
@@ -137,7 +141,9 @@ impl<W: Wires> Shard<W> {
             listener,
             unread,
         } = arrival;
-        let wire = self.outlets.wires.place(wire);
+        let Some(wire) = self.outlets.wires.place(wire) else {
+            return self.lost_on_the_way();
+        };
         let clean_start = pending.clean_start();
         let mut resumed = None;
         let place = match self.find(&key) {
@@ -249,7 +255,9 @@ impl<W: Wires> Shard<W> {
             listener,
             ..
         } = arrival;
-        let wire = self.outlets.wires.place(wire);
+        let Some(wire) = self.outlets.wires.place(wire) else {
+            return self.lost_on_the_way();
+        };
         let Some(id) = self.outlets.slots.insert(listener, self.env.now) else {
             return self.turn_away(wire);
         };
@@ -270,11 +278,18 @@ impl<W: Wires> Shard<W> {
     /// Closes a connection for which there is no slot.
     fn turn_away(&mut self, wire: W::End) {
         self.outlets.wires.close(wire);
-        self.env
-            .shared
-            .connections
-            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        self.env.counters.closed(Closed::Refused);
+        self.uncount(Closed::Refused);
+    }
+
+    /// A connection did not reach its session's home: its peer finds it closed.
+    fn lost_on_the_way(&self) {
+        self.uncount(Closed::Internal);
+    }
+
+    fn uncount(&self, why: Closed) {
+        let connections = &self.env.shared.connections;
+        connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.env.counters.closed(why);
     }
 
     /// Says why, and closes.

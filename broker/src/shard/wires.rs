@@ -1,7 +1,7 @@
 //! The transport below a shard, so that sockets and the simulator drive the same value.
 
 use authcache::feed::SharedKey;
-use router::SlotId;
+use router::{ShardId, SlotId};
 
 /// Names the occupant of a slot: a stale event or timer has an older generation.
 #[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -63,11 +63,17 @@ pub(crate) trait Wires {
     /// The same transport in a slot: what is seldom there is kept by the shard's wires.
     type End;
 
-    /// Takes a wire in, to be put into a slot.
-    fn place(&mut self, wire: Self::Wire) -> Self::End;
+    /// Takes a wire in, to be put into a slot; `None` if it did not arrive, and is closed.
+    fn place(&mut self, wire: Self::Wire) -> Option<Self::End>;
 
     /// Stops reporting and gives the wire out: it travels to another shard or slot.
     fn take(&mut self, end: Self::End) -> Self::Wire;
+
+    /// Makes a wire ready to travel to another shard; `None` if that cannot be, and it is closed.
+    fn hand_over(&mut self, wire: Self::Wire, home: ShardId) -> Option<Self::Wire> {
+        let _ = home;
+        Some(wire)
+    }
 
     /// Gives bytes to the wire without waiting.
     fn send(&mut self, end: &mut Self::End, bytes: &[u8]) -> Sent;

@@ -257,8 +257,8 @@ impl Wires for SimWires {
     type Wire = SimWire;
     type End = SimWire;
 
-    fn place(&mut self, wire: SimWire) -> SimWire {
-        wire
+    fn place(&mut self, wire: SimWire) -> Option<SimWire> {
+        Some(wire)
     }
 
     fn take(&mut self, wire: SimWire) -> SimWire {

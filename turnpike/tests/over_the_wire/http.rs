@@ -330,3 +330,23 @@ fn channel_socket_opens_on_the_http_port_too() {
     socket.send(Opcode::Text, b"over a socket");
     assert_eq!(mqtt.message().payload, b"over a socket");
 }
+
+/// Requests come to the shards from another thread, whose descriptors are not theirs.
+#[test]
+fn shards_with_descriptors_of_their_own_are_reached_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::configured(folder, "own_descriptors = true\n");
+    let (mut reader, _) = Client::connect(broker.address(), &broker.client(1), &Options::default());
+    let topic = broker.topic("over");
+    reader.subscribe(&topic, QoS::AtMostOnce);
+    let client = broker.client(0);
+    let (id, secret) = (client.username.unwrap(), client.password.unwrap());
+    let login = base64(format!("{id}:{secret}").as_bytes());
+    for _ in 0..4 {
+        let mut http = Http::new(&broker);
+        let headers = format!("Authorization: Basic {login}\r\n");
+        let status = http.post(&format!("/{topic}"), &headers, b"hello");
+        assert!((200..300).contains(&status), "{status}");
+        assert_eq!(reader.payload(), "hello");
+    }
+}

@@ -298,6 +298,22 @@ fn revocations_let_no_later_message_pass() {
     assert_eq!(result["latency"]["count"], 20);
 }
 
+/// Connections move to their sessions' homes.
+#[test]
+fn shards_with_descriptors_of_their_own_serve_every_way_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::configured(folder, "own_descriptors = true\n");
+    let tool = Loadtest { broker: &broker };
+    for address in [
+        format!("mqtt://{}", broker.address()),
+        format!("ws://{}", broker.listener("ws")),
+    ] {
+        let load = ["pairs", "-c", "20", "--messages", "200", "-q", "1"];
+        let result = tool.result(&[&load[..], OWN, &["--address", &address]].concat());
+        assert_eq!(result["delivered"], 200);
+    }
+}
+
 #[test]
 fn another_transport_carries_the_same_load() {
     let broker = Broker::start(&["--open"]);
