@@ -72,6 +72,9 @@ pub(crate) enum Numbers {
     },
 }
 
+/// Keep Alive of connections under load: some brokers refuse those without.
+pub(crate) const KEEP_ALIVE_S: u16 = 3600;
+
 /// Connections made side by side unless something else is said.
 pub(crate) const TOGETHER: usize = 128;
 
@@ -104,7 +107,7 @@ impl<'a> Dial<'a> {
             target,
             version,
             qos,
-            keep_alive: 0,
+            keep_alive: KEEP_ALIVE_S,
             run: std::process::id(),
             together: TOGETHER,
             per_s: None,

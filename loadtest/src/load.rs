@@ -9,7 +9,7 @@ use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
-use crate::dial::{Dial, Numbers};
+use crate::dial::{Dial, KEEP_ALIVE_S, Numbers};
 use crate::error::Error;
 use crate::flow::Running;
 use crate::pace::{Alarm, Pace, TICK, timespec};
@@ -121,7 +121,28 @@ struct Vigil {
     next: u64,
     dead: HashSet<usize>,
     told: Kept,
+    /// Whether a connection that ends is counted, or ends the load.
+    tolerant: bool,
 }
+
+impl Vigil {
+    /// A PINGREQ of each connection in each `every`; none if that is zero.
+    fn new(connections: usize, every: Duration, tolerant: bool) -> Vigil {
+        let seconds = every.as_secs_f64();
+        let per_s = connections as f64 / seconds;
+        let start = Instant::now();
+        Vigil {
+            pace: (seconds > 0.0 && connections > 0).then(|| Pace::new(start, per_s, 1)),
+            next: 0,
+            dead: HashSet::new(),
+            told: Kept::default(),
+            tolerant,
+        }
+    }
+}
+
+/// Keep Alive of connections under load.
+const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_S as u64);
 
 /// What became of connections that were held.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -147,7 +168,9 @@ impl<'p> Load<'p> {
     /// Makes the connections of all flows.
     fn connect(plan: &'p Plan, phases: usize) -> Result<Load<'p>, Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Load::over(plan, phases, epoll, Vec::new())
+        let mut load = Load::over(plan, phases, epoll, Vec::new())?;
+        load.vigil = Some(Vigil::new(load.wires.len(), KEEP_ALIVE / 3, false));
+        Ok(load)
     }
 
     /// As `connect`, with `wires` that are there already and bear the first numbers; without a
@@ -207,14 +230,7 @@ impl<'p> Load<'p> {
     /// From now on connections that end are counted, and every connection sends a PINGREQ in each
     /// `keep_alive`, if it is not zero.
     pub(crate) fn watch_over(&mut self, keep_alive: Duration) {
-        let seconds = keep_alive.as_secs_f64();
-        let per_s = self.wires.len() as f64 / seconds;
-        self.vigil = Some(Vigil {
-            pace: (seconds > 0.0).then(|| Pace::new(Instant::now(), per_s, 1)),
-            next: 0,
-            dead: HashSet::new(),
-            told: Kept::default(),
-        });
+        self.vigil = Some(Vigil::new(self.wires.len(), keep_alive, true));
     }
 
     /// The wires, and what became of them since [`Load::watch_over`].
@@ -278,7 +294,7 @@ impl<'p> Load<'p> {
     fn lost(&mut self, number: usize, error: Error) -> Result<(), Error> {
         let ended = matches!(error, Error::Closed(_) | Error::Lost { .. });
         match &mut self.vigil {
-            Some(vigil) if ended => {
+            Some(vigil) if ended && vigil.tolerant => {
                 if vigil.dead.insert(number) {
                     vigil.told.lost += 1;
                     self.wires[number].abandon(&self.epoll);
