@@ -126,7 +126,8 @@ def write():
              f"{at['rounds']} rounds of {at['seconds']} s; load of the machine at the end {at['load']:.1f}; "
              f"`{at['command'].replace('peers.py', 'growth.py')}`.", ""]
     for series, (text, unit, *_) in SERIES.items():
-        runs = [run for run in raw["runs"] if run["series"] == series and "error" not in run]
+        runs = [run for run in raw["runs"] if run["series"] == series and "error" not in run
+                and run.get("delivered")]
         if not runs:
             continue
         subjects = [name for name in ["turnpike", *peers.PEERS] if any(run["subject"] == name for run in runs)]
