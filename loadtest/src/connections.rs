@@ -20,6 +20,7 @@ use crate::squad::Squad;
 use crate::target::Target;
 use crate::timeline::{Moment, Sample, Timeline};
 use crate::verify::Verdict;
+use crate::wire::PER_ADDRESS;
 use crate::worker::{Command, Done, Order, gather};
 
 /// Connections with one subscription each.
@@ -208,6 +209,8 @@ impl ConnectionsPlan {
     fn orders(&self, parts: &[(usize, usize)]) -> Vec<Order> {
         let mut orders = Vec::with_capacity(parts.len());
         let (mut client, mut channel, mut serial) = (0, 0, self.target.first_serial);
+        let all: usize = parts.iter().map(|part| part.0 + part.1 + 1).sum();
+        let stride = all.next_multiple_of(PER_ADDRESS);
         let own = self.target.prefixes.len() > 1 && self.target.logins.len() > 1;
         for (number, (devices, publishers)) in parts.iter().enumerate() {
             let connections = devices + publishers;
@@ -228,6 +231,7 @@ impl ConnectionsPlan {
                 logins,
                 prefixes,
                 first_serial: serial,
+                stride,
                 v5: self.version.is_v5(),
                 qos: QoS::AtMostOnce.as_u8(),
                 devices: *devices,

@@ -30,6 +30,9 @@ pub(crate) struct Order {
     pub(crate) logins: Vec<Login>,
     pub(crate) prefixes: Vec<String>,
     pub(crate) first_serial: usize,
+    /// Connections of all workers together, in whole source addresses: those that come back have
+    /// other addresses, for the ports of those that ended are not free for a minute.
+    pub(crate) stride: usize,
     pub(crate) v5: bool,
     pub(crate) qos: u8,
     pub(crate) devices: usize,
@@ -196,6 +199,7 @@ impl Worker {
             told = Instant::now();
             progress(made)
         })?;
+        self.plan.target.first_serial += self.order.stride;
         self.wires = dialled.kept.into_iter().map(|dialed| dialed.wire).collect();
         self.epoll = Some(epoll);
         Ok(Done {
@@ -302,6 +306,7 @@ mod tests {
             logins: Vec::new(),
             prefixes: vec!["t".into()],
             first_serial: 0,
+            stride: 0,
             v5: false,
             qos: 0,
             devices: 1,

@@ -201,7 +201,8 @@ fn storm(arguments: &arguments::Storm) -> anyhow::Result<()> {
                 prefix.push_str("/beside");
             }
         }
-        target.first_serial += of_devices.clients + 10_000;
+        // Behind the addresses of all storms.
+        target.first_serial += (of_devices.clients + 20_000) * (arguments.storms + 1);
         beside.target = target;
     }
     let plan = StormPlan {
