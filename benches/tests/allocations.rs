@@ -43,6 +43,7 @@ fn steady_state_of_qos0_allocates_nothing_per_message() {
             listeners: vec![broker::Listener::plain("mqtt", ([127, 0, 0, 1], 0).into())],
             http: None,
             coap: Vec::new(),
+            own_descriptors: false,
             limits: broker::Limits::default(),
             node,
             incarnation,
