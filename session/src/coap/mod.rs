@@ -2,7 +2,7 @@
 //!
 //! An [`Endpoint`] takes datagrams of one peer and makes MQTT packets of its requests: a POST becomes
 //! a PUBLISH at QoS 1, a GET or an observation a SUBSCRIBE with what is retained. Whoever the
-//! credential of a request names is a [`Guest`] of the endpoint with an MQTT connection of its own,
+//! credential of a request names is a *guest* of the endpoint with an MQTT connection of its own,
 //! so CoAP has the rights, limits and answers of MQTT. Message layer (RFC 7252, 4), Observe (RFC
 //! 7641), block-wise transfer (RFC 7959) and Echo (RFC 9175) are here; sockets and clocks are not.
 //!

@@ -43,6 +43,7 @@ impl Peer {
         let config = Config::builder()
             .with_psk_client(identity, Arc::new(key))
             .flight_start_rto(Duration::from_millis(300))
+            .handshake_timeout(Duration::from_secs(5))
             .build()
             .unwrap();
         let mut peer = Peer {

@@ -74,7 +74,7 @@ impl Pair {
                     self.over = true;
                     self.server = None;
                 }
-                self.send_to_client(sent);
+                self.client_takes(sent);
             }
         }
     }
@@ -91,12 +91,12 @@ impl Pair {
                 _ => {}
             }
             if let Some(packet) = up {
-                self.send_to_server(&packet);
+                self.server_takes(&packet);
             }
         }
     }
 
-    fn send_to_server(&mut self, packet: &[u8]) {
+    fn server_takes(&mut self, packet: &[u8]) {
         self.datagrams += 1;
         if self.server.is_none() && !self.over {
             self.server = Secure::new(&self.door, packet, self.now);
@@ -122,10 +122,10 @@ impl Pair {
             self.over = true;
             self.server = None;
         }
-        self.send_to_client(sent);
+        self.client_takes(sent);
     }
 
-    fn send_to_client(&mut self, sent: VecDeque<Vec<u8>>) {
+    fn client_takes(&mut self, sent: VecDeque<Vec<u8>>) {
         for packet in sent {
             let _ = self.client.handle_packet(&packet);
         }
@@ -152,7 +152,7 @@ fn client_that_knows_its_secret_is_who_it_says_and_datagrams_pass_sealed() {
         })
         .unwrap();
     assert_eq!(sent.len(), 1, "a block is one datagram");
-    pair.send_to_client(sent);
+    pair.client_takes(sent);
     pair.client.send_application_data(b"to the server").unwrap();
     pair.run();
     assert_eq!(pair.to_client, [block]);
