@@ -112,14 +112,14 @@ impl Reactor {
         }
         self.shard.env.counters.wire_bytes_in.add(len as u64);
         let serving = self.shard.may_serve();
+        let most = self.shard.env.shared.limits.max_packet_size as usize;
         let coap = &mut self.shard.outlets.wires.coap;
         let Some(id) = coap.peer_at(door, address, Instant::now()) else {
             return;
         };
         let incoming = Incoming {
             serving,
-            payload_max: (self.shard.env.shared.limits.max_packet_size as usize)
-                .saturating_sub(HEAD_BYTES),
+            payload_max: most - HEAD_BYTES.min(most / 2),
             room: coap.room(),
             echo: coap.proof_of(address),
         };
