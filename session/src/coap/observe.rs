@@ -108,7 +108,7 @@ impl Endpoint {
         {
             return self.end_observation(at, Code::NOT_ACCEPTABLE, around);
         }
-        observation.since_confirmed += 1;
+        observation.since_confirmed = observation.since_confirmed.saturating_add(1);
         let old = around.now.millis_since(observation.confirmed_at) >= CONFIRM_AFTER_MS;
         let confirmed = (observation.since_confirmed >= CONFIRM_EVERY || old) && room;
         let (kind, token) = match confirmed {
