@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # libcoap's coap-client against a running broker: publish, read back, observe, blocks.
-# And over DTLS with pre-shared keys, by OpenSSL and by GnuTLS.
-# Usage: coap_clients.sh READY_JSON
+# And over DTLS with pre-shared keys and certificates, by OpenSSL and by GnuTLS.
+# Usage: coap_clients.sh READY_JSON FOLDER, which holds ca.pem and ca.key
 set -euo pipefail
-ready=$1
+ready=$1 folder=$2
 read -r coap coaps mqtt domain channel id0 secret0 id1 secret1 < <(python3 - "$ready" <<'PY'
 import json, sys
 ready = json.load(open(sys.argv[1], encoding="utf-8"))
@@ -83,5 +83,21 @@ for library in openssl gnutls; do
     timeout 6 "coap-client-$library" -B 4 -u "$id0" -k wrong -m put -e never "$sealed" >/dev/null 2>&1 || true
     [ "$(secure -u "$id0" -k "$secret0" -m get "$sealed" | tail -n 1)" = "by $library" ] \
         || fail "a wrong key by $library"
+done
+
+# A certificate with the id of a client as its name.
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$id0" \
+    -keyout "$work/client.key" -out "$work/client.csr" 2>/dev/null
+openssl x509 -req -in "$work/client.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca.key" \
+    -CAcreateserial -days 2 -extfile <(echo "extendedKeyUsage=clientAuth") \
+    -out "$work/client.pem" 2>/dev/null
+for library in openssl gnutls; do
+    certified() {
+        timeout 20 "coap-client-$library" -c "$work/client.pem" -j "$work/client.key" \
+            -C "$folder/ca.pem" -R "$folder/ca.pem" "$@"
+    }
+    certified -m put -e "certified by $library" "$sealed?retain=true" || fail "certificate by $library"
+    [ "$(certified -m get "$sealed" | tail -n 1)" = "certified by $library" ] \
+        || fail "get with a certificate by $library"
 done
 echo "libcoap: ok"
