@@ -217,6 +217,8 @@ def measure(arguments):
     loads = {name: load for name, load in LOADS.items()
              if not arguments.only or name.split()[0] in arguments.only.split(",")}
     found = []
+    before = json.loads(RAW.read_text())["runs"] if RAW.exists() and arguments.only else []
+    kept = [run for run in before if run["load"] not in loads]
     for number in range(1, arguments.rounds + 1):
         for at, (name, (_, command, _)) in enumerate(loads.items()):
             names = ["turnpike", *peers]
@@ -241,7 +243,7 @@ def measure(arguments):
                     finally:
                         broker.stop()
         # After each round: a run that is ended early has its whole rounds.
-        RAW.write_text(json.dumps({"machine": machine(arguments), "runs": found}, indent=1) + "\n")
+        RAW.write_text(json.dumps({"machine": machine(arguments), "runs": kept + found}, indent=1) + "\n")
     write()
 
 

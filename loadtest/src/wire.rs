@@ -226,7 +226,11 @@ fn connect(address: SocketAddr, serial: usize) -> std::io::Result<OwnedFd> {
     if let Some(source) = source(address, serial) {
         // Ports of connections that ended a moment ago may be taken again.
         socket.set_reuse_address(true)?;
-        socket.bind(&source.into())?;
+        if socket.bind(&source.into()).is_err() {
+            // Somebody else has the port: the system looks for another one, which takes longer
+            // the more of them are taken.
+            socket.bind(&SocketAddr::new(source.ip(), 0).into())?;
+        }
     }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -238,7 +242,10 @@ fn connect(address: SocketAddr, serial: usize) -> std::io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Another source address for each ten thousand connections over loopback.
+const FIRST_PORT: u16 = 20_000;
+
+/// Another source address for each ten thousand connections over loopback, and for each of them a
+/// port below those that the system gives out.
 fn source(target: SocketAddr, serial: usize) -> Option<SocketAddr> {
     let SocketAddr::V4(target) = target else {
         return None;
@@ -248,7 +255,8 @@ fn source(target: SocketAddr, serial: usize) -> Option<SocketAddr> {
         return None;
     }
     let (high, low) = (group / 250, group % 250);
-    Some((Ipv4Addr::new(127, 1, high as u8, low as u8 + 1), 0).into())
+    let port = FIRST_PORT + (serial % PER_ADDRESS) as u16;
+    Some((Ipv4Addr::new(127, 1, high as u8, low as u8 + 1), port).into())
 }
 
 #[cfg(test)]
@@ -259,10 +267,10 @@ mod tests {
     fn each_ten_thousand_connections_over_loopback_have_an_address_of_their_own() {
         let here = "127.0.0.1:1883".parse().unwrap();
         assert_eq!(source(here, 9_999), None);
-        let at = |serial| source(here, serial).unwrap().ip().to_string();
-        assert_eq!(at(10_000), "127.1.0.2");
-        assert_eq!(at(19_999), "127.1.0.2");
-        assert_eq!(at(2_500_000), "127.1.1.1");
+        let at = |serial| source(here, serial).unwrap().to_string();
+        assert_eq!(at(10_000), "127.1.0.2:20000");
+        assert_eq!(at(19_999), "127.1.0.2:29999");
+        assert_eq!(at(2_500_000), "127.1.1.1:20000");
         assert_eq!(source("10.0.0.1:1883".parse().unwrap(), 20_000), None);
         assert_eq!(source("[::1]:1883".parse().unwrap(), 20_000), None);
     }
