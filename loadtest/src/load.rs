@@ -188,6 +188,8 @@ impl<'p> Load<'p> {
             let mut state = Running::new(flow, &plan.target, topic_base, run, plan.strict);
             let dial = Dial {
                 run,
+                // Among very many, one that is refused while the broker is busy tries again.
+                tolerant: !wires.is_empty() && bases.len() == 1,
                 ..Dial::new(&plan.target, flow.version, flow.qos)
             };
             let first = wires.len();
