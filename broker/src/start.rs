@@ -179,7 +179,12 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         over_http = Some(listener);
     }
 
-    let (cache, writer) = AuthCache::new(Capacity::default());
+    // Everybody who may be here at once is known when all of them come back: at most 120 bytes each.
+    let usual = Capacity::default();
+    let (cache, writer) = AuthCache::new(Capacity {
+        credentials: config.limits.max_connections.max(usual.credentials),
+        ..usual
+    });
     let mut wakers = Vec::with_capacity(config.shards);
     let mut inboxes = Vec::with_capacity(config.shards);
     for _ in 0..config.shards {
