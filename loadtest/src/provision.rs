@@ -115,7 +115,7 @@ impl Provisioned {
     /// # Errors
     /// The control side refuses.
     pub fn remove(&self, control: &mut Control) -> Result<(), Error> {
-        let path = format!("/domains/{}", self.domain);
+        let path = format!("/domains/{}?purge=true", self.domain);
         control.call("DELETE", &path, &Value::Null).map(|_| ())
     }
 }

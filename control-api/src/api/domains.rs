@@ -248,7 +248,11 @@ async fn switch(call: Call, verb: Verb, status: Status) -> Result<Reply, Failure
 pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
     let (mut write, mut inside) = begin(&call, Verb::Delete).await?;
     let id = inside.domain.id;
-    if call.control.settings().deleted_domains_kept.is_zero() {
+    let purge = call.query.flag("purge")?;
+    if purge && !inside.admin {
+        return Err(Failure::forbidden());
+    }
+    if purge || call.control.settings().deleted_domains_kept.is_zero() {
         write.delete_domain(id).await?;
         write.change(Change::DomainRemoved { id });
     } else {

@@ -138,7 +138,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         let schema = match *name {
             "offset" => json!({ "type": "integer", "minimum": 0, "default": 0 }),
             "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 10 }),
-            "only_total" | "roles" | "tree" | "root_group" | "with_attributes"
+            "only_total" | "purge" | "roles" | "tree" | "root_group" | "with_attributes"
             | "with_metadata" => json!({ "type": "boolean" }),
             "level" | "start_level" | "end_level" | "from" | "to" => json!({ "type": "integer" }),
             _ => json!({ "type": "string" }),

@@ -104,6 +104,7 @@ pub(super) fn of_domains(all: &mut Vec<Route>) {
             by!(domains::delete),
         )
         .scope("domains", "delete")
+        .query(&["purge"])
         .empty(NO_CONTENT),
         of(
             get,

@@ -82,6 +82,18 @@ async fn a_deleted_domain_is_removed_for_good_in_time() {
 }
 
 #[tokio::test]
+async fn administrators_of_the_platform_remove_a_domain_at_once() {
+    let world = World::with(keeps(Duration::from_secs(3_600))).await;
+    let ann = world.person("ann").await;
+    let path = format!("/domains/{}?purge=true", world.domain(&ann, "plant").await);
+    world.expect("DELETE", &path, &ann.token, None, 403).await;
+    world.expect("DELETE", &path, &world.admin, None, 204).await;
+    let gone = "/domains?status=all&route=plant";
+    let gone = world.expect("GET", gone, &world.admin, None, 200).await;
+    assert_eq!(gone["total"], 0);
+}
+
+#[tokio::test]
 async fn without_a_time_to_keep_it_a_domain_is_removed_at_once() {
     let world = World::with(keeps(Duration::ZERO)).await;
     let ann = world.person("ann").await;
