@@ -23,8 +23,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const MESSAGES: usize = 20_000;
 
-/// What control and runtime may allocate meanwhile: leases, timers, metrics.
-const BESIDE: usize = MESSAGES / 100;
+/// What control and runtime may allocate meanwhile: leases, timers, metrics, and once a second what
+/// clients did, which is written to the database. One for each burst of 16 would be more.
+const BESIDE: usize = MESSAGES / 20;
 
 #[test]
 fn steady_state_of_qos0_allocates_nothing_per_message() {
