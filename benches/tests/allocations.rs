@@ -45,6 +45,7 @@ fn steady_state_of_qos0_allocates_nothing_per_message() {
             http: None,
             coap: Vec::new(),
             own_descriptors: false,
+            quic: None,
             limits: broker::Limits::default(),
             node,
             incarnation,

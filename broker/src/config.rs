@@ -1,6 +1,7 @@
 //! What the broker is told at its start.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use authcache::EntityId;
 pub use session::{Limits, QueuePolicy};
@@ -23,6 +24,8 @@ pub struct Config {
     pub http: Option<HttpListener>,
     /// Where peers come in that speak CoAP.
     pub coap: Vec<CoapListener>,
+    /// Where MQTT clients come in over QUIC.
+    pub quic: Option<QuicListener>,
     /// Bounds of connections and sessions.
     pub limits: Limits,
     /// The node, the same in every start.
@@ -58,6 +61,23 @@ pub struct CoapListener {
     pub created: bool,
     /// DTLS, where everything is in it.
     pub dtls: Option<DtlsOptions>,
+}
+
+/// Where MQTT clients come in over QUIC.
+#[derive(Clone, Debug)]
+pub struct QuicListener {
+    /// The address, of UDP; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// As [`Listener::open`].
+    pub open: Option<String>,
+    /// As [`Listener::anonymous`].
+    pub anonymous: bool,
+    /// As [`Listener::close_on_revoked`].
+    pub close_on_revoked: bool,
+    /// Its certificates; always TLS 1.3.
+    pub tls: TlsOptions,
+    /// Silence after which a connection is over; 0 for never. A client may ask for less.
+    pub idle_timeout: Duration,
 }
 
 /// DTLS 1.2 of a listener: always with pre-shared keys.

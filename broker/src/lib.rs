@@ -17,6 +17,7 @@ mod ferry;
 mod http;
 mod link;
 mod metrics;
+mod quic;
 mod reactor;
 mod renewal;
 mod shard;
@@ -29,7 +30,7 @@ mod tls;
 
 pub use config::{
     CoapListener, Config, DtlsOptions, HttpListener, Limits, Listener, Network, QueuePolicy,
-    SlowPolicy, TlsOptions, WebSocketOptions,
+    QuicListener, SlowPolicy, TlsOptions, WebSocketOptions,
 };
 pub use feed::{Connecting, Feed, FeedPipe};
 pub use start::{Broker, StartError, start};

@@ -19,12 +19,13 @@ use crate::ferry::Ferry;
 use crate::http::{Guests, Messaging};
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
+use crate::quic::{self, Quic};
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::door::Door;
 use crate::reactor::dtls_files::DtlsFiles;
 use crate::reactor::tcp::Wire;
-use crate::reactor::tls::TlsDoors;
+use crate::reactor::tls::{TlsDoor, TlsDoors};
 use crate::reactor::{Waker, listener};
 use crate::shard::env::Env;
 use crate::shard::inbox::{Inbox, Post};
@@ -73,14 +74,18 @@ pub struct Broker {
     serving: watch::Receiver<bool>,
     link: tokio::task::JoinHandle<()>,
     tls_doors: TlsDoors,
-    /// Tells the HTTP listener to stop.
+    /// Tells the listeners of the second runtime to stop.
     stop: watch::Sender<bool>,
     http: Option<tokio::task::JoinHandle<()>>,
+    quic: Option<tokio::task::JoinHandle<()>>,
     watching: tokio::task::JoinHandle<()>,
 }
 
 /// The HTTP listener's name.
 const HTTP: &str = "http";
+
+/// The name of QUIC's.
+const QUIC: &str = "quic";
 
 /// Between two looks at the shards that drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(1);
@@ -179,6 +184,28 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         over_http = Some(listener);
     }
 
+    let mut over_quic = None;
+    if let Some(wanted) = &config.quic {
+        let options = crate::config::TlsOptions {
+            only_1_3: true,
+            ..wanted.tls.clone()
+        };
+        let door = TlsDoor::open(QUIC, &options, quic::ALPN).map_err(|source| StartError::Tls {
+            name: QUIC.to_owned(),
+            source,
+        })?;
+        let door = Arc::new(door);
+        tls_doors.0.push(Arc::clone(&door));
+        let bound = Quic::bind(wanted.address, &door, wanted.idle_timeout);
+        let (address, endpoint) = bound.map_err(|source| StartError::Listen {
+            name: QUIC.to_owned(),
+            address: wanted.address,
+            source,
+        })?;
+        listeners.push((QUIC.to_owned(), address));
+        over_quic = Some((door, endpoint, wanted.idle_timeout));
+    }
+
     // Everybody who may be here at once is known when all of them come back: at most 120 bytes each.
     let usual = Capacity::default();
     let (cache, writer) = AuthCache::new(Capacity {
@@ -223,10 +250,10 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             id,
             shared: Arc::clone(&shared),
             gate: cache.gate(),
-            // One more for what comes over HTTP, then those of CoAP.
+            // One more for what comes over HTTP, then those of CoAP and that of QUIC.
             listeners: vec![
                 ListenerRules::default();
-                config.listeners.len() + 1 + config.coap.len()
+                config.listeners.len() + 2 + config.coap.len()
             ],
             ids: IdSource::new(random()),
             counters: Arc::clone(&shared.counters[at]),
@@ -279,6 +306,12 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
                 // Observations end one by one.
                 close_on_revoked: false,
             }))
+            .chain(config.quic.iter().map(|listener| LinkListener {
+                open: listener.open.clone(),
+                anonymous: listener.anonymous,
+                close_on_refused: false,
+                close_on_revoked: listener.close_on_revoked,
+            }))
             .collect(),
     );
     let (tell, serving) = watch::channel(false);
@@ -306,9 +339,26 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             )),
             serving: serving.clone(),
             admission: Arc::clone(&admission),
-            stopping,
+            stopping: stopping.clone(),
         };
         tokio::spawn(messaging.serve(listener))
+    });
+    let quic = over_quic.map(|(door, endpoint, idle)| {
+        let quic = Quic {
+            guests: Guests {
+                shared: Arc::clone(&shared),
+                ferry: ferry.clone(),
+                listener: (config.listeners.len() + 1 + config.coap.len()) as u8,
+                next: Arc::new(AtomicUsize::new(0)),
+            },
+            door,
+            packet_bytes_max: config.limits.max_packet_size,
+            idle,
+            serving: serving.clone(),
+            admission: Arc::clone(&admission),
+            stopping,
+        };
+        tokio::spawn(quic.serve(endpoint))
     });
     // A control side elsewhere may come when it likes: until then nobody is served.
     let told = if here {
@@ -323,6 +373,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         tls_doors,
         stop,
         http,
+        quic,
         shared,
         control_counters,
         listeners,
@@ -429,10 +480,10 @@ impl Broker {
             tracing::warn!("shards were still busy when the grace period ended");
         }
         // Its requests were answered, or their shards are gone.
-        if let Some(mut http) = self.http
-            && tokio::time::timeout_at(ends, &mut http).await.is_err()
-        {
-            http.abort();
+        for mut served in self.http.into_iter().chain(self.quic) {
+            if tokio::time::timeout_at(ends, &mut served).await.is_err() {
+                served.abort();
+            }
         }
         self.link.abort();
         self.watching.abort();

@@ -106,6 +106,7 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
         sys_interval_s: 0,
         http: None,
         coap: Vec::new(),
+        quic: None,
     };
     (start(config, feed).await.expect("it starts"), control)
 }

@@ -45,6 +45,7 @@ impl Banner<'_> {
             match name.as_str() {
                 "mqtt" => line("MQTT", &at.to_string()),
                 "mqtts" => line("MQTT over TLS", &at.to_string()),
+                "quic" => line("MQTT over QUIC", &at.to_string()),
                 "ws" => line("WebSocket", &format!("ws://{}/mqtt", reachable(*at))),
                 "wss" => line("", &format!("wss://{}/mqtt", reachable(*at))),
                 "http" => line("HTTP messages", &format!("http://{}/m/...", reachable(*at))),

@@ -262,6 +262,7 @@ fn broker_config(
         listeners: listeners.collect(),
         http: config.http.enabled.then(|| config.http.over_http()),
         coap: coap.collect(),
+        quic: config.quic.over_quic(config.quic_idle, open.as_deref()),
         limits: config.limits.clone(),
         node,
         incarnation,

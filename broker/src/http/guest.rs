@@ -109,21 +109,35 @@ impl Guests {
         })
     }
 
+    /// A pipe to a shard, which takes it for a connection of `peer`, whose certificate, if it showed
+    /// one that counts, has the name `certificate`.
+    ///
+    /// # Errors
+    /// When the system gives no descriptors.
+    pub(crate) fn pipe(
+        &self,
+        peer: IpAddr,
+        certificate: Option<Box<str>>,
+    ) -> io::Result<UnixStream> {
+        let (ours, theirs) = Pair::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let ours = UnixStream::from_std(ours)?;
+        let wire = TcpWire {
+            fd: Descriptor::Here(OwnedFd::from(theirs)),
+            layer: Some(Layer::pipe(peer, certificate)),
+        };
+        self.hand_over(wire, self.listener);
+        Ok(ours)
+    }
+
     /// Connects as whoever `login` says.
     ///
     /// # Errors
     /// [`Refused`], with the Reason Code of CONNACK.
     pub(crate) async fn enter(&self, login: &Login, peer: IpAddr) -> Result<Guest, Refused> {
-        let (ours, theirs) = Pair::pair()?;
-        ours.set_nonblocking(true)?;
-        theirs.set_nonblocking(true)?;
-        let wire = TcpWire {
-            fd: Descriptor::Here(OwnedFd::from(theirs)),
-            layer: Some(Layer::pipe(peer)),
-        };
-        self.hand_over(wire, self.listener);
         let mut guest = Guest {
-            stream: UnixStream::from_std(ours)?,
+            stream: self.pipe(peer, None)?,
             input: Vec::new(),
             login: login.clone(),
         };

@@ -28,6 +28,8 @@ pub(crate) struct Layer {
     header: Option<Vec<u8>>,
     /// From the first byte on, where the door has TLS.
     tls: Option<Box<Tls>>,
+    /// The name in a certificate that was shown at the other end of a pipe.
+    shown: Option<Box<str>>,
     websocket: Option<Box<WebSocket>>,
     /// Framed and sealed bytes that the socket has not taken.
     pending: Vec<u8>,
@@ -119,6 +121,7 @@ impl Layer {
         Some(Box::new(Layer {
             peer: None,
             tls: None,
+            shown: None,
             header: (!door.proxies.is_empty()).then(Vec::new),
             websocket: door.websocket.as_ref().map(|_| Box::new(WebSocket::new())),
             pending: Vec::new(),
@@ -130,11 +133,12 @@ impl Layer {
         }))
     }
 
-    /// A pipe from within the process, for a peer elsewhere.
-    pub(crate) fn pipe(peer: IpAddr) -> Box<Layer> {
+    /// A pipe from within the process, for a peer elsewhere, which may have `shown` a certificate.
+    pub(crate) fn pipe(peer: IpAddr, shown: Option<Box<str>>) -> Box<Layer> {
         Box::new(Layer {
             peer: Some(peer),
             tls: None,
+            shown,
             header: None,
             websocket: None,
             pending: Vec::new(),
@@ -249,7 +253,8 @@ impl Layer {
 
     /// The name in the certificate that the peer showed, where the door takes it for a client.
     pub(crate) fn certificate(&self) -> Option<&str> {
-        self.tls.as_ref().and_then(|tls| tls.certificate())
+        let shown = self.tls.as_ref().and_then(|tls| tls.certificate());
+        shown.or(self.shown.as_deref())
     }
 
     fn websocket_bytes(&mut self, input: &mut [u8], aside: &mut Vec<u8>, now: Now) -> Received {

@@ -40,6 +40,16 @@ impl TlsDoor {
         })
     }
 
+    /// What connections get now.
+    pub(crate) fn config(&self) -> Arc<rustls::ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Whether a client's certificate says which client it is.
+    pub(crate) fn identifies(&self) -> bool {
+        self.options.identity
+    }
+
     /// The files it was made of.
     pub(crate) fn files(&self) -> impl Iterator<Item = &std::path::Path> {
         self.options.files()

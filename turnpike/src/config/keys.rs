@@ -349,6 +349,27 @@ pub(crate) const KEYS: &[Key] = &[
         "1.2",
         "1.3"
     ),
+    address!("listeners.quic.address", quic.address),
+    boolean!("listeners.quic.open", quic.open),
+    boolean!("listeners.quic.anonymous", quic.anonymous),
+    either!(
+        "listeners.quic.on_revoke",
+        quic.close_on_revoked,
+        "silence",
+        "close"
+    ),
+    files!("listeners.quic.certificate", quic.tls.certificate),
+    files!("listeners.quic.key", quic.tls.key),
+    file!("listeners.quic.client_ca", quic.tls.client_ca),
+    either!(
+        "listeners.quic.client_certificate",
+        quic.tls.client_optional,
+        "required",
+        "optional"
+    ),
+    boolean!("listeners.quic.identity", quic.tls.identity),
+    file!("listeners.quic.revoked", quic.tls.revoked),
+    duration!("listeners.quic.idle_timeout", quic_idle, 86_400),
     boolean!("listeners.ws.enabled", ws.enabled),
     address!("listeners.ws.address", ws.address),
     boolean!("listeners.ws.open", ws.open),

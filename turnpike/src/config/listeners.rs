@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use broker::{Network, SlowPolicy};
 
@@ -125,6 +126,22 @@ impl MqttListener {
             proxies: self.proxies.clone(),
             ..broker::Listener::plain(name, self.address)
         }
+    }
+
+    /// What the broker is told of the QUIC listener; nothing without a certificate.
+    pub(crate) fn over_quic(
+        &self,
+        idle_timeout: Duration,
+        open_domain: Option<&str>,
+    ) -> Option<broker::QuicListener> {
+        Some(broker::QuicListener {
+            address: self.address,
+            open: open_domain.filter(|_| self.open).map(str::to_owned),
+            anonymous: self.anonymous,
+            close_on_revoked: self.close_on_revoked,
+            tls: self.tls.for_broker()?,
+            idle_timeout,
+        })
     }
 
     /// What the broker is told of the HTTP listener.

@@ -44,6 +44,9 @@ pub(crate) struct Config {
     pub(crate) http: MqttListener,
     pub(crate) coap: CoapListener,
     pub(crate) coaps: CoapListener,
+    pub(crate) quic: MqttListener,
+    /// Silence after which a QUIC connection is over.
+    pub(crate) quic_idle: Duration,
     pub(crate) api: ApiListener,
     pub(crate) admin_username: String,
     pub(crate) database: Option<Database>,
@@ -89,6 +92,9 @@ impl Default for Config {
             http: MqttListener::on(8008, true),
             coap: CoapListener::on(5683),
             coaps: CoapListener::on(5684),
+            // With certificates.
+            quic: MqttListener::on(14567, false),
+            quic_idle: Duration::from_secs(300),
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
@@ -135,12 +141,14 @@ impl Config {
     fn settle(&mut self, raw: &RawConfig) {
         self.mqtts.enabled = !self.mqtts.tls.certificate.is_empty();
         self.wss.enabled = !self.wss.tls.certificate.is_empty();
+        self.quic.enabled = !self.quic.tls.certificate.is_empty();
         if self.mqtt.address.port() == 0 {
             for (path, listener) in [
                 ("listeners.mqtts.address", &mut self.mqtts),
                 ("listeners.ws.address", &mut self.ws),
                 ("listeners.wss.address", &mut self.wss),
                 ("listeners.http.address", &mut self.http),
+                ("listeners.quic.address", &mut self.quic),
             ] {
                 if !raw.entries.contains_key(path) {
                     listener.address.set_port(0);
@@ -178,7 +186,8 @@ impl Config {
 
     /// Whether any listener has the open namespace.
     pub(crate) fn is_open(&self) -> bool {
-        self.mqtt_listeners().any(|(_, _, listener)| listener.open)
+        let mut mqtt = self.mqtt_listeners();
+        mqtt.any(|(_, _, listener)| listener.open) || (self.quic.enabled && self.quic.open)
     }
 
     /// Writes every key with its value and where that comes from, as a file that could be read back.
@@ -215,6 +224,7 @@ impl Config {
             ("mqtts", &self.mqtts),
             ("ws", &self.ws),
             ("wss", &self.wss),
+            ("quic", &self.quic),
         ] {
             for (path, text) in listener.faults(&format!("listeners.{name}")) {
                 fault(&path, text);

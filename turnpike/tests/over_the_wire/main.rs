@@ -20,6 +20,7 @@ mod open;
 #[path = "../../../control-api/src/tests/postgres.rs"]
 mod postgres;
 mod postgres_store;
+mod quic;
 mod retained;
 mod revocation;
 mod roles;

@@ -27,7 +27,7 @@ pub(crate) struct Authority {
 }
 
 /// What a client shows.
-type Shown = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(crate) type Shown = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Authority {
     pub(crate) fn new() -> Authority {
@@ -55,7 +55,7 @@ impl Authority {
         fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 
-    fn client(&self, common_name: &str, uri: Option<&str>, serial: u64) -> Shown {
+    pub(crate) fn client(&self, common_name: &str, uri: Option<&str>, serial: u64) -> Shown {
         let mut params = CertificateParams::new([]).unwrap();
         let mut name = DistinguishedName::new();
         name.push(DnType::OrganizationName, "devices");
@@ -92,7 +92,7 @@ impl Authority {
     }
 }
 
-fn config(
+pub(crate) fn config(
     authority: &Authority,
     shown: Option<Shown>,
     versions: &[&'static rustls::SupportedProtocolVersion],
