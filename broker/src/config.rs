@@ -43,6 +43,8 @@ pub struct HttpListener {
     pub address: SocketAddr,
     /// Who may open a WebSocket.
     pub websocket: WebSocketOptions,
+    /// TLS; plain without. WebSockets are refused in it.
+    pub tls: Option<TlsOptions>,
 }
 
 /// Where peers come in that speak CoAP over UDP.

@@ -171,6 +171,13 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
 
     let mut over_http = None;
     if let Some(http) = &config.http {
+        let open = |options| TlsDoor::open(HTTP, options, &[b"http/1.1"]).map(Arc::new);
+        let tls = http.tls.as_ref().map(open).transpose();
+        let tls = tls.map_err(|source| StartError::Tls {
+            name: HTTP.to_owned(),
+            source,
+        })?;
+        tls_doors.0.extend(tls.clone());
         let listening = match tokio::net::TcpListener::bind(http.address).await {
             Ok(listener) => listener.local_addr().map(|address| (listener, address)),
             Err(error) => Err(error),
@@ -181,7 +188,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             source,
         })?;
         listeners.push((HTTP.to_owned(), address));
-        over_http = Some(listener);
+        over_http = Some((listener, tls));
     }
 
     let mut over_quic = None;
@@ -324,7 +331,8 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
     let here = feed.here;
     let link = tokio::spawn(control::drive(control, feed));
     let (stop, stopping) = watch::channel(false);
-    let http = over_http.zip(config.http.as_ref()).map(|(listener, http)| {
+    let http = over_http.zip(config.http.as_ref());
+    let http = http.map(|((listener, tls), http)| {
         let messaging = Messaging {
             guests: Guests {
                 shared: Arc::clone(&shared),
@@ -337,6 +345,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
                 &http.websocket,
                 config.limits.max_packet_size,
             )),
+            tls,
             serving: serving.clone(),
             admission: Arc::clone(&admission),
             stopping: stopping.clone(),

@@ -13,6 +13,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) listeners: &'a [(String, SocketAddr)],
     pub(crate) api: SocketAddr,
     pub(crate) data_dir: &'a Path,
+    /// Whether messages over HTTP are in TLS.
+    pub(crate) https: bool,
     pub(crate) open: bool,
     pub(crate) anonymous: bool,
     pub(crate) first_run: Option<&'a FirstRun>,
@@ -48,7 +50,13 @@ impl Banner<'_> {
                 "quic" => line("MQTT over QUIC", &at.to_string()),
                 "ws" => line("WebSocket", &format!("ws://{}/mqtt", reachable(*at))),
                 "wss" => line("", &format!("wss://{}/mqtt", reachable(*at))),
-                "http" => line("HTTP messages", &format!("http://{}/m/...", reachable(*at))),
+                "http" => {
+                    let scheme = if self.https { "https" } else { "http" };
+                    line(
+                        "HTTP messages",
+                        &format!("{scheme}://{}/m/...", reachable(*at)),
+                    );
+                }
                 "coap" => line("CoAP", &format!("coap://{}/m/...", reachable(*at))),
                 "coaps" => line("", &format!("coaps://{}/m/...", reachable(*at))),
                 other => line(other, &at.to_string()),

@@ -325,6 +325,7 @@ fn say_ready(
         listeners,
         api,
         data_dir: &config.data_dir,
+        https: !config.http.tls.certificate.is_empty(),
         open: config.mqtt.open,
         anonymous: config.mqtt.anonymous,
         first_run,

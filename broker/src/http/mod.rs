@@ -22,9 +22,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use session::web::Login;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::ferry::Descriptor;
 use crate::http::events::{Answer, events};
@@ -35,6 +37,7 @@ use crate::reactor::admission::Admission;
 use crate::reactor::door::Door;
 use crate::reactor::layer::Layer;
 use crate::reactor::tcp::TcpWire;
+use crate::reactor::tls::TlsDoor;
 
 /// Connections at a time; further ones wait to be accepted. Each costs at most a body, 16 KiB of
 /// headers and a pipe.
@@ -59,6 +62,8 @@ pub(crate) struct Messaging {
     pub(crate) body_bytes_max: usize,
     /// The door of requests for a WebSocket.
     pub(crate) door: Arc<Door>,
+    /// Whether everything is in TLS.
+    pub(crate) tls: Option<Arc<TlsDoor>>,
     /// Whether clients are served; no request is answered before.
     pub(crate) serving: watch::Receiver<bool>,
     /// Bounds per address, as for all listeners.
@@ -113,14 +118,37 @@ impl Messaging {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let fd = stream.as_raw_fd();
-        let Some(stream) = self.websocket(stream).await else {
+        let Some(door) = &self.tls else {
+            if let Some(stream) = self.websocket(stream).await {
+                let left = Left(&self.admission, fd);
+                self.requests(stream, left, peer).await;
+            }
             return;
         };
+        let acceptor = TlsAcceptor::from(door.config());
+        let mut shaking = std::pin::pin!(acceptor.accept(stream).into_fallible());
+        let left = Left(&self.admission, fd);
+        match tokio::time::timeout(HEADER_WAIT, shaking.as_mut()).await {
+            Ok(Ok(stream)) => self.requests(stream, left, peer).await,
+            failed => {
+                drop(left);
+                drop(failed);
+            }
+        }
+    }
+
+    /// Answers the requests of one connection.
+    async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
+        self: &Arc<Self>,
+        stream: S,
+        left: Left<'_>,
+        peer: SocketAddr,
+    ) {
         // The pipe of the last request, for the next one of the same client.
         let kept: Arc<Mutex<Option<Guest>>> = Arc::default();
         let mut stopping = self.stopping.clone();
         let service = service_fn(|request| {
-            let messaging = Arc::clone(&self);
+            let messaging = Arc::clone(self);
             let kept = Arc::clone(&kept);
             async move {
                 let answer = messaging.answer(request, peer, &kept).await;
@@ -134,7 +162,7 @@ impl Messaging {
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         // Dropped before the connection, so that the number of its descriptor is still its own.
-        let _left = Left(&self.admission, fd);
+        let _left = left;
         let result = tokio::select! {
             result = connection.as_mut() => result,
             () = stopped(&mut stopping) => {
@@ -179,6 +207,12 @@ impl Messaging {
     ) -> Result<Response<Answer>, Fault> {
         let (parts, body) = request.into_parts();
         if parts.headers.contains_key(UPGRADE) {
+            if self.tls.is_some() {
+                return Err(Fault(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "WebSockets over TLS are served by the listener wss, not here",
+                ));
+            }
             return Err(Fault(
                 StatusCode::UPGRADE_REQUIRED,
                 "a WebSocket begins with the first request of a connection",

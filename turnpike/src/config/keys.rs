@@ -411,6 +411,14 @@ pub(crate) const KEYS: &[Key] = &[
     address!("listeners.http.address", http.address),
     origins!("listeners.http.origins", http.origins),
     slow_consumer!("listeners.http.slow_consumer", http.slow_consumer),
+    files!("listeners.http.certificate", http.tls.certificate),
+    files!("listeners.http.key", http.tls.key),
+    either!(
+        "listeners.http.min_version",
+        http.tls.only_1_3,
+        "1.2",
+        "1.3"
+    ),
     boolean!("listeners.coap.enabled", coap.enabled),
     address!("listeners.coap.address", coap.address),
     boolean!("listeners.coap.insecure", coap.insecure),

@@ -152,6 +152,7 @@ impl MqttListener {
                 origins: self.origins.clone(),
                 slow_consumer: self.slow_consumer,
             },
+            tls: self.tls.for_broker(),
         }
     }
 

@@ -224,6 +224,7 @@ impl Config {
             ("mqtts", &self.mqtts),
             ("ws", &self.ws),
             ("wss", &self.wss),
+            ("http", &self.http),
             ("quic", &self.quic),
         ] {
             for (path, text) in listener.faults(&format!("listeners.{name}")) {

@@ -452,3 +452,36 @@ fn t_exh_1_who_stops_before_a_whole_connect_is_closed_at_every_door() {
     let mut stream = open(broker.listener("mqtts"), &config, "localhost").unwrap();
     assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
 }
+
+#[test]
+fn messages_over_http_pass_in_tls_and_websockets_are_sent_elsewhere() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    authority.server(folder.path(), "server", "localhost");
+    let http = "[listeners.http]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
+    let broker = Broker::configured(folder, http);
+    let topic = broker.topic("https");
+    let (mut client, _) = Client::connect(broker.address(), &broker.client(1), &Options::default());
+    client.subscribe(&topic, QoS::AtLeastOnce);
+    let config = Arc::new(config(&authority, None, BOTH));
+    let secret = broker.client(0).password.unwrap();
+    let ask = |rest: &str| {
+        let mut stream = open(broker.listener("http"), &config, "localhost").unwrap();
+        write!(stream, "{rest}").unwrap();
+        let mut answer = [0; 4096];
+        let taken = stream.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..taken]).into_owned()
+    };
+    let answer = ask(&format!(
+        "POST /{topic} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Client {secret}\r\n\
+         Content-Length: 6\r\n\r\nsealed"
+    ));
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    assert_eq!(client.payload(), "sealed");
+    let answer = ask(&format!(
+        "GET /{topic} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\n\r\n"
+    ));
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    assert!(answer.contains("listener wss"), "{answer}");
+}
