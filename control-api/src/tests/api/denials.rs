@@ -18,6 +18,8 @@ fn filler(name: &str, schema: &Value, ids: &Ids) -> Value {
         "actions" | "optional_actions" => return json!(["read"]),
         "relation" => return json!("viewer"),
         "status" => return json!("enabled"),
+        // Two lists of different lengths do not fit together, whoever asks.
+        "pairwise" => return json!(false),
         // Made anew where none is given.
         "id" | "route" | "alias" => return Value::Null,
         _ => {
