@@ -38,6 +38,13 @@ pub(crate) struct Tallies {
     looked_s: u32,
 }
 
+impl Tallies {
+    /// Whether something waits to be told.
+    pub(super) fn any(&self) -> bool {
+        !self.found.is_empty()
+    }
+}
+
 impl Tally {
     #[inline]
     pub(crate) fn received(&mut self, count: u32) {

@@ -367,11 +367,9 @@ impl<W: Wires> Shard<W> {
 
     /// When the shard has to be driven again at the latest.
     pub(crate) fn next_timeout(&self) -> Option<Now> {
-        let wheel = self
-            .outlets
-            .slots
-            .any_used()
-            .then(|| Now::from_millis(u64::from(self.env.now.as_secs() + 1) * 1000));
+        // What the last client did is told although nobody is left.
+        let ticks = self.outlets.slots.any_used() || self.tallies.any();
+        let wheel = ticks.then(|| Now::from_millis(u64::from(self.env.now.as_secs() + 1) * 1000));
         let deadline = self.outlets.deadlines.next();
         let takeover = self.takeovers.next();
         wheel.into_iter().chain(deadline).chain(takeover).min()
