@@ -97,9 +97,12 @@ impl Machine {
     }
 }
 
-fn command(arguments: impl Iterator<Item = String>) -> String {
+/// The command as it can be given elsewhere: without the program's folder and without secrets.
+fn command(mut arguments: impl Iterator<Item = String>) -> String {
     let mut secret = false;
-    let mut words = Vec::new();
+    let program = arguments.next().unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let mut words = vec![program.to_owned()];
     for word in arguments {
         if std::mem::take(&mut secret) {
             words.push("...".to_owned());
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn commands_are_told_without_passwords() {
         let words = [
-            "x",
+            "/opt/x",
             "--password",
             "s",
             "-P",
