@@ -6,8 +6,9 @@ use crate::model::Time;
 use crate::provision::{Provision, ProvisionError};
 use crate::store::{Store, StoreError};
 
-/// How often it is looked for it, at least.
+/// How often it is looked for it, and how often at most: each look is a write.
 const EVERY: Duration = Duration::from_secs(24 * 3_600);
+const EVERY_MIN: Duration = Duration::from_secs(60);
 /// How long a deleted user stays: its name and address are taken as long.
 const KEPT_SECONDS: i64 = 720 * 3_600;
 
@@ -24,9 +25,16 @@ pub(crate) async fn run(store: Store, provision: Provision, domains: Duration) {
             Ok(count) => tracing::info!(count, "deleted domains were removed for good"),
             Err(error) => tracing::warn!(%error, "deleted domains could not be removed"),
         }
-        let wait = domains.clamp(Duration::from_secs(1), EVERY);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(wait(domains)).await;
     }
+}
+
+/// How long it is waited for the next look. Where domains are removed at once none waits for it.
+fn wait(domains: Duration) -> Duration {
+    if domains.is_zero() {
+        return EVERY;
+    }
+    domains.clamp(EVERY_MIN, EVERY)
 }
 
 async fn purge_users(store: &Store, now: Time) -> Result<u64, StoreError> {
@@ -43,4 +51,18 @@ async fn purge_domains(
 ) -> Result<usize, ProvisionError> {
     let kept = i64::try_from(kept.as_secs()).unwrap_or(i64::MAX);
     provision.purge_domains(now.plus_seconds(-kept)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_looked_seldom_however_short_domains_are_kept() {
+        let seconds = Duration::from_secs;
+        assert_eq!(wait(Duration::ZERO), EVERY);
+        assert_eq!(wait(seconds(1)), EVERY_MIN);
+        assert_eq!(wait(seconds(3_600)), seconds(3_600));
+        assert_eq!(wait(seconds(720 * 3_600)), EVERY);
+    }
 }
