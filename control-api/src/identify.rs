@@ -260,7 +260,8 @@ impl Identifier {
             return Ok((revision, Answer::Rights(Right::NONE)));
         };
         if channel == EntityId::SYS {
-            let sees = user.administrator && user.status.is_live() && pat.is_none();
+            let whole = pat.as_ref().is_none_or(|pat| pat.unlimited);
+            let sees = user.administrator && user.status.is_live() && whole;
             let right = if sees { Right::SUBSCRIBE } else { Right::NONE };
             return Ok((revision, Answer::Rights(right)));
         }

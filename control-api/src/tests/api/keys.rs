@@ -100,5 +100,17 @@ async fn a_key_opens_channels_to_messages_as_its_owner_does() {
     };
     let both = Right::PUBLISH | Right::SUBSCRIBE;
     assert_eq!(broker.ask(asked).await, Answer::Rights(both));
+    // What the broker says of itself is for administrators, and for their keys.
+    for (owner, right) in [
+        (ann.token, Right::NONE),
+        (world.admin.clone(), Right::SUBSCRIBE),
+    ] {
+        let made = world.server.made("/keys", &owner, 201, json!({})).await;
+        let asked = Question::Rights {
+            principal: EntityId::from_text(&text(&made["id"])).unwrap(),
+            channel: EntityId::SYS,
+        };
+        assert_eq!(broker.ask(asked).await, Answer::Rights(right));
+    }
     broker.leave().await;
 }
