@@ -109,3 +109,119 @@ impl Activities {
         told.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use authcache::{AuthCache, Capacity, Change, Identity, PrincipalRecord, Status};
+
+    use super::*;
+
+    const DOMAIN: EntityId = EntityId::from_u128(1);
+    const HERE: ShardId = ShardId::new(0);
+    const THERE: ShardId = ShardId::new(1);
+
+    /// A directory of so many clients, and their indexes.
+    fn clients(count: u128) -> (Arc<AuthCache>, Vec<PrincipalIndex>) {
+        let (cache, mut writer) = AuthCache::new(Capacity::default());
+        writer.apply(&Change::DomainSet {
+            id: DOMAIN,
+            route: "plant".to_owned(),
+            status: Status::Enabled,
+        });
+        let held = (0..count).map(|number| {
+            writer.hold(&Identity {
+                id: EntityId::from_u128(100 + number),
+                kind: PrincipalRecord::Client { domain: DOMAIN },
+                status: Status::Enabled,
+                credential: 1,
+                rights: Vec::new(),
+            })
+        });
+        let held = held.collect();
+        (cache, held)
+    }
+
+    fn did(principal: PrincipalIndex, inbound: u32, subscriptions: i32) -> tally::Activity {
+        tally::Activity {
+            principal,
+            inbound,
+            outbound: 1,
+            subscriptions,
+        }
+    }
+
+    #[test]
+    fn counts_of_all_shards_add_up_and_are_told_once() {
+        let (cache, held) = clients(1);
+        let mut activities = Activities::default();
+        activities.add(HERE, &[did(held[0], 2, 3)], cache.directory());
+        activities.add(THERE, &[did(held[0], 5, 1)], cache.directory());
+        activities.add(HERE, &[did(held[0], 0, -2)], cache.directory());
+        assert_eq!(activities.due_ms(), Some(0));
+        let whole = Activity {
+            client: EntityId::from_u128(100),
+            inbound: 7,
+            outbound: 3,
+            subscriptions: 2,
+        };
+        assert_eq!(activities.take(7), [whole]);
+        assert_eq!(activities.due_ms(), None);
+        assert_eq!(activities.take(9_999), []);
+    }
+
+    #[test]
+    fn reports_keep_their_distance() {
+        let (cache, held) = clients(1);
+        let mut activities = Activities::default();
+        activities.add(HERE, &[did(held[0], 1, 0)], cache.directory());
+        assert_eq!(activities.take(10).len(), 1);
+        activities.add(HERE, &[did(held[0], 1, 0)], cache.directory());
+        assert_eq!(activities.take(10 + EVERY_MS - 1), []);
+        assert_eq!(activities.due_ms(), Some(10 + EVERY_MS));
+        assert_eq!(activities.take(10 + EVERY_MS).len(), 1);
+    }
+
+    #[test]
+    fn subscriptions_end_with_their_shard_and_their_client() {
+        let (cache, held) = clients(2);
+        let mut activities = Activities::default();
+        for shard in [HERE, THERE] {
+            activities.add(shard, &[did(held[0], 0, 2)], cache.directory());
+            activities.add(shard, &[did(held[1], 0, 2)], cache.directory());
+        }
+        activities.take(0);
+        let mut now_ms = 0;
+        let mut subscriptions = |activities: &mut Activities, who| {
+            now_ms += EVERY_MS;
+            activities.add(HERE, &[did(who, 0, 0)], cache.directory());
+            activities.take(now_ms)[0].subscriptions
+        };
+        assert_eq!(subscriptions(&mut activities, held[0]), 4);
+        activities.forget(THERE);
+        assert_eq!(subscriptions(&mut activities, held[0]), 2);
+        activities.forget_client(held[0]);
+        assert_eq!(subscriptions(&mut activities, held[0]), 0);
+        assert_eq!(subscriptions(&mut activities, held[1]), 2);
+    }
+
+    #[test]
+    fn beyond_the_bound_only_clients_that_wait_already_are_counted() {
+        let (cache, held) = clients(WAITING_MAX as u128 + 1);
+        let mut activities = Activities::default();
+        for who in &held {
+            activities.add(HERE, &[did(*who, 1, 0)], cache.directory());
+        }
+        activities.add(HERE, &[did(held[0], 1, 0)], cache.directory());
+        let (mut told, mut inbound, mut now_ms) = (0, 0, 0);
+        while activities.due_ms().is_some() {
+            let part = activities.take(now_ms);
+            assert!(part.len() <= TOLD_MAX);
+            told += part.len();
+            inbound += part.iter().map(|client| client.inbound).sum::<u64>();
+            now_ms += EVERY_MS;
+        }
+        assert_eq!((told, inbound), (WAITING_MAX, WAITING_MAX as u64 + 1));
+    }
+}
