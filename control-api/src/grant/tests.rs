@@ -69,25 +69,6 @@ fn literal(roles: &[Role], place: &Place<'_>, verb: Verb) -> bool {
     }
 }
 
-const VERBS: [Verb; 16] = [
-    Verb::Read,
-    Verb::Update,
-    Verb::Delete,
-    Verb::Enable,
-    Verb::Disable,
-    Verb::Create,
-    Verb::SetParent,
-    Verb::SetChild,
-    Verb::Connect,
-    Verb::Publish,
-    Verb::Subscribe,
-    Verb::Membership,
-    Verb::ManageRole,
-    Verb::AddRoleUsers,
-    Verb::RemoveRoleUsers,
-    Verb::ViewRoleUsers,
-];
-
 const DOMAIN: u128 = 1;
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -146,7 +127,7 @@ proptest! {
             next = parent(at);
         }
         let place = Place { kind, id: id(object), domain: id(DOMAIN), groups: &groups };
-        for verb in VERBS {
+        for verb in Verb::ALL {
             prop_assert_eq!(
                 evaluate(&roles, &place, verb),
                 literal(&roles, &place, verb),

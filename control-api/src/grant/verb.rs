@@ -132,6 +132,25 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    pub(crate) const ALL: [Verb; 16] = [
+        Verb::Read,
+        Verb::Update,
+        Verb::Delete,
+        Verb::Enable,
+        Verb::Disable,
+        Verb::Create,
+        Verb::SetParent,
+        Verb::SetChild,
+        Verb::Connect,
+        Verb::Publish,
+        Verb::Subscribe,
+        Verb::Membership,
+        Verb::ManageRole,
+        Verb::AddRoleUsers,
+        Verb::RemoveRoleUsers,
+        Verb::ViewRoleUsers,
+    ];
+
     const fn bit(self) -> u32 {
         1 << self as u32
     }

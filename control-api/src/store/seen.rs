@@ -13,23 +13,7 @@ impl Viewer {
     /// role in the domain gives on all of them are left out.
     pub(super) fn verbs(self, access: Option<Access>) -> impl Iterator<Item = Verb> {
         let by_domain = access.is_none_or(|wanted| wanted == Access::Domain);
-        [
-            Verb::Read,
-            Verb::Update,
-            Verb::Delete,
-            Verb::SetParent,
-            Verb::SetChild,
-            Verb::Connect,
-            Verb::Publish,
-            Verb::Subscribe,
-            Verb::Membership,
-            Verb::ManageRole,
-            Verb::AddRoleUsers,
-            Verb::RemoveRoleUsers,
-            Verb::ViewRoleUsers,
-        ]
-        .into_iter()
-        .filter(move |verb| {
+        Verb::ALL.into_iter().filter(move |verb| {
             self.needed.contains(*verb) && !(by_domain && self.everywhere.contains(*verb))
         })
     }
