@@ -213,10 +213,7 @@ impl Coap {
 
     /// The endpoint of a peer of whom nothing is known but where it is.
     pub(crate) fn new_endpoint(&mut self, door: u8, here: bool) -> Endpoint {
-        self.random = self
-            .random
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(1);
+        self.roll();
         let options = &self.doors[usize::from(door)];
         let manner = Manner {
             // Nobody elsewhere can send from an address of this host's own.
@@ -229,6 +226,14 @@ impl Coap {
         Endpoint::new(manner, self.now)
     }
 
+    /// The next number of a sequence that peers cannot see (Knuth's multiplier).
+    fn roll(&mut self) {
+        self.random = self
+            .random
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(1);
+    }
+
     /// Who is to make room, where there are too many peers: of a few the one that was silent
     /// longest, strangers first, observers never.
     pub(crate) fn surplus(&mut self) -> Option<PeerId> {
@@ -237,10 +242,7 @@ impl Coap {
         }
         let mut best = None;
         for _ in 0..CANDIDATES {
-            self.random = self
-                .random
-                .wrapping_mul(0x5851_f42d_4c95_7f2d)
-                .wrapping_add(1);
+            self.roll();
             let at = (self.random >> 33) as usize % self.peers.len().max(1);
             if let Some(Some(peer)) = self.peers.get(at)
                 && peer.endpoint.is_idle()
