@@ -1,7 +1,51 @@
-//! Paths and credentials of the protocols that come over HTTP.
+//! Paths, credentials and messages of the protocols that come as MQTT clients inside: HTTP, channel
+//! sockets and CoAP.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use codec::mqtt::{Delivery, PayloadFormat, ProtocolVersion, PublishOut, PublishProperties};
+
+/// A message that came over another protocol, as the client inside publishes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Posted<'a> {
+    /// Its Topic Name.
+    pub topic: &'a str,
+    /// Its QoS, with an identifier where that needs one.
+    pub delivery: Delivery,
+    /// Whether it is to be kept.
+    pub retain: bool,
+    /// Whether it says of itself that it is text: Payload Format Indicator 1 (MQTT 5, 3.3.2.3.2).
+    pub text: bool,
+    /// Its Content Type.
+    pub content_type: Option<&'a str>,
+    /// What it says.
+    pub payload: &'a [u8],
+}
+
+impl Posted<'_> {
+    /// Appends its PUBLISH, in MQTT 5.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut forwarded = Vec::new();
+        PublishProperties {
+            payload_format: self.text.then_some(PayloadFormat::Utf8),
+            content_type: self.content_type,
+            ..PublishProperties::default()
+        }
+        .forwarded_into(&mut forwarded);
+        PublishOut {
+            dup: false,
+            retain: self.retain,
+            delivery: self.delivery,
+            topic: &[self.topic],
+            topic_alias: None,
+            message_expiry: None,
+            subscription_identifiers: &[],
+            forwarded: &forwarded,
+            payload: self.payload,
+        }
+        .encode(ProtocolVersion::V5, out);
+    }
+}
 
 /// The channel that a path names, and what is below it.
 #[derive(Clone, Debug, Eq, PartialEq)]

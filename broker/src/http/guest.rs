@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codec::mqtt::{
-    Connect, ConnectProperties, Delivery, Packet, PacketId, ProtocolVersion, PublishOut,
-    PublishProperties, QoS, ReasonCode, Subscribe, SubscribeFilters, Subscription, UserProperties,
-    decode, put_pingreq, split_frame,
+    Connect, ConnectProperties, Delivery, Packet, PacketId, ProtocolVersion, QoS, ReasonCode,
+    Subscribe, SubscribeFilters, Subscription, UserProperties, decode, put_pingreq, split_frame,
 };
-use session::web::Login;
+use session::web::{Login, Posted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -311,26 +310,17 @@ impl Guest {
 }
 
 fn put(message: &Outgoing, id: u16, out: &mut Vec<u8>) {
-    let mut forwarded = Vec::new();
-    PublishProperties {
-        content_type: message.content_type.as_deref(),
-        ..PublishProperties::default()
-    }
-    .forwarded_into(&mut forwarded);
     let delivery = match (message.qos, PacketId::new(id)) {
         (QoS::AtLeastOnce, Some(id)) => Delivery::AtLeastOnce(id),
         _ => Delivery::AtMostOnce,
     };
-    PublishOut {
-        dup: false,
-        retain: message.retain,
+    Posted {
+        topic: &message.topic,
         delivery,
-        topic: &[&message.topic],
-        topic_alias: None,
-        message_expiry: None,
-        subscription_identifiers: &[],
-        forwarded: &forwarded,
+        retain: message.retain,
+        text: false,
+        content_type: message.content_type.as_deref(),
         payload: &message.payload,
     }
-    .encode(VERSION, out);
+    .encode(out);
 }

@@ -8,13 +8,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use codec::mqtt::{
-    Delivery, PacketId, PayloadFormat, ProtocolVersion, Publish, PublishOut, PublishProperties,
-    ReasonCode,
-};
+use codec::mqtt::{Delivery, PacketId, Publish, ReasonCode};
 use serde_json::{Map, Value};
 
-use crate::web::decode_base64;
+use crate::web::{Posted, decode_base64};
 
 /// An envelope of the peer.
 #[derive(Debug)]
@@ -79,25 +76,15 @@ impl Sent {
 
     /// Appends its PUBLISH.
     pub(super) fn publish(&self, topic: &str, id: PacketId, mqtt: &mut Vec<u8>) {
-        let mut forwarded = Vec::new();
-        PublishProperties {
-            payload_format: self.text.then_some(PayloadFormat::Utf8),
-            content_type: self.content_type.as_deref(),
-            ..PublishProperties::default()
-        }
-        .forwarded_into(&mut forwarded);
-        PublishOut {
-            dup: false,
-            retain: self.retain,
+        Posted {
+            topic,
             delivery: Delivery::AtLeastOnce(id),
-            topic: &[topic],
-            topic_alias: None,
-            message_expiry: None,
-            subscription_identifiers: &[],
-            forwarded: &forwarded,
+            retain: self.retain,
+            text: self.text,
+            content_type: self.content_type.as_deref(),
             payload: &self.payload,
         }
-        .encode(ProtocolVersion::V5, mqtt);
+        .encode(mqtt);
     }
 }
 

@@ -9,14 +9,14 @@ mod envelope;
 use std::collections::VecDeque;
 
 use codec::mqtt::{
-    Connect, ConnectProperties, Delivery, Packet, PacketId, ProtocolVersion, Publish, PublishOut,
-    QoS, ReasonCode, Subscribe, SubscribeFilters, Subscription, UserProperties, decode,
-    put_pingreq, split_frame,
+    Connect, ConnectProperties, Delivery, Packet, PacketId, ProtocolVersion, Publish, QoS,
+    ReasonCode, Subscribe, SubscribeFilters, Subscription, UserProperties, decode, put_pingreq,
+    split_frame,
 };
 use codec::ws::{CloseCode, UpgradeError};
 
 use crate::channel_socket::envelope::Sent;
-use crate::web::{ChannelPath, Login};
+use crate::web::{ChannelPath, Login, Posted};
 
 /// The sub-protocol whose messages are JSON with topic and payload.
 pub const ENVELOPES: &str = "turnpike.json.v1";
@@ -163,20 +163,15 @@ impl ChannelSocket {
             return Err(CloseCode::POLICY_VIOLATION);
         }
         let id = next_id(&mut self.next_id).ok_or(CloseCode::INTERNAL_ERROR)?;
-        // Text says of itself that it is: Payload Format Indicator 1 (MQTT 5, 3.3.2.3.2).
-        let format: &[u8] = if text { &[1, 1] } else { &[] };
-        PublishOut {
-            dup: false,
-            retain: false,
+        Posted {
+            topic: &self.topic,
             delivery: Delivery::AtLeastOnce(id),
-            topic: &[&self.topic],
-            topic_alias: None,
-            message_expiry: None,
-            subscription_identifiers: &[],
-            forwarded: format,
+            retain: false,
+            text,
+            content_type: None,
             payload,
         }
-        .encode(VERSION, mqtt);
+        .encode(mqtt);
         Ok(())
     }
 

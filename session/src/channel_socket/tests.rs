@@ -1,3 +1,5 @@
+use codec::mqtt::PublishOut;
+
 use super::*;
 
 /// What was told, in short.

@@ -1,14 +1,14 @@
 //! Whoever a credential names, as an MQTT client (version 5) of the broker.
 
 use codec::mqtt::{
-    Connect, ConnectProperties, Delivery, PacketId, PayloadFormat, ProtocolVersion, PublishOut,
-    PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilters, Subscription,
-    Unsubscribe, UnsubscribeFilters, UserProperties, put_pingreq,
+    Connect, ConnectProperties, Delivery, PacketId, ProtocolVersion, QoS, ReasonCode,
+    RetainHandling, Subscribe, SubscribeFilters, Subscription, Unsubscribe, UnsubscribeFilters,
+    UserProperties, put_pingreq,
 };
 
 use crate::coap::format;
 use crate::now::Now;
-use crate::web::Login;
+use crate::web::{Login, Posted};
 
 pub(super) const VERSION: ProtocolVersion = ProtocolVersion::V5;
 
@@ -183,27 +183,16 @@ impl Guest {
         retain: bool,
         payload: &[u8],
     ) {
-        let mut forwarded = Vec::new();
-        PublishProperties {
-            payload_format: (format == Some(format::TEXT) && std::str::from_utf8(payload).is_ok())
-                .then_some(PayloadFormat::Utf8),
-            content_type: format.and_then(format::name),
-            ..PublishProperties::default()
-        }
-        .forwarded_into(&mut forwarded);
         let id = self.ask(Question::Publish(exchange));
-        PublishOut {
-            dup: false,
-            retain,
+        Posted {
+            topic,
             delivery: Delivery::AtLeastOnce(id),
-            topic: &[topic],
-            topic_alias: None,
-            message_expiry: None,
-            subscription_identifiers: &[],
-            forwarded: &forwarded,
+            retain,
+            text: format == Some(format::TEXT) && std::str::from_utf8(payload).is_ok(),
+            content_type: format.and_then(format::name),
             payload,
         }
-        .encode(VERSION, &mut self.mqtt);
+        .encode(&mut self.mqtt);
     }
 
     /// Subscribes to a filter, or once more to one that is subscribed to: the answer says whether
