@@ -11,6 +11,7 @@ mod connect;
 mod disconnect;
 mod frame;
 mod packet;
+mod passing;
 mod property;
 mod publish;
 mod publish_out;
@@ -35,6 +36,7 @@ pub use connect::{Connect, ConnectProperties, decode_connect};
 pub use disconnect::Disconnect;
 pub use frame::{Frame, PacketType, split_frame};
 pub use packet::{Packet, PacketId, ProtocolVersion, QoS, decode, put_pingreq, put_pingresp};
+pub use passing::{PassingProperties, passing_properties};
 pub use property::PayloadFormat;
 pub use publish::{
     Delivery, Publish, PublishHead, PublishProperties, SubscriptionIdentifiers, publish_head,

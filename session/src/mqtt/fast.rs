@@ -3,14 +3,14 @@
 use authcache::Action;
 use codec::mqtt::{
     Frame, Packet, PayloadFormat, ProtocolVersion, PublishHead, check_topic_name, decode,
-    publish_head, split_frame,
+    passing_properties, publish_head, split_frame,
 };
 
 use crate::hot::TopicMemo;
 use crate::limits::Limits;
 use crate::message::Run;
 use crate::mqtt::machine::{Machine, unknown_right};
-use crate::mqtt::publish::check_user_properties;
+use crate::mqtt::publish::{check_user_properties, user_properties_fit};
 use crate::mqtt::target::{self, Spelling, Target};
 use crate::rules::Rules;
 use crate::step::{Refused, Step};
@@ -37,7 +37,8 @@ impl Machine<'_> {
             self.remember(head.topic, generation, rules)?;
         }
         let address = self.hot.memo.as_ref()?.address;
-        if version5 && !passes_as_is(&frame, &head, rules.limits) {
+        let mut passed: &[u8] = &[];
+        if version5 && !passes_as_is(&frame, &head, rules.limits, &mut passed) {
             return None;
         }
         let topic = head.topic;
@@ -51,7 +52,9 @@ impl Machine<'_> {
             let Some(head) = publish_head(&next) else {
                 break;
             };
-            if head.topic != topic || (version5 && !passes_as_is(&next, &head, rules.limits)) {
+            if head.topic != topic
+                || (version5 && !passes_as_is(&next, &head, rules.limits, &mut passed))
+            {
                 break;
             }
             end += next.bytes.len();
@@ -116,16 +119,39 @@ impl Machine<'_> {
 
 /// Whether an MQTT 5 QoS 0 frame may leave byte for byte: nothing in it has to be resolved,
 /// counted down or left out.
+///
+/// `passed` are the properties of an earlier frame that did, their length in front: most devices
+/// send the same ones with each message.
 #[inline]
-fn passes_as_is(frame: &Frame<'_>, head: &PublishHead<'_>, limits: &Limits) -> bool {
+fn passes_as_is<'b>(
+    frame: &Frame<'b>,
+    head: &PublishHead<'b>,
+    limits: &Limits,
+    passed: &mut &'b [u8],
+) -> bool {
     match head.rest.first() {
         Some(0) => true,
-        Some(_) => passes_with_properties(frame, limits),
+        Some(_) if !passed.is_empty() && head.rest.starts_with(passed) => true,
+        Some(_) => passes_with_properties(frame, head, limits, passed),
         None => false,
     }
 }
 
-fn passes_with_properties(frame: &Frame<'_>, limits: &Limits) -> bool {
+/// The plain ones are told by a look; the rest is decoded.
+fn passes_with_properties<'b>(
+    frame: &Frame<'b>,
+    head: &PublishHead<'b>,
+    limits: &Limits,
+    passed: &mut &'b [u8],
+) -> bool {
+    if let Some(passing) = passing_properties(head.rest) {
+        let (count, bytes) = (passing.user_properties, passing.user_property_bytes);
+        let fit = user_properties_fit(count, bytes, limits);
+        if fit {
+            *passed = &head.rest[..passing.bytes];
+        }
+        return fit;
+    }
     let Ok(Packet::Publish(publish)) = decode(frame, ProtocolVersion::V5) else {
         return false;
     };

@@ -332,12 +332,15 @@ pub(crate) fn check_user_properties(
     if properties.is_empty() {
         return Ok(());
     }
-    if properties.len_bytes() > limits.max_property_bytes
-        || properties.count() > limits.max_user_properties
-    {
+    if !user_properties_fit(properties.count(), properties.len_bytes(), limits) {
         return Err(ReasonCode::QUOTA_EXCEEDED);
     }
     Ok(())
+}
+
+/// Whether so many User Properties of so many bytes together may be in one packet.
+pub(crate) fn user_properties_fit(count: usize, bytes: usize, limits: &Limits) -> bool {
+    bytes <= limits.max_property_bytes && count <= limits.max_user_properties
 }
 
 /// A Message Expiry Interval under the broker's own maximum, where it has one.

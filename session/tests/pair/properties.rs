@@ -1,6 +1,6 @@
 //! What of a message reaches its receiver unaltered (MQTT 5, 3.3.2.3).
 
-use codec::mqtt::{Delivery, Packet, PayloadFormat, QoS, UserProperties};
+use codec::mqtt::{Delivery, Packet, PayloadFormat, QoS, ReasonCode, UserProperties};
 
 use crate::node::{Node, V5, V311, connect, id, publish, publishes, to};
 use crate::world::line;
@@ -36,6 +36,51 @@ fn properties_are_handed_on_unaltered_and_in_order() {
         assert_eq!(got.properties, message.properties);
         assert_eq!(got.payload, message.payload);
     }
+}
+
+#[test]
+fn messages_that_came_together_keep_each_its_own_properties() {
+    let mut node = Node::new();
+    let at = node.fresh(V5);
+    let topic = line("t");
+    node.subscribe(at, &[to(&topic, QoS::AtMostOnce)]);
+    let blocks = ["1", "1", "22", "gr\u{FC}n", "1"].map(|value| {
+        let mut block = Vec::new();
+        UserProperties::put(&mut block, "a", value);
+        block
+    });
+    let mut bytes = Vec::new();
+    for block in &blocks {
+        let mut message = publish(&topic, Delivery::AtMostOnce, b"x");
+        message.properties.user_properties = UserProperties::parse(block).unwrap();
+        Packet::Publish(message).encode(V5, &mut bytes);
+    }
+    node.feed(at, &bytes);
+    let got = node.read(at);
+    let got = publishes(&got);
+    assert_eq!(got.len(), blocks.len());
+    for (sent, block) in got.iter().zip(&blocks) {
+        let expected = UserProperties::parse(block).unwrap();
+        assert_eq!(sent.properties.user_properties, expected);
+    }
+}
+
+#[test]
+fn too_many_user_properties_among_messages_that_came_together_close_the_connection() {
+    let mut node = Node::new();
+    node.world.limits.max_user_properties = 2;
+    let at = node.fresh(V5);
+    let topic = line("t");
+    let mut bytes = Vec::new();
+    for count in [2, 2, 3] {
+        let mut block = Vec::new();
+        (0..count).for_each(|_| UserProperties::put(&mut block, "a", "1"));
+        let mut message = publish(&topic, Delivery::AtMostOnce, b"x");
+        message.properties.user_properties = UserProperties::parse(&block).unwrap();
+        Packet::Publish(message).encode(V5, &mut bytes);
+    }
+    node.feed(at, &bytes);
+    assert_eq!(node.conns[at].closed, Some(ReasonCode::QUOTA_EXCEEDED));
 }
 
 #[test]
