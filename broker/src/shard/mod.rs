@@ -13,6 +13,7 @@
 mod anew;
 pub(crate) mod backlog;
 pub(crate) mod env;
+mod groups;
 pub(crate) mod identity;
 pub(crate) mod inbox;
 mod lease;

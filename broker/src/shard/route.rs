@@ -8,15 +8,13 @@ use authcache::{Action, ChannelIndex, Denied, Permitted, PrincipalIndex};
 use codec::mqtt::{
     Delivery, Packet, ProtocolVersion, PublishOut, QoS, ReasonCode, decode, split_frame,
 };
-use router::{Group, GroupId, MemberState, Routed, ShardId, SlotId};
+use router::{Routed, ShardId, SlotId};
 use session::{
-    Delivered, DropReason, Message, MessageParts, Origin, Publication, Receiving, RightsQuestion,
-    Run, SharedOrigin, Will,
+    DropReason, Message, MessageParts, Origin, Publication, Receiving, RightsQuestion, Run, Will,
 };
 
 use crate::shard::Shard;
 use crate::shard::inbox::Post;
-use crate::shard::roster::session_of;
 use crate::shard::wide::weight;
 use crate::shard::wires::Wires;
 
@@ -45,9 +43,7 @@ impl<W: Wires> Shard<W> {
             self.deliver_run(run);
         }
         if groups {
-            for message in messages_of(run) {
-                self.route_to_groups(&Arc::new(message));
-            }
+            self.deal_run(run);
         }
     }
 
@@ -311,151 +307,6 @@ impl<W: Wires> Shard<W> {
         !routed.is_empty()
     }
 
-    /// Gives a message to one member of each matching shared group; whether one took it.
-    fn route_to_groups(&mut self, message: &Arc<Message>) -> bool {
-        let address = message.address();
-        let groups =
-            self.env
-                .shared
-                .groups
-                .matching(address.channel, address.wild, message.subtopic());
-        let mut matched = false;
-        for group in groups {
-            matched |= self.route_to_group(&group, message, false);
-        }
-        matched
-    }
-
-    /// Gives a message to one member of a group, here or on another shard.
-    pub(crate) fn route_to_group(
-        &mut self,
-        group: &Arc<Group>,
-        message: &Arc<Message>,
-        passed: bool,
-    ) -> bool {
-        match group.next(self.env.id) {
-            Some(shard) if shard == self.env.id => {
-                if self.give_to_member(group, message) {
-                    return true;
-                }
-                // Ours could not: another shard may try, once.
-                if !passed && let Some(other) = self.other_shard(group) {
-                    self.post_shared(other, group, message, true);
-                    return true;
-                }
-                self.env.counters.dropped_shared.add(1);
-                false
-            }
-            Some(shard) => {
-                self.post_shared(shard, group, message, passed);
-                true
-            }
-            None => {
-                self.env.counters.dropped_shared.add(1);
-                false
-            }
-        }
-    }
-
-    /// Another shard for a message that no member here takes: one with a ready member, else one
-    /// whose parked members keep it.
-    fn other_shard(&self, group: &Group) -> Option<ShardId> {
-        let here = self.env.id;
-        group
-            .next_other(here)
-            .or_else(|| group.next(here).filter(|shard| *shard != here))
-    }
-
-    fn post_shared(
-        &mut self,
-        shard: ShardId,
-        group: &Arc<Group>,
-        message: &Arc<Message>,
-        passed: bool,
-    ) {
-        let (group, message) = (Arc::clone(group), Arc::clone(message));
-        self.outboxes[shard.index()].posts.push(Post::Shared {
-            group,
-            message,
-            passed,
-        });
-    }
-
-    /// Another shard's message for a group with a member here.
-    pub(crate) fn shared_arrived(
-        &mut self,
-        group: &Arc<Group>,
-        message: &Arc<Message>,
-        passed: bool,
-    ) {
-        if self.give_to_member(group, message) {
-            return;
-        }
-        // What is passed on leaves the fence that covered its first hop: it is judged again.
-        let channel = message.address().channel;
-        let judged = self
-            .env
-            .gate
-            .allows(message.publisher(), Action::Publish, channel);
-        match self.other_shard(group) {
-            Some(other) if !passed && judged.is_ok() => {
-                self.post_shared(other, group, message, true);
-            }
-            _ => self.env.counters.dropped_shared.add(1),
-        }
-    }
-
-    /// Picks a member of this shard: a ready one, else one that can keep the message.
-    fn give_to_member(&mut self, group: &Arc<Group>, message: &Arc<Message>) -> bool {
-        let Shard {
-            env, outlets, subs, ..
-        } = self;
-        let slots = &outlets.slots;
-        let limits = &env.shared.limits;
-        let who = |id| slots.principal(id);
-        let picked = subs.pick(group, &env.gate, who, |id: SlotId| {
-            let slot = slots.slot(id);
-            if !slot.is_ready() {
-                return MemberState::Parked;
-            }
-            match session_of(&slot.cold) {
-                Some(session) if !session.is_full(limits) => MemberState::Ready,
-                Some(_) | None => MemberState::Full,
-            }
-        });
-        let Some(picked) = picked else { return false };
-        let identifier = picked.identifier.map(|identifier| identifier.get());
-        let how = Receiving {
-            // [MQTT-4.8.2-3]
-            qos: QoS::from_bits(picked.qos).unwrap_or(QoS::AtMostOnce),
-            retain: message.retain() && picked.retain_as_published,
-            identifiers: identifier.as_slice(),
-            prefix: picked.prefix.as_ref(),
-            shared: Some(SharedOrigin(group.id().get())),
-        };
-        let delivered = outlets.deliver(env, picked.slot, message, &how);
-        !matches!(
-            delivered,
-            Delivered::Dropped(DropReason::Offline | DropReason::QueueFull)
-        )
-    }
-
-    /// A member left: what it was to receive goes to another one, where one is there.
-    pub(crate) fn redispatch(&mut self, id: SlotId, ended: bool) {
-        let groups = Arc::clone(&self.env.shared.groups);
-        let other = |origin: SharedOrigin| {
-            groups
-                .get(GroupId::new(origin.0))
-                .filter(|group| ended || group.has_ready())
-        };
-        let mut machine = self.outlets.slots.slot_mut(id).machine();
-        for (origin, message) in machine.take_shared(|origin| other(origin).is_some()) {
-            if let Some(group) = other(origin) {
-                self.route_to_group(&group, &message, false);
-            }
-        }
-    }
-
     /// Sends a will, if its client still may publish there.
     pub(crate) fn publish_will(&mut self, will: Will, publisher: PrincipalIndex, slot: SlotId) {
         let origin = Origin {
@@ -582,7 +433,7 @@ fn is_own(origin: Origin, shard: ShardId, slot: SlotId) -> bool {
 }
 
 /// The messages of a run, one by one.
-pub(crate) fn messages_of<'r>(run: &'r Run<'_>) -> impl Iterator<Item = Message> + 'r {
+pub(super) fn messages_of<'r>(run: &'r Run<'_>) -> impl Iterator<Item = Message> + 'r {
     let version = version_of(run);
     let mut rest = run.frames;
     std::iter::from_fn(move || {
@@ -616,7 +467,7 @@ fn version_of(run: &Run<'_>) -> ProtocolVersion {
 }
 
 /// The frames of a run in the other version, made once for all who need them.
-fn twin_of(run: &Run<'_>) -> Vec<u8> {
+pub(super) fn twin_of(run: &Run<'_>) -> Vec<u8> {
     let (from, to) = if run.version5 {
         (ProtocolVersion::V5, ProtocolVersion::V311)
     } else {

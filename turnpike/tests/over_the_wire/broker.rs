@@ -18,17 +18,23 @@ pub(crate) struct Broker {
 impl Broker {
     /// Two shards, the demo domain, and `flags`.
     pub(crate) fn start(flags: &[&str]) -> Broker {
-        Broker::start_in(tempfile::tempdir().unwrap(), flags)
+        Broker::start_in(tempfile::tempdir().unwrap(), "2", flags)
+    }
+
+    /// As [`Broker::start`], with one shard: who is at home where does not matter.
+    pub(crate) fn start_on_one_shard() -> Broker {
+        Broker::start_in(tempfile::tempdir().unwrap(), "1", &[])
     }
 
     /// As [`Broker::start`], in a folder that holds a `turnpike.toml`.
     pub(crate) fn configured(folder: TempDir, configuration: &str) -> Broker {
         std::fs::write(folder.path().join("turnpike.toml"), configuration).unwrap();
-        Broker::start_in(folder, &["--config", "turnpike.toml"])
+        Broker::start_in(folder, "2", &["--config", "turnpike.toml"])
     }
 
-    fn start_in(folder: TempDir, flags: &[&str]) -> Broker {
+    fn start_in(folder: TempDir, shards: &str, flags: &[&str]) -> Broker {
         let mut process = command(&folder)
+            .env("TURNPIKE_SHARDS", shards)
             .args([
                 "--json",
                 "--mqtt-address",
@@ -204,7 +210,6 @@ fn command(folder: &TempDir) -> Command {
     command
         .current_dir(folder.path())
         .env_clear()
-        .env("TURNPIKE_SHARDS", "2")
         .env("TURNPIKE_SYS_INTERVAL", "1s");
     command
 }

@@ -1,6 +1,8 @@
 //! Shared Subscriptions (MQTT 5, 4.8.2), in 3.1.1 too.
 
-use codec::mqtt::{ConnectProperties, ProtocolVersion, QoS, ReasonCode};
+use codec::mqtt::{
+    ConnectProperties, Delivery, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode,
+};
 
 use crate::broker::Broker;
 use crate::client::{Client, Got, Options};
@@ -73,6 +75,47 @@ fn each_message_reaches_one_member_and_ordinary_subscribers_too() {
     }
     got.sort_unstable();
     assert_eq!(got, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn messages_that_come_together_are_shared_evenly() {
+    let broker = Broker::start_on_one_shard();
+    let topic = broker.topic("jobs");
+    let filter = format!("$share/crew/{topic}");
+    let mut members: Vec<Client> = [ProtocolVersion::V5, ProtocolVersion::V311]
+        .map(|version| {
+            let options = Options {
+                version,
+                ..Options::default()
+            };
+            let (mut client, _) = Client::connect(broker.address(), &broker.client(0), &options);
+            assert_eq!(client.subscribe(&filter, QoS::AtMostOnce), 0);
+            client
+        })
+        .into();
+    let (mut publisher, _) =
+        Client::connect(broker.address(), &broker.client(1), &Options::default());
+    let mut burst = Vec::new();
+    for number in 0..20u8 {
+        let publish = Publish {
+            dup: false,
+            retain: false,
+            delivery: Delivery::AtMostOnce,
+            topic: &topic,
+            properties: PublishProperties::default(),
+            payload: &[number],
+        };
+        publish.encode(Options::default().version, &mut burst);
+    }
+    publisher.send(&burst);
+    let mut all = Vec::new();
+    for client in &mut members {
+        let got: Vec<u8> = (0..10).map(|_| client.message().payload[0]).collect();
+        assert!(got.is_sorted(), "{got:?}");
+        all.extend(got);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (0..20).collect::<Vec<_>>());
 }
 
 #[test]
