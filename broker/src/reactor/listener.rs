@@ -14,7 +14,7 @@ use crate::reactor::admission::Admission;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::door::Door;
 use crate::reactor::dtls::DtlsDoor;
-use crate::reactor::tcp::peer_of;
+use crate::reactor::tcp::ip_of;
 
 /// One shard's end of a listener.
 #[derive(Debug)]
@@ -50,6 +50,9 @@ pub(crate) fn bind(
     let mut listeners = Vec::with_capacity(shards);
     for _ in 0..shards {
         let socket = socket(bound, true)?;
+        // Batches are made by the turn; the kernel must not wait for more. Whatever is accepted
+        // inherits it.
+        socket.set_tcp_nodelay(true)?;
         socket.listen(BACKLOG)?;
         listeners.push(Listener {
             socket,
@@ -133,19 +136,16 @@ impl Listener {
     pub(crate) fn accept(&self) -> rustix::io::Result<Option<Option<OwnedFd>>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         loop {
-            let fd = match rustix::net::accept_with(&self.socket, flags) {
-                Ok(fd) => fd,
+            let (fd, peer) = match rustix::net::acceptfrom_with(&self.socket, flags) {
+                Ok(accepted) => accepted,
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,
                 Err(error) => return Err(error),
             };
-            let admitted = peer_of(fd.as_fd()).is_some_and(|peer| self.admits(peer, &fd));
-            if !admitted {
-                return Ok(Some(None));
-            }
-            // Batches are made by the turn; the kernel must not wait for more.
-            let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
-            return Ok(Some(Some(fd)));
+            let admitted = peer
+                .and_then(ip_of)
+                .is_some_and(|peer| self.admits(peer, &fd));
+            return Ok(Some(admitted.then_some(fd)));
         }
     }
 

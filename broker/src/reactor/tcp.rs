@@ -7,7 +7,7 @@ use std::sync::Arc;
 use authcache::feed::SharedKey;
 use router::{ShardId, SlotId};
 use rustix::event::epoll;
-use rustix::net::SendFlags;
+use rustix::net::{SendFlags, SocketAddrAny};
 use session::Now;
 
 use crate::ferry::{Descriptor, Dock, Ferried};
@@ -139,6 +139,13 @@ impl NetWires {
 
     fn layer_of(&self, end: &TcpEnd) -> Option<&Layer> {
         self.layers.get(end.layer?.index())?.as_deref()
+    }
+
+    /// Channel sockets are looked after each second.
+    fn note_socket(&mut self, end: &TcpEnd, token: Token) {
+        if self.layer_of(end).is_some_and(Layer::is_channel) {
+            self.sockets.push(Socket { token, ping_s: 0 });
+        }
     }
 
     fn keep(&mut self, layer: Box<Layer>) -> LayerId {
@@ -300,6 +307,9 @@ impl Wires for NetWires {
         let Wire::Stream(wire) = wire else {
             return Some(wire);
         };
+        if let Descriptor::Here(fd) = &wire.fd {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
         let (Some(dock), Descriptor::Here(fd)) = (&self.dock, &wire.fd) else {
             return Some(Wire::Stream(wire));
         };
@@ -321,13 +331,10 @@ impl Wires for NetWires {
                 self.coap.detach(key);
                 Wire::Coap(key)
             }
-            End::Stream(end) => {
-                let _ = epoll::delete(&self.epoll, &end.fd);
-                Wire::Stream(TcpWire {
-                    layer: end.layer.and_then(|id| self.release(id)),
-                    fd: Descriptor::Here(end.fd),
-                })
-            }
+            End::Stream(end) => Wire::Stream(TcpWire {
+                layer: end.layer.and_then(|id| self.release(id)),
+                fd: Descriptor::Here(end.fd),
+            }),
         }
     }
 
@@ -361,11 +368,7 @@ impl Wires for NetWires {
             End::Stream(end) => end,
             End::Coap(key) => return self.coap.attach(*key, token),
         };
-        if let Some(layer) = end.layer.and_then(|id| self.layer(id))
-            && layer.is_channel()
-        {
-            self.sockets.push(Socket { token, ping_s: 0 });
-        }
+        self.note_socket(end, token);
         let watch = Watch {
             read: true,
             write: self.holds_back(end),
@@ -374,6 +377,21 @@ impl Wires for NetWires {
         if let Err(error) = registered {
             // It stays silent and its deadline closes it.
             tracing::error!(%error, "a connection could not be watched");
+        }
+    }
+
+    fn attach_again(&mut self, end: &End, token: Token) {
+        let watch = Watch {
+            read: true,
+            write: false,
+        };
+        match end {
+            End::Stream(stream) => {
+                self.note_socket(stream, token);
+                // What waits to be read is told again.
+                self.watch(end, token, watch);
+            }
+            End::Coap(key) => self.coap.attach(*key, token),
         }
     }
 
@@ -412,20 +430,22 @@ impl Wires for NetWires {
             End::Stream(end) => end,
             End::Coap(key) => return self.coap.closed(key),
         };
-        let _ = epoll::delete(&self.epoll, &end.fd);
+        // Nobody else has the descriptor: closing it ends its watch too.
         if let Some(mut layer) = end.layer.and_then(|id| self.release(id)) {
             layer.close();
             layer.send_pending(|bytes| send(end.fd.as_fd(), bytes));
         }
         self.admission.left(end.fd.as_raw_fd());
-        // What was sent still goes out; the peer learns of the end at once, even if it goes on
-        // sending: unread input must not turn the close into a reset that overtakes our bytes.
-        let _ = rustix::net::shutdown(&end.fd, rustix::net::Shutdown::Write);
+        // What was sent still goes out. Unread input would turn the close into a reset that overtakes
+        // our bytes: a peer that goes on sending learns of the end first.
         let mut rest = [0u8; 4096];
-        for _ in 0..16 {
+        for read in 0..16 {
             match rustix::io::read(&end.fd, &mut rest[..]) {
                 Ok(taken) if taken > 0 => {}
                 _ => break,
+            }
+            if read == 0 {
+                let _ = rustix::net::shutdown(&end.fd, rustix::net::Shutdown::Write);
             }
         }
     }
@@ -470,9 +490,12 @@ impl Wires for NetWires {
 }
 
 /// The address at the other end.
-pub(crate) fn peer_of(fd: BorrowedFd<'_>) -> Option<IpAddr> {
-    let address = rustix::net::getpeername(fd).ok()??;
-    std::net::SocketAddr::try_from(address)
-        .ok()
-        .map(|address| address.ip().to_canonical())
+fn peer_of(fd: BorrowedFd<'_>) -> Option<IpAddr> {
+    ip_of(rustix::net::getpeername(fd).ok()??)
+}
+
+/// The address of a peer that the system names.
+pub(crate) fn ip_of(address: SocketAddrAny) -> Option<IpAddr> {
+    let address = std::net::SocketAddr::try_from(address).ok()?;
+    Some(address.ip().to_canonical())
 }

@@ -147,6 +147,8 @@ pub(crate) struct Arrival<W> {
     pub(crate) wire: W,
     pub(crate) pending: Box<Pending>,
     pub(crate) listener: u8,
+    /// It came in on the shard where its session is at home.
+    pub(crate) at_home: bool,
     /// Input behind the CONNECT.
     pub(crate) unread: Vec<u8>,
 }

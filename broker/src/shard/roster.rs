@@ -98,9 +98,10 @@ impl<W: Wires> Shard<W> {
             wire,
             pending,
             listener,
+            at_home: home == self.env.id,
             unread: unread.to_vec(),
         };
-        if home == self.env.id {
+        if arrival.at_home {
             self.arrive(arrival);
         } else {
             let Some(wire) = self.outlets.wires.hand_over(arrival.wire, home) else {
@@ -139,6 +140,7 @@ impl<W: Wires> Shard<W> {
             wire,
             pending,
             listener,
+            at_home,
             unread,
         } = arrival;
         let Some(wire) = self.outlets.wires.place(wire) else {
@@ -180,7 +182,7 @@ impl<W: Wires> Shard<W> {
         self.outlets.put_out(id, out);
         let token = self.outlets.slots.token(id);
         if let Some(wire) = &self.outlets.slots.slot(id).wire {
-            self.outlets.wires.attach(wire, token);
+            attach(&mut self.outlets.wires, wire, token, at_home);
         }
         self.note_revocable(id);
         self.note_seen(key.principal);
@@ -253,6 +255,7 @@ impl<W: Wires> Shard<W> {
             wire,
             pending,
             listener,
+            at_home,
             ..
         } = arrival;
         let Some(wire) = self.outlets.wires.place(wire) else {
@@ -261,9 +264,8 @@ impl<W: Wires> Shard<W> {
         let Some(id) = self.outlets.slots.insert(listener, self.env.now) else {
             return self.turn_away(wire);
         };
-        self.outlets
-            .wires
-            .attach(&wire, self.outlets.slots.token(id));
+        let token = self.outlets.slots.token(id);
+        attach(&mut self.outlets.wires, &wire, token, at_home);
         let slot = self.outlets.slots.slot_mut(id);
         slot.wire = Some(wire);
         slot.cold = Cold::Authenticating(pending);
@@ -479,6 +481,15 @@ impl<W: Wires> Shard<W> {
             at = self.outlets.slots.slot(id).next_of_principal;
         }
         found
+    }
+}
+
+/// Begins to report a wire that has arrived in its slot.
+fn attach<W: Wires>(wires: &mut W, wire: &W::End, token: Token, at_home: bool) {
+    if at_home {
+        wires.attach_again(wire, token);
+    } else {
+        wires.attach(wire, token);
     }
 }
 

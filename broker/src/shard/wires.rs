@@ -66,10 +66,12 @@ pub(crate) trait Wires {
     /// Takes a wire in, to be put into a slot; `None` if it did not arrive, and is closed.
     fn place(&mut self, wire: Self::Wire) -> Option<Self::End>;
 
-    /// Stops reporting and gives the wire out: it travels to another shard or slot.
+    /// Gives the wire out: it travels to another slot, or is handed over to another shard. Until
+    /// then it may still be reported, under the token it had.
     fn take(&mut self, end: Self::End) -> Self::Wire;
 
-    /// Makes a wire ready to travel to another shard; `None` if that cannot be, and it is closed.
+    /// Makes a wire that was taken ready to travel to another shard: it is not reported here any
+    /// more. `None` if that cannot be, and it is closed.
     fn hand_over(&mut self, wire: Self::Wire, home: ShardId) -> Option<Self::Wire> {
         let _ = home;
         Some(wire)
@@ -83,6 +85,11 @@ pub(crate) trait Wires {
 
     /// Begins to report the wire's readiness under `token`.
     fn attach(&mut self, end: &Self::End, token: Token);
+
+    /// As [`Wires::attach`], for a wire that was taken from another slot of this shard.
+    fn attach_again(&mut self, end: &Self::End, token: Token) {
+        self.attach(end, token);
+    }
 
     /// Changes what is reported.
     fn watch(&mut self, end: &Self::End, token: Token, watch: Watch);
