@@ -8,7 +8,7 @@ use codec::mqtt::{
 
 use crate::hot::TopicMemo;
 use crate::limits::Limits;
-use crate::message::Run;
+use crate::message::{Address, Run};
 use crate::mqtt::machine::{Machine, unknown_right};
 use crate::mqtt::publish::{check_user_properties, user_properties_fit};
 use crate::mqtt::target::{self, Spelling, Target};
@@ -29,14 +29,10 @@ impl Machine<'_> {
         let size_max = rules.limits.max_packet_size;
         let frame = split_frame(input, size_max).ok()??;
         let head = publish_head(&frame)?;
-        let generation = rules.directory.generation();
-        let known = self.hot.memo.as_ref().is_some_and(|memo| {
-            memo.generation == generation && memo.topic.as_bytes() == head.topic
-        });
-        if !known {
-            self.remember(head.topic, generation, rules)?;
-        }
-        let address = self.hot.memo.as_ref()?.address;
+        let address = match self.recall(head.topic, rules) {
+            Some(address) => address,
+            None => self.look_up(head.topic, rules)?,
+        };
         let mut passed: &[u8] = &[];
         if version5 && !passes_as_is(&frame, &head, rules.limits, &mut passed) {
             return None;
@@ -85,10 +81,19 @@ impl Machine<'_> {
         }
     }
 
+    /// Where a topic leads, if it is the one that was used last.
+    #[inline]
+    pub(crate) fn recall(&self, topic: &[u8], rules: &Rules<'_>) -> Option<Address> {
+        let memo = self.hot.memo.as_ref()?;
+        let current = memo.generation == rules.directory.generation();
+        (current && memo.topic.as_bytes() == topic).then_some(memo.address)
+    }
+
     /// Resolves a topic for the fast path; `None` if its frames cannot pass as they are.
-    fn remember(&mut self, topic: &[u8], generation: u32, rules: &Rules<'_>) -> Option<()> {
+    fn look_up(&mut self, topic: &[u8], rules: &Rules<'_>) -> Option<Address> {
         let topic = std::str::from_utf8(topic).ok()?;
         check_topic_name(topic).ok()?;
+        let generation = rules.directory.generation();
         let Ok(Target::Place {
             address,
             spelling: Spelling::Canonical(_),
@@ -96,6 +101,12 @@ impl Machine<'_> {
         else {
             return None;
         };
+        self.remember(topic, address, generation);
+        Some(address)
+    }
+
+    /// Remembers a canonical topic, found at a generation of the directory, for the next message.
+    pub(crate) fn remember(&mut self, topic: &str, address: Address, generation: u32) {
         match &mut self.hot.memo {
             // The text's room is used again: a publisher of two topics allocates nothing.
             Some(memo) => {
@@ -113,7 +124,6 @@ impl Machine<'_> {
                 self.hot.memo = Some(Box::new(memo));
             }
         }
-        Some(())
     }
 }
 

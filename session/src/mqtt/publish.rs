@@ -57,10 +57,21 @@ impl Machine<'_> {
                 Arrival::TooMany => return self.fail(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, out),
             }
         }
-        let (address, spelling) = match target::resolve(topic, rules) {
-            Ok(Target::Place { address, spelling }) => (address, spelling),
-            Ok(Target::Health(domain)) => return self.health(domain, publish, rules, out),
-            Err(unroutable) => return self.unroutable(unroutable, publish, rules, out),
+        let (address, spelling) = match self.recall(topic.as_bytes(), rules) {
+            Some(address) => (address, Spelling::Canonical(topic)),
+            None => {
+                let generation = rules.directory.generation();
+                match target::resolve(topic, rules) {
+                    Ok(Target::Place { address, spelling }) => {
+                        if let Spelling::Canonical(topic) = spelling {
+                            self.remember(topic, address, generation);
+                        }
+                        (address, spelling)
+                    }
+                    Ok(Target::Health(domain)) => return self.health(domain, publish, rules, out),
+                    Err(unroutable) => return self.unroutable(unroutable, publish, rules, out),
+                }
+            }
         };
         if let Some(code) = content_fault(publish, self.hot.is_version5(), limits) {
             return match self.may_publish(address, rules) {

@@ -47,9 +47,14 @@ struct InFlight {
 /// `used <= in_flight.len()`, and `used` counts the entries whose PUBLISH or PUBREL was sent on
 /// this connection: the part of the client's Receive Maximum that is taken. PUBRELs may take more
 /// than there is, since nothing delays them. The others were left by an earlier connection.
+///
+/// Unless `unordered`, the identifiers in `in_flight` ascend (0 following 65 535), so that one
+/// behind the last, and not yet round to the first, is unused.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     next: u16,
+    /// The counter came round to identifiers that were still used.
+    unordered: bool,
     used: usize,
     in_flight: VecDeque<InFlight>,
     waiting: VecDeque<Outbound>,
@@ -71,6 +76,7 @@ impl Default for Outgoing {
     fn default() -> Outgoing {
         Outgoing {
             next: 1,
+            unordered: false,
             used: 0,
             in_flight: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -206,15 +212,27 @@ impl Outgoing {
     /// A Packet Identifier that no exchange uses.
     /// [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT3-2.3.1-4]
     fn unused_id(&mut self) -> PacketId {
+        self.unordered &= !self.in_flight.is_empty();
         loop {
-            let candidate = PacketId::new(self.next);
+            let candidate = self.next;
             self.next = self.next.wrapping_add(1);
-            if let Some(id) = candidate
-                && !self.in_flight.iter().any(|entry| entry.id == id)
+            self.unordered |= !self.is_behind_all(candidate);
+            if let Some(id) = PacketId::new(candidate)
+                && !(self.unordered && self.in_flight.iter().any(|entry| entry.id == id))
             {
                 return id;
             }
         }
+    }
+
+    /// Whether a number is outside the span of the identifiers in flight, from the first to the
+    /// last.
+    fn is_behind_all(&self, number: u16) -> bool {
+        let (Some(first), Some(last)) = (self.in_flight.front(), self.in_flight.back()) else {
+            return true;
+        };
+        let from_first = |number: u16| number.wrapping_sub(first.id.get());
+        from_first(number) > from_first(last.id.get())
     }
 
     /// Repeats the PUBRELs that an earlier connection left unanswered, whatever the window says.
@@ -405,6 +423,12 @@ impl Outgoing {
             .filter(|entry| entry.stage.is_current())
             .count();
         debug_assert_eq!(self.used, used);
+        let first = self.in_flight.front().map_or(0, |entry| entry.id.get());
+        let ids = self.in_flight.iter().map(|entry| entry.id.get());
+        let ascends = ids
+            .map(|id| id.wrapping_sub(first))
+            .is_sorted_by(|a, b| a < b);
+        debug_assert!(self.unordered || ascends);
         debug_assert_eq!(
             self.waiting_bytes,
             self.waiting.iter().map(Outbound::weight).sum::<usize>()

@@ -153,6 +153,32 @@ fn t_top_12_member_that_leaves_gives_back_all_but_its_qos_2_exchanges() {
 }
 
 #[test]
+fn identifiers_that_stay_in_flight_are_skipped_when_the_counter_comes_round() {
+    // [MQTT-2.2.1-4] [MQTT3-2.3.1-4]
+    let mut node = Node::new();
+    let at = node.fresh(V5);
+    // Never acknowledged: two at the start, side by side, and one later.
+    let stuck = [1, 2, 500];
+    let mut seen = Vec::new();
+    for number in 1..=66_100u32 {
+        let message = message(&node, QoS::AtLeastOnce, &[]);
+        node.deliver(at, &message, &plain(QoS::AtLeastOnce));
+        let packets = node.read(at);
+        let Delivery::AtLeastOnce(id) = publishes(&packets)[0].delivery else {
+            panic!("{packets:?}");
+        };
+        if number <= 500 && stuck.contains(&id.get()) {
+            seen.push(id.get());
+            continue;
+        }
+        assert!(!stuck.contains(&id.get()), "message {number} has {id:?}");
+        node.send(at, &Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS)));
+    }
+    assert_eq!(seen, stuck);
+    assert_eq!(node.conns[at].closed, None);
+}
+
+#[test]
 fn publish_that_was_taken_back_frees_its_identifier_and_the_window() {
     let mut node = Node::new();
     let mut connect = lasting(V5, "one");
