@@ -153,11 +153,7 @@ def write():
         lines += [f"### By {text}", "", *peers.table(heads, rows), ""]
         plot(series, unit, {name: line for name, line in drawn.items() if line})
         lines += [f"![deliveries per second by {text}](performance/growth-{series}.svg)", ""]
-    page = peers.PAGE.read_text()
-    before, rest = page.split("<!-- growth -->")
-    behind = rest.split("<!-- /growth -->")[1]
-    body = "\n".join(lines).rstrip()
-    peers.PAGE.write_text(before + "<!-- growth -->\n" + body + "\n<!-- /growth -->" + behind)
+    peers.put("growth", "\n".join(lines).rstrip().split("\n"))
 
 
 def main():

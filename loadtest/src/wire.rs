@@ -222,7 +222,8 @@ fn walk(
 
 fn connect(address: SocketAddr, serial: usize) -> std::io::Result<OwnedFd> {
     let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
     if let Some(source) = source(address, serial) {
         // Ports of connections that ended a moment ago may be taken again.
         socket.set_reuse_address(true)?;
@@ -232,7 +233,6 @@ fn connect(address: SocketAddr, serial: usize) -> std::io::Result<OwnedFd> {
             socket.bind(&SocketAddr::new(source.ip(), 0).into())?;
         }
     }
-    socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
         Ok(()) => {}
