@@ -12,18 +12,18 @@ use crate::channel_socket::{Came, Socket, base64};
 use crate::client::{Client, Options, tcp};
 
 /// One connection over which requests follow each other.
-struct Http {
+pub(crate) struct Http {
     stream: BufReader<TcpStream>,
 }
 
 impl Http {
-    fn new(broker: &Broker) -> Http {
+    pub(crate) fn new(broker: &Broker) -> Http {
         Http {
             stream: BufReader::new(tcp(broker.listener("http"))),
         }
     }
 
-    fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n{headers}\r\n",
             body.len()
@@ -34,7 +34,7 @@ impl Http {
     }
 
     /// Status and head of an answer.
-    fn head(&mut self) -> (u16, String) {
+    pub(crate) fn head(&mut self) -> (u16, String) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert!(self.stream.read_line(&mut head).unwrap() > 0, "{head}");
@@ -43,7 +43,13 @@ impl Http {
     }
 
     /// Sends a request and reads its answer.
-    fn ask(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> (u16, String) {
         self.send(method, path, headers, body);
         let (status, head) = self.head();
         let length = head
@@ -55,12 +61,12 @@ impl Http {
         (status, String::from_utf8(body).unwrap())
     }
 
-    fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> u16 {
+    pub(crate) fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> u16 {
         self.ask("POST", path, headers, body).0
     }
 
     /// The data lines of the next event, of a chunked answer.
-    fn event(&mut self) -> String {
+    pub(crate) fn event(&mut self) -> String {
         let mut event = String::new();
         loop {
             let mut line = String::new();
@@ -78,7 +84,7 @@ impl Http {
     }
 }
 
-fn authorization(broker: &Broker, number: usize) -> String {
+pub(crate) fn authorization(broker: &Broker, number: usize) -> String {
     let secret = broker.client(number).password.unwrap();
     format!("Authorization: Client {secret}\r\n")
 }

@@ -14,8 +14,10 @@ mod channel_socket;
 mod client;
 mod coap;
 mod coaps;
+mod doors;
 mod http;
 mod load;
+mod matrix;
 mod open;
 #[path = "../../../control-api/src/tests/postgres.rs"]
 mod postgres;
