@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::control;
 use crate::feed::Feed;
 use crate::ferry::Ferry;
-use crate::http::{Guests, Messaging};
+use crate::http::repeats::Repeats;
+use crate::http::{Cors, Guests, Messaging};
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
 use crate::quic::{self, Quic};
@@ -77,6 +78,7 @@ pub struct Broker {
     /// Tells the listeners of the second runtime to stop.
     stop: watch::Sender<bool>,
     http: Option<tokio::task::JoinHandle<()>>,
+    repeats: Arc<Repeats>,
     quic: Option<tokio::task::JoinHandle<()>>,
     watching: tokio::task::JoinHandle<()>,
 }
@@ -331,6 +333,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
     let here = feed.here;
     let link = tokio::spawn(control::drive(control, feed));
     let (stop, stopping) = watch::channel(false);
+    let repeats = Repeats::new();
     let http = over_http.zip(config.http.as_ref());
     let http = http.map(|((listener, tls), http)| {
         let messaging = Messaging {
@@ -346,6 +349,9 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
                 config.limits.max_packet_size,
             )),
             tls,
+            cors: Cors::new(&http.cors_origins),
+            compat: http.compat,
+            repeats: Arc::clone(&repeats),
             serving: serving.clone(),
             admission: Arc::clone(&admission),
             stopping: stopping.clone(),
@@ -382,6 +388,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         tls_doors,
         stop,
         http,
+        repeats,
         quic,
         shared,
         control_counters,
@@ -436,15 +443,19 @@ impl Broker {
 
     /// The metrics in the Prometheus text format.
     pub fn metrics(&self) -> String {
-        metrics::render(&self.shared.counters, &self.control_counters, self.ready())
+        self.metrics_source()()
     }
 
     /// A function that renders the metrics, for whoever serves them.
     pub fn metrics_source(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         let control = Arc::clone(&self.control_counters);
+        let repeats = Arc::clone(&self.repeats);
         let serving = self.serving.clone();
-        move || metrics::render(&shared.counters, &control, *serving.borrow())
+        move || {
+            let ready = *serving.borrow();
+            metrics::render(&shared.counters, &control, repeats.counts(), ready)
+        }
     }
 
     /// A function that says whether clients are served.

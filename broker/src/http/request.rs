@@ -356,6 +356,31 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
     headers.get(CONTENT_TYPE)?.to_str().ok().and_then(printable)
 }
 
+/// What servers of older generations take.
+const KNOWN_CONTENT_TYPES: [&str; 3] = [
+    "application/json",
+    "application/senml+json",
+    "application/senml+cbor",
+];
+
+/// Refuses a body of another Content-Type than those that are known.
+///
+/// # Errors
+/// [`Fault`], 415.
+pub(crate) fn check_content_type(parts: &Parts) -> Result<(), Fault> {
+    let given = parts.headers.get(CONTENT_TYPE);
+    let given = given.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    let known = |name: &&str| name.eq_ignore_ascii_case(essence);
+    if parts.method != Method::POST || KNOWN_CONTENT_TYPES.iter().any(known) {
+        return Ok(());
+    }
+    Err(Fault(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "expected application/json, application/senml+json or application/senml+cbor",
+    ))
+}
+
 fn printable(text: &str) -> Option<String> {
     (!text.is_empty() && text.len() <= 4096 && !text.contains('\0')).then(|| text.to_owned())
 }
