@@ -525,11 +525,7 @@ impl<W: 'static> Link<W> {
             .and_then(|domain| directory.domain_id(domain));
         let (question, remembered_as) = match what {
             Identify::Token(token) => (Question::Token(token), None),
-            // A name that is no id is nobody's, as that of the broker itself is.
-            Identify::Certificate(name) => (
-                Question::Certificate(EntityId::from_text(&name).unwrap_or(EntityId::SYS)),
-                None,
-            ),
+            Identify::Certificate(shown) => (Question::Certificate(shown), None),
             Identify::Password { username, password } => {
                 let remembered_as = match (&username, &password) {
                     (Some(username), Some(password)) if open.is_some() => {

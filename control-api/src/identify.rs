@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::store::sql::Connection;
-use authcache::feed::{Answer, Credentials, Question, Refusal, SharedKey};
+use authcache::feed::{Answer, Credentials, Question, Refusal, SharedKey, ShownCertificate};
 use authcache::{EntityId, Identity, PrincipalRecord, Right, Status};
 use thiserror::Error;
 
@@ -17,7 +17,9 @@ use crate::secret::Pepper;
 use crate::store::access::Pat;
 use crate::store::clients::ClientAuth;
 use crate::store::users::UserAuth;
-use crate::store::{Store, StoreError, access, channels, clients, domains, entities, users};
+use crate::store::{
+    Store, StoreError, access, certificates, channels, clients, domains, entities, users,
+};
 use crate::throttle::Throttle;
 use crate::token::{Tokens, Verified};
 use crate::{authz, pat, token};
@@ -107,7 +109,7 @@ impl Identifier {
         let answered = match question {
             Question::Identify(credentials) => self.identify(credentials).await,
             Question::Token(token) => self.token(token).await,
-            Question::Certificate(client) => self.certificate(*client).await,
+            Question::Certificate(shown) => self.certificate(shown).await,
             Question::Key(client) => self.key(*client).await,
             Question::Rights { principal, channel } => self.rights(*principal, *channel).await,
         };
@@ -203,12 +205,21 @@ impl Identifier {
         }
     }
 
-    /// A client that showed its certificate: it has to be there and enabled, and shows no secret.
-    async fn certificate(&self, client: EntityId) -> Result<(u64, Answer), Trouble> {
+    /// A client that showed its certificate, which bears its id or is registered as its own; it
+    /// shows no secret. An id goes first: nobody gets another's devices by registering what they
+    /// show.
+    async fn certificate(&self, shown: &ShownCertificate) -> Result<(u64, Answer), Trouble> {
         let mut connection = self.0.store.read().await?;
-        let client = clients::client_auth(&mut connection, client).await?;
+        let mut client = match shown.named {
+            Some(id) => clients::client_auth(&mut connection, id).await?,
+            None => None,
+        };
+        if client.is_none() {
+            client = certificates::client_of(&mut connection, &shown.print).await?;
+        }
         drop(connection);
-        match client {
+        let agrees = |client: &ClientAuth| shown.claimed.is_none_or(|id| id == client.id);
+        match client.filter(agrees) {
             Some(client) => self.admit(Found::Client(client)).await,
             None => {
                 self.0.counts.failures.fetch_add(1, Ordering::Relaxed);

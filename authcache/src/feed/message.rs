@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::EntityId;
 use crate::Right;
 use crate::change::{Change, Identity};
+use crate::feed::ShownCertificate;
 
 /// Largest message in bytes, its length prefix left out.
 ///
@@ -127,8 +128,8 @@ pub enum Question {
     },
     /// Whose access token is this? (Enhanced authentication.)
     Token(Vec<u8>),
-    /// Who is the client with this id? Its certificate was verified by the broker.
-    Certificate(EntityId),
+    /// Whose certificate is this? It was verified by the broker.
+    Certificate(ShownCertificate),
     /// What is the secret of the client with this id? It is the key of its DTLS handshake; there
     /// is an answer where control keeps secrets sealed.
     Key(EntityId),
@@ -146,7 +147,7 @@ impl fmt::Debug for Question {
                 .field("channel", channel)
                 .finish(),
             Question::Token(_) => f.write_str("Token(..)"),
-            Question::Certificate(id) => f.debug_tuple("Certificate").field(id).finish(),
+            Question::Certificate(shown) => f.debug_tuple("Certificate").field(shown).finish(),
             Question::Key(id) => f.debug_tuple("Key").field(id).finish(),
         }
     }

@@ -37,7 +37,7 @@ use crate::ferry::Descriptor;
 pub(crate) use crate::http::cors::Cors;
 use crate::http::events::{Answer, events};
 pub(crate) use crate::http::guest::Guests;
-use crate::http::guest::{Guest, Outgoing, Refused};
+use crate::http::guest::{Guest, Outgoing, Peer, Refused};
 use crate::http::repeats::{Begun, Outcome, Repeats};
 use crate::http::request::{Asked, Fault, Success};
 use crate::reactor::admission::Admission;
@@ -45,6 +45,7 @@ use crate::reactor::door::Door;
 use crate::reactor::layer::Layer;
 use crate::reactor::tcp::TcpWire;
 use crate::reactor::tls::TlsDoor;
+use crate::tls::shown_in;
 
 /// Connections at a time; further ones wait to be accepted. Each costs at most a body, 16 KiB of
 /// headers and a pipe.
@@ -134,6 +135,10 @@ impl Messaging {
         let Some(door) = &self.tls else {
             if let Some(stream) = self.websocket(stream).await {
                 let left = Left(&self.admission, fd);
+                let peer = Peer {
+                    ip: peer.ip(),
+                    certificate: None,
+                };
                 self.requests(stream, left, peer).await;
             }
             return;
@@ -142,7 +147,15 @@ impl Messaging {
         let mut shaking = std::pin::pin!(acceptor.accept(stream).into_fallible());
         let left = Left(&self.admission, fd);
         match tokio::time::timeout(HEADER_WAIT, shaking.as_mut()).await {
-            Ok(Ok(stream)) => self.requests(stream, left, peer).await,
+            Ok(Ok(stream)) => {
+                let chain = stream.get_ref().1.peer_certificates();
+                let shown = chain.filter(|_| door.identifies());
+                let peer = Peer {
+                    ip: peer.ip(),
+                    certificate: shown.and_then(|chain| shown_in(chain.first()?)),
+                };
+                self.requests(stream, left, peer).await;
+            }
             failed => {
                 drop(left);
                 drop(failed);
@@ -155,7 +168,7 @@ impl Messaging {
         self: &Arc<Self>,
         stream: S,
         left: Left<'_>,
-        peer: SocketAddr,
+        peer: Peer,
     ) {
         // The pipe of the last request, for the next one of the same client.
         let kept: Arc<Mutex<Option<Guest>>> = Arc::default();
@@ -163,9 +176,10 @@ impl Messaging {
         let service = service_fn(|request: Request<Incoming>| {
             let messaging = Arc::clone(self);
             let kept = Arc::clone(&kept);
+            let peer = peer.clone();
             async move {
                 let origin = request.headers().get(ORIGIN).cloned();
-                let answer = messaging.answer(request, peer, &kept).await;
+                let answer = messaging.answer(request, &peer, &kept).await;
                 let answer = answer.unwrap_or_else(refuse);
                 Ok::<_, Infallible>(messaging.as_asked(answer, origin.as_ref()))
             }
@@ -217,7 +231,7 @@ impl Messaging {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: &Peer,
         kept: &Mutex<Option<Guest>>,
     ) -> Result<Response<Answer>, Fault> {
         let (parts, body) = request.into_parts();
@@ -251,7 +265,8 @@ impl Messaging {
         if self.compat.known_content_types_only {
             request::check_content_type(&parts)?;
         }
-        match request::read(&parts, body, &topic_of)? {
+        let certified = peer.certificate.is_some();
+        match request::read(&parts, body, certified, &topic_of)? {
             Asked::Publish {
                 login,
                 messages,
@@ -270,7 +285,7 @@ impl Messaging {
                 filter,
                 envelopes,
             } => {
-                let mut guest = self.guests.enter(&login, peer.ip()).await.map_err(fault)?;
+                let mut guest = self.guests.enter(&login, peer).await.map_err(fault)?;
                 guest.subscribe(&filter).await.map_err(fault)?;
                 let mut answer = Response::new(events(guest, envelopes));
                 let headers = answer.headers_mut();
@@ -376,7 +391,7 @@ impl Messaging {
     async fn guest(
         &self,
         login: &Login,
-        peer: SocketAddr,
+        peer: &Peer,
         kept: &Mutex<Option<Guest>>,
     ) -> Result<Guest, Fault> {
         // It is put back when it has answered: a request that is dropped halfway takes it along.
@@ -386,7 +401,7 @@ impl Messaging {
         {
             return Ok(guest);
         }
-        self.guests.enter(login, peer.ip()).await.map_err(fault)
+        self.guests.enter(login, peer).await.map_err(fault)
     }
 
     async fn body(&self, body: Incoming) -> Result<Vec<u8>, Fault> {

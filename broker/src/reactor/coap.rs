@@ -1,5 +1,6 @@
 //! Peers that speak CoAP: their sockets, their endpoints, and which guest is in which slot.
 
+use authcache::feed::ShownCertificate;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -500,8 +501,8 @@ impl Coap {
         Some(peer.address)
     }
 
-    /// Who the transport says that a guest is.
-    pub(crate) fn certificate(&self, key: CoapKey) -> Option<&str> {
+    /// The certificate that says who a guest is.
+    pub(crate) fn certificate(&self, key: CoapKey) -> Option<&ShownCertificate> {
         let guest = self.guest(key)?;
         let peer = self.peers.get(guest.peer.0 as usize)?.as_ref()?;
         let certified = peer.endpoint.is_certified(guest.number);

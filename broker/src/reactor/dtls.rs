@@ -3,6 +3,7 @@
 //! A peer's handshake begins with the exchange of a cookie, before any key is derived. The key of an
 //! identity is asked of control while the datagram that names it waits.
 
+use authcache::feed::ShownCertificate;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,8 +27,8 @@ const QUEUED_MAX: usize = 8;
 /// Longest identity: ids of clients have 36 bytes.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 128;
 
-/// Looks at the leaf certificate of a peer: the client that it names, if it is to be believed.
-pub(crate) type Verify = dyn Fn(&[u8]) -> Option<Box<str>> + Send + Sync;
+/// Looks at the leaf certificate of a peer: what it says, if it is to be believed.
+pub(crate) type Verify = dyn Fn(&[u8]) -> Option<Box<ShownCertificate>> + Send + Sync;
 
 /// What a listener's handshakes are made of.
 pub(crate) struct DtlsDoor {
@@ -42,7 +43,7 @@ pub(crate) struct Certificates {
     /// `None` where peers are not asked for one.
     pub(crate) verify: Option<Arc<Verify>>,
     pub(crate) required: bool,
-    /// Whether the name in a certificate is the client.
+    /// Whether a certificate says which client its peer is.
     pub(crate) identifies: bool,
 }
 
@@ -104,7 +105,7 @@ pub(crate) struct Secure {
     /// Whom the peer says it is, and with which key; the key is empty for one that nobody has.
     identity: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
-    certificate: Option<Box<str>>,
+    certificate: Option<Box<ShownCertificate>>,
     identifies: bool,
     refused: bool,
     /// What waits for the key.
@@ -163,8 +164,8 @@ impl Secure {
         (self.open && !key.is_empty()).then_some((identity, key))
     }
 
-    /// The client that the peer's certificate names.
-    pub(crate) fn certificate(&self) -> Option<&str> {
+    /// The peer's certificate, where it says which client it is.
+    pub(crate) fn certificate(&self) -> Option<&ShownCertificate> {
         self.certificate
             .as_deref()
             .filter(|_| self.open && self.identifies)

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::WebPkiClientVerifier;
 
 use crate::reactor::dtls::{Certificates, DtlsDoor, Verify};
-use crate::tls::{TlsError, TlsOptions, name_in, read};
+use crate::tls::{TlsError, TlsOptions, read, shown_in};
 
 /// What was read, for the doors of all shards.
 pub(crate) struct DtlsFiles(Option<Found>);
@@ -76,8 +76,7 @@ impl DtlsFiles {
     }
 }
 
-/// Believes leaf certificates that an authority signed and did not revoke; the name in one is the
-/// client. The library hands over the leaf alone, so the authority has to have signed it itself.
+/// Believes leaf certificates that an authority signed and did not revoke. The library hands over the leaf alone, so the authority has to have signed it itself.
 fn verifier(authorities: &Path, revoked: Option<&Path>) -> Result<Arc<Verify>, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in read::<CertificateDer<'static>>(authorities, "certificates of authorities")? {
@@ -100,6 +99,6 @@ fn verifier(authorities: &Path, revoked: Option<&Path>) -> Result<Arc<Verify>, T
     Ok(Arc::new(move |leaf: &[u8]| {
         let leaf = CertificateDer::from(leaf.to_vec());
         let believed = verifier.verify_client_cert(&leaf, &[], UnixTime::now());
-        believed.ok().and_then(|_| name_in(&leaf))
+        believed.ok().and_then(|_| shown_in(&leaf))
     }))
 }

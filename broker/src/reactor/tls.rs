@@ -1,6 +1,7 @@
 //! TLS below a shard, through rustls's unbuffered interface: records are opened in the buffer that
 //! they were read into, and sealed into the one that is sent.
 
+use authcache::feed::ShownCertificate;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,7 +10,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 
-use crate::tls::{TlsError, TlsOptions, load, name_in};
+use crate::tls::{TlsError, TlsOptions, load, shown_in};
 
 /// The TLS of one listener. Whoever comes in gets the certificates of that moment and keeps them.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ pub(crate) struct Tls {
     /// Bytes of the peer before its handshake was done.
     before: usize,
     identifies: bool,
-    certificate: Option<Box<str>>,
+    certificate: Option<Box<ShownCertificate>>,
 }
 
 /// The connection cannot go on; an alert, if there is one to send, was appended.
@@ -119,8 +120,8 @@ impl Tls {
         self.incoming.capacity()
     }
 
-    /// The name in the peer's certificate.
-    pub(crate) fn certificate(&self) -> Option<&str> {
+    /// The peer's certificate, where it says which client it is.
+    pub(crate) fn certificate(&self) -> Option<&ShownCertificate> {
         self.certificate.as_deref()
     }
 
@@ -158,7 +159,7 @@ impl Tls {
         };
         if was_shaking && self.identifies && !self.is_shaking_hands() {
             let shown = self.connection.peer_certificates();
-            self.certificate = shown.and_then(|chain| name_in(chain.first()?));
+            self.certificate = shown.and_then(|chain| shown_in(chain.first()?));
         }
         opened
     }

@@ -417,6 +417,15 @@ pub(crate) const KEYS: &[Key] = &[
     slow_consumer!("listeners.http.slow_consumer", http.slow_consumer),
     files!("listeners.http.certificate", http.tls.certificate),
     files!("listeners.http.key", http.tls.key),
+    file!("listeners.http.client_ca", http.tls.client_ca),
+    either!(
+        "listeners.http.client_certificate",
+        http.tls.client_optional,
+        "required",
+        "optional"
+    ),
+    boolean!("listeners.http.identity", http.tls.identity),
+    file!("listeners.http.revoked", http.tls.revoked),
     either!(
         "listeners.http.min_version",
         http.tls.only_1_3,

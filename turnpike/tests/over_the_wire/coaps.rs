@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use codec::coap::Code;
 use codec::mqtt::QoS;
-use dimpl::{Config, Dtls, Output, PskResolver};
+use dimpl::{Config, ConfigBuilder, Dtls, DtlsCertificate, Output, PskResolver};
 
 use crate::broker::Broker;
 use crate::client::{Client, Credentials, Options};
 use crate::coap::{Datagrams, Peer};
+use crate::tls::Shown;
 
 /// Longest wait for something that has to come.
 const WAIT: Duration = Duration::from_secs(20);
@@ -34,21 +35,31 @@ pub(crate) struct Session {
 impl Session {
     /// Shakes hands from `port`, 0 for any; `None` where the broker does not.
     fn from_port(broker: &Broker, login: &Credentials, port: u16) -> Option<Session> {
+        let identity = login.username.clone().unwrap().into_bytes();
+        let key = Key(login.password.clone().unwrap().into_bytes());
+        let config = patient().with_psk_client(identity, Arc::new(key));
+        let config = Arc::new(config.build().unwrap());
+        Session::shake(broker, port, Dtls::new_12_psk(config, Instant::now()))
+    }
+
+    /// Shakes hands with a certificate; `None` where the broker does not.
+    pub(crate) fn certified(broker: &Broker, (certificate, key): Shown) -> Option<Session> {
+        let shown = DtlsCertificate {
+            certificate: certificate.to_vec(),
+            private_key: key.secret_der().to_vec(),
+        };
+        let config = Arc::new(patient().build().unwrap());
+        Session::shake(broker, 0, Dtls::new_12(config, shown, Instant::now()))
+    }
+
+    fn shake(broker: &Broker, port: u16, dtls: Dtls) -> Option<Session> {
         let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         socket.connect(broker.listener("coaps")).unwrap();
         let step = Duration::from_millis(50);
         socket.set_read_timeout(Some(step)).unwrap();
-        let identity = login.username.clone().unwrap().into_bytes();
-        let key = Key(login.password.clone().unwrap().into_bytes());
-        let config = Config::builder()
-            .with_psk_client(identity, Arc::new(key))
-            .flight_start_rto(Duration::from_millis(300))
-            .handshake_timeout(Duration::from_secs(5))
-            .build()
-            .unwrap();
         let mut session = Session {
             socket,
-            dtls: Dtls::new_12_psk(Arc::new(config), Instant::now()),
+            dtls,
             connected: false,
             plain: Vec::new(),
         };
@@ -107,6 +118,13 @@ impl Datagrams for Session {
         }
         self.plain.remove(0)
     }
+}
+
+/// For a broker that is busy with other tests.
+fn patient() -> ConfigBuilder {
+    Config::builder()
+        .flight_start_rto(Duration::from_millis(300))
+        .handshake_timeout(Duration::from_secs(5))
 }
 
 fn peer(broker: &Broker, number: usize) -> Peer {

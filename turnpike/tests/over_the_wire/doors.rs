@@ -62,7 +62,7 @@ impl Place {
                 Client::connect_over(stream, login, options)
             }
             Transport::Quic => {
-                let stream = quic::stream(&self.broker, &self.authority);
+                let stream = quic::stream(&self.broker, &self.authority, None);
                 Client::connect_over(stream, login, options)
             }
         }

@@ -10,6 +10,7 @@
 
 mod authentication;
 mod broker;
+mod certificates;
 mod channel_socket;
 mod client;
 mod coap;

@@ -100,8 +100,8 @@ impl Peer {
 }
 
 /// The one stream of a new connection.
-pub(crate) fn stream(broker: &Broker, authority: &Authority) -> Stream {
-    let peer = Peer::open(broker, tls(authority, None, Some("mqtt"))).unwrap();
+pub(crate) fn stream(broker: &Broker, authority: &Authority, shown: Option<Shown>) -> Stream {
+    let peer = Peer::open(broker, tls(authority, shown, Some("mqtt"))).unwrap();
     peer.stream()
 }
 

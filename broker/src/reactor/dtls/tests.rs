@@ -199,9 +199,12 @@ fn signed(name: &str) -> (Vec<u8>, DtlsCertificate) {
     (authority.der().to_vec(), pair)
 }
 
+/// The id of a client.
+const CLIENT: &str = "0199e0a8-0000-7000-8000-000000000001";
+
 fn certified(verify: Option<Arc<Verify>>, required: bool, identifies: bool) -> Pair {
     let (_, own) = signed("server");
-    let (_, of_client) = signed("client-1");
+    let (_, of_client) = signed(CLIENT);
     let door = DtlsDoor::new(Some(Certificates {
         own,
         verify,
@@ -219,12 +222,13 @@ fn certified(verify: Option<Arc<Verify>>, required: bool, identifies: bool) -> P
 fn certificate_says_who_the_peer_is_where_the_listener_takes_it_for_that() {
     let believe: Arc<Verify> = Arc::new(|leaf| {
         let leaf = rustls::pki_types::CertificateDer::from(leaf.to_vec());
-        crate::tls::name_in(&leaf)
+        crate::tls::shown_in(&leaf)
     });
     let pair = certified(Some(Arc::clone(&believe)), true, true);
     assert!(pair.connected && pair.is_open());
     let server = pair.server.as_ref().unwrap();
-    assert_eq!(server.certificate(), Some("client-1"));
+    let named = server.certificate().and_then(|shown| shown.named);
+    assert_eq!(named, authcache::EntityId::from_text(CLIENT));
     let admitted = certified(Some(believe), true, false);
     assert_eq!(admitted.server.as_ref().unwrap().certificate(), None);
     let disbelieved = certified(Some(Arc::new(|_| None)), true, true);
