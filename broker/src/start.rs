@@ -151,12 +151,14 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         let dtls = wanted
             .dtls
             .as_ref()
-            .map(|options| DtlsFiles::read(options.certificates.as_ref()))
+            .map(|options| DtlsFiles::open(&wanted.name, options.certificates.as_ref()))
             .transpose()
             .map_err(|source| StartError::Tls {
                 name: wanted.name.clone(),
                 source,
             })?;
+        let dtls = dtls.map(Arc::new);
+        tls_doors.dtls.extend(dtls.clone());
         let door = dtls.as_ref().map(|files| || files.door());
         let door = door.as_ref().map(|door| door as &dyn Fn() -> _);
         let bound = CoapDoor::bind(wanted, config.shards, number, door);
@@ -179,7 +181,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             name: HTTP.to_owned(),
             source,
         })?;
-        tls_doors.0.extend(tls.clone());
+        tls_doors.tls.extend(tls.clone());
         let listening = match tokio::net::TcpListener::bind(http.address).await {
             Ok(listener) => listener.local_addr().map(|address| (listener, address)),
             Err(error) => Err(error),
@@ -204,7 +206,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             source,
         })?;
         let door = Arc::new(door);
-        tls_doors.0.push(Arc::clone(&door));
+        tls_doors.tls.push(Arc::clone(&door));
         let bound = Quic::bind(wanted.address, &door, wanted.idle_timeout);
         let (address, endpoint) = bound.map_err(|source| StartError::Listen {
             name: QUIC.to_owned(),
@@ -409,7 +411,7 @@ const FILES_LOOK: Duration = Duration::from_secs(5);
 
 /// Reads certificates again when their files have changed.
 async fn watch_files(doors: TlsDoors) {
-    if doors.0.is_empty() {
+    if doors.changed().is_empty() {
         return;
     }
     let mut known = doors.changed();

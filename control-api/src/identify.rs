@@ -110,7 +110,11 @@ impl Identifier {
             Question::Identify(credentials) => self.identify(credentials).await,
             Question::Token(token) => self.token(token).await,
             Question::Certificate(shown) => self.certificate(shown).await,
-            Question::Key(client) => self.key(*client).await,
+            Question::Key { client, peer } => self.key(*client, *peer).await,
+            Question::WrongKey { client, peer } => {
+                self.count_failure(*peer, &client.to_string());
+                Ok((0, Answer::Refused(Refusal::BadCredentials)))
+            }
             Question::Rights { principal, channel } => self.rights(*principal, *channel).await,
         };
         answered.unwrap_or_else(|trouble| {
@@ -229,8 +233,25 @@ impl Identifier {
     }
 
     /// The secret of a client that may come in, where it is kept sealed. Whoever asks still has to
-    /// be identified: this only makes its handshake possible.
-    async fn key(&self, id: EntityId) -> Result<(u64, Answer), Trouble> {
+    /// be identified: this only makes its handshake possible. Keys that nobody has count as failures
+    /// of the peer, as wrong ones do.
+    async fn key(
+        &self,
+        id: EntityId,
+        peer: Option<std::net::IpAddr>,
+    ) -> Result<(u64, Answer), Trouble> {
+        let login = id.to_string();
+        if self.is_throttled(peer, &login) {
+            return Ok((0, Answer::Refused(Refusal::Throttled)));
+        }
+        let answer = self.sealed_secret(id).await?;
+        if matches!(answer.1, Answer::Refused(_)) {
+            self.count_failure(peer, &login);
+        }
+        Ok(answer)
+    }
+
+    async fn sealed_secret(&self, id: EntityId) -> Result<(u64, Answer), Trouble> {
         let (mut tx, revision) = self.0.store.read_at().await?;
         let client = clients::client_auth(&mut tx, id).await?;
         let live = client.filter(|client| {

@@ -132,7 +132,19 @@ pub enum Question {
     Certificate(ShownCertificate),
     /// What is the secret of the client with this id? It is the key of its DTLS handshake; there
     /// is an answer where control keeps secrets sealed.
-    Key(EntityId),
+    Key {
+        /// The client.
+        client: EntityId,
+        /// Where the peer is, for the budget of failures.
+        peer: Option<IpAddr>,
+    },
+    /// A peer did not know the secret of the client with this id: always refused, and counted.
+    WrongKey {
+        /// The client.
+        client: EntityId,
+        /// Where the peer is.
+        peer: Option<IpAddr>,
+    },
 }
 
 impl fmt::Debug for Question {
@@ -148,7 +160,12 @@ impl fmt::Debug for Question {
                 .finish(),
             Question::Token(_) => f.write_str("Token(..)"),
             Question::Certificate(shown) => f.debug_tuple("Certificate").field(shown).finish(),
-            Question::Key(id) => f.debug_tuple("Key").field(id).finish(),
+            Question::Key { client, peer } => {
+                f.debug_tuple("Key").field(client).field(peer).finish()
+            }
+            Question::WrongKey { client, peer } => {
+                f.debug_tuple("WrongKey").field(client).field(peer).finish()
+            }
         }
     }
 }

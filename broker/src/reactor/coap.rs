@@ -295,9 +295,9 @@ impl Coap {
             return;
         };
         let door = &self.doors[usize::from(peer.door)];
-        if let (Some(secure), Some(options)) = (&mut peer.secure, &door.dtls) {
+        if let Some(secure) = &mut peer.secure {
             self.handshake_faults += u64::from(!secure.is_open());
-            secure.close(options, &mut |datagram| {
+            secure.close(&mut |datagram| {
                 // It may be lost on its way as well.
                 let _ = door.socket.send_to(datagram, peer.address);
             });
@@ -334,11 +334,9 @@ impl Coap {
             Err(_) => unsent += 1,
         };
         for datagram in self.out.iter() {
-            match (&mut peer.secure, &door.dtls) {
-                (Some(secure), Some(options)) => {
-                    peer.over |= secure.seal(options, datagram, &mut send).is_err();
-                }
-                _ => send(datagram),
+            match &mut peer.secure {
+                Some(secure) => peer.over |= secure.seal(datagram, &mut send).is_err(),
+                None => send(datagram),
             }
         }
         self.out.clear();

@@ -10,6 +10,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 
+use crate::reactor::dtls_files::DtlsFiles;
 use crate::tls::{TlsError, TlsOptions, load, shown_in};
 
 /// The TLS of one listener. Whoever comes in gets the certificates of that moment and keeps them.
@@ -327,21 +328,27 @@ impl std::fmt::Debug for Tls {
 
 /// Every listener's TLS, to be read again together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TlsDoors(pub(crate) Vec<Arc<TlsDoor>>);
+pub(crate) struct TlsDoors {
+    pub(crate) tls: Vec<Arc<TlsDoor>>,
+    pub(crate) dtls: Vec<Arc<DtlsFiles>>,
+}
 
 impl TlsDoors {
     /// Reads all files again.
     pub(crate) fn reload(&self) {
-        for door in &self.0 {
+        for door in &self.tls {
             door.reload();
+        }
+        for files in &self.dtls {
+            files.reload();
         }
     }
 
     /// When each file was changed last; a file that is not there counts as never.
     pub(crate) fn changed(&self) -> Vec<Option<std::time::SystemTime>> {
-        self.0
-            .iter()
-            .flat_map(|door| door.files())
+        let tls = self.tls.iter().flat_map(|door| door.files());
+        let dtls = self.dtls.iter().flat_map(|files| files.files());
+        tls.chain(dtls)
             .map(|file| {
                 std::fs::metadata(file)
                     .and_then(|meta| meta.modified())

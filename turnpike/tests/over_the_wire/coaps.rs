@@ -1,17 +1,18 @@
 //! CoAP in DTLS.
 
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codec::coap::Code;
-use codec::mqtt::QoS;
+use codec::mqtt::{QoS, ReasonCode};
 use dimpl::{Config, ConfigBuilder, Dtls, DtlsCertificate, Output, PskResolver};
 
 use crate::broker::Broker;
-use crate::client::{Client, Credentials, Options};
+use crate::client::{Client, Credentials, Got, Options};
 use crate::coap::{Datagrams, Peer};
-use crate::tls::Shown;
+use crate::tls::{Authority, Shown};
 
 /// Longest wait for something that has to come.
 const WAIT: Duration = Duration::from_secs(20);
@@ -29,6 +30,8 @@ pub(crate) struct Session {
     socket: UdpSocket,
     dtls: Dtls,
     connected: bool,
+    /// The certificate that the broker showed.
+    pub(crate) shown: Vec<u8>,
     plain: Vec<Vec<u8>>,
 }
 
@@ -61,6 +64,7 @@ impl Session {
             socket,
             dtls,
             connected: false,
+            shown: Vec::new(),
             plain: Vec::new(),
         };
         session.dtls.set_active(true);
@@ -94,6 +98,7 @@ impl Session {
                 Output::Packet(packet) => drop(self.socket.send(packet)),
                 Output::Connected => self.connected = true,
                 Output::ApplicationData(data) => self.plain.push(data.to_vec()),
+                Output::PeerCert(leaf) => self.shown = leaf.to_vec(),
                 Output::CloseNotify => return false,
                 Output::Timeout(_) => break,
                 _ => {}
@@ -202,4 +207,63 @@ fn session_of_a_client_that_is_disabled_says_403_and_a_new_one_is_not_made() {
     assert_eq!(peer.next().code, Code::FORBIDDEN, "the observation ends");
     assert_eq!(peer.post(&topic, b"x"), Code::FORBIDDEN);
     assert!(Session::from_port(&broker, &broker.client(0), 0).is_none());
+}
+
+#[test]
+fn new_certificates_are_shown_to_new_sessions_and_old_ones_stay() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    authority.server(folder.path(), "server", "localhost");
+    fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
+    let files = "certificate = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"ca.pem\"\n";
+    let broker = Broker::configured(
+        folder,
+        &format!("[listeners.coaps]\n{files}identity = true\n"),
+    );
+    let id = broker.client(0).username.unwrap();
+    let topic = broker.topic("renewed");
+    let come = |serial| Session::certified(&broker, authority.client(&id, None, serial)).unwrap();
+    let session = come(1);
+    let old = session.shown.clone();
+    let mut peer = Peer::over(session);
+    assert_eq!(peer.post(&topic, b"x"), Code::CHANGED);
+    // Files that are wrong leave everything as it is.
+    fs::write(broker.folder().join("server.key"), "no key").unwrap();
+    broker.signal("HUP");
+    assert_eq!(peer.post(&topic, b"x"), Code::CHANGED);
+    assert!(!old.is_empty() && come(2).shown == old);
+    authority.server(broker.folder(), "server", "localhost");
+    broker.signal("HUP");
+    // The signal is taken some time after it was sent.
+    while come(3).shown == old {
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        peer.post(&topic, b"x"),
+        Code::CHANGED,
+        "the old session lives"
+    );
+}
+
+#[test]
+fn wrong_keys_spend_the_budget_of_failed_logins() {
+    let broker = Broker::start(&[]);
+    let wrong = Credentials {
+        password: Some("wrong".to_owned()),
+        ..broker.client(0)
+    };
+    // They fail side by side, as each takes a while to give up.
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| assert!(Session::from_port(&broker, &wrong, 0).is_none()));
+        }
+    });
+    assert!(Session::from_port(&broker, &broker.client(0), 0).is_none());
+    let (_, got) = Client::try_connect(broker.address(), &broker.client(0), &Options::default());
+    let Got::ConnAck { code, .. } = got else {
+        panic!("{got:?}");
+    };
+    assert_eq!(code, ReasonCode::CONNECTION_RATE_EXCEEDED);
+    // Nobody else is.
+    assert!(Session::from_port(&broker, &broker.client(1), 0).is_some());
 }
