@@ -45,6 +45,19 @@ pub struct HttpListener {
     pub websocket: WebSocketOptions,
     /// TLS; plain without. WebSockets are refused in it.
     pub tls: Option<TlsOptions>,
+    /// Origins of pages that may read answers, or `*` for all.
+    pub cors_origins: Vec<String>,
+    /// What is answered as older servers do.
+    pub compat: HttpCompat,
+}
+
+/// Answers over HTTP for programs that expect those of older servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HttpCompat {
+    /// 401 instead of 403 for who is known and has no right.
+    pub denied_is_401: bool,
+    /// 415 for bodies that are neither JSON nor SenML.
+    pub known_content_types_only: bool,
 }
 
 /// Where peers come in that speak CoAP over UDP.

@@ -29,8 +29,8 @@ mod thread;
 mod tls;
 
 pub use config::{
-    CoapListener, Config, DtlsOptions, HttpListener, Limits, Listener, Network, QueuePolicy,
-    QuicListener, SlowPolicy, TlsOptions, WebSocketOptions,
+    CoapListener, Config, DtlsOptions, HttpCompat, HttpListener, Limits, Listener, Network,
+    QueuePolicy, QuicListener, SlowPolicy, TlsOptions, WebSocketOptions,
 };
 pub use feed::{Connecting, Feed, FeedPipe};
 pub use start::{Broker, StartError, start};

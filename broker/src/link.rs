@@ -34,6 +34,11 @@ pub(crate) struct LinkListener {
     pub(crate) close_on_revoked: bool,
 }
 
+/// A name that is no id is nobody's, as that of the broker itself is.
+fn client_of(identity: &str) -> EntityId {
+    EntityId::from_text(identity).unwrap_or(EntityId::SYS)
+}
+
 /// A question that control has not answered yet.
 #[derive(Debug)]
 enum Asked {
@@ -186,11 +191,16 @@ impl<W: 'static> Link<W> {
                     shard,
                     number,
                     identity,
+                    peer,
                 } => {
-                    // A name that is no id is nobody's.
-                    let id = EntityId::from_text(&identity).unwrap_or(EntityId::SYS);
-                    let asked = self.follower.ask(Question::Key(id));
+                    let client = client_of(&identity);
+                    let asked = self.follower.ask(Question::Key { client, peer });
                     self.asked.insert(asked, Asked::Key { shard, number });
+                }
+                ToControl::WrongKey { identity, peer } => {
+                    let client = client_of(&identity);
+                    // Nothing waits for the answer.
+                    self.follower.ask(Question::WrongKey { client, peer });
                 }
                 ToControl::Fenced { round } => self.fenced(round, now_us),
                 ToControl::BegunAnew { shard } => self.begun_anew(shard),
@@ -525,11 +535,7 @@ impl<W: 'static> Link<W> {
             .and_then(|domain| directory.domain_id(domain));
         let (question, remembered_as) = match what {
             Identify::Token(token) => (Question::Token(token), None),
-            // A name that is no id is nobody's, as that of the broker itself is.
-            Identify::Certificate(name) => (
-                Question::Certificate(EntityId::from_text(&name).unwrap_or(EntityId::SYS)),
-                None,
-            ),
+            Identify::Certificate(shown) => (Question::Certificate(shown), None),
             Identify::Password { username, password } => {
                 let remembered_as = match (&username, &password) {
                     (Some(username), Some(password)) if open.is_some() => {

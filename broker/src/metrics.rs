@@ -359,7 +359,12 @@ pub(crate) struct ControlCounters {
 }
 
 /// Writes metrics in the Prometheus text format.
-pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready: bool) -> String {
+pub(crate) fn render(
+    shards: &[Arc<Counters>],
+    control: &ControlCounters,
+    repeats: (usize, u64),
+    ready: bool,
+) -> String {
     let mut text = Text::default();
     let sum = |of: &dyn Fn(&Counters) -> u64| shards.iter().map(|shard| of(shard)).sum::<u64>();
 
@@ -579,6 +584,16 @@ pub(crate) fn render(shards: &[Arc<Counters>], control: &ControlCounters, ready:
     for (at, (name, help, _)) in first.into_iter().enumerate() {
         text.counter(name, help, sum(&|s| s.coap.each()[at].2));
     }
+    text.gauge(
+        "idempotency_keys",
+        "Idempotency-Keys of HTTP requests that are remembered.",
+        repeats.0 as u64,
+    );
+    text.counter(
+        "idempotency_refused",
+        "HTTP requests with an Idempotency-Key that there was no room for.",
+        repeats.1,
+    );
     let turns: Vec<&Durations> = shards.iter().map(|shard| &shard.turns).collect();
     text.durations("turn_seconds", "Length of a shard's turn.", &turns);
     text.durations(

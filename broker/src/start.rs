@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::control;
 use crate::feed::Feed;
 use crate::ferry::Ferry;
-use crate::http::{Guests, Messaging};
+use crate::http::repeats::Repeats;
+use crate::http::{Cors, Guests, Messaging};
 use crate::link::{Link, LinkListener};
 use crate::metrics::{self, ControlCounters, Counters};
 use crate::quic::{self, Quic};
@@ -77,6 +78,7 @@ pub struct Broker {
     /// Tells the listeners of the second runtime to stop.
     stop: watch::Sender<bool>,
     http: Option<tokio::task::JoinHandle<()>>,
+    repeats: Arc<Repeats>,
     quic: Option<tokio::task::JoinHandle<()>>,
     watching: tokio::task::JoinHandle<()>,
 }
@@ -149,12 +151,14 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         let dtls = wanted
             .dtls
             .as_ref()
-            .map(|options| DtlsFiles::read(options.certificates.as_ref()))
+            .map(|options| DtlsFiles::open(&wanted.name, options.certificates.as_ref()))
             .transpose()
             .map_err(|source| StartError::Tls {
                 name: wanted.name.clone(),
                 source,
             })?;
+        let dtls = dtls.map(Arc::new);
+        tls_doors.dtls.extend(dtls.clone());
         let door = dtls.as_ref().map(|files| || files.door());
         let door = door.as_ref().map(|door| door as &dyn Fn() -> _);
         let bound = CoapDoor::bind(wanted, config.shards, number, door);
@@ -177,7 +181,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             name: HTTP.to_owned(),
             source,
         })?;
-        tls_doors.0.extend(tls.clone());
+        tls_doors.tls.extend(tls.clone());
         let listening = match tokio::net::TcpListener::bind(http.address).await {
             Ok(listener) => listener.local_addr().map(|address| (listener, address)),
             Err(error) => Err(error),
@@ -202,7 +206,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             source,
         })?;
         let door = Arc::new(door);
-        tls_doors.0.push(Arc::clone(&door));
+        tls_doors.tls.push(Arc::clone(&door));
         let bound = Quic::bind(wanted.address, &door, wanted.idle_timeout);
         let (address, endpoint) = bound.map_err(|source| StartError::Listen {
             name: QUIC.to_owned(),
@@ -331,6 +335,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
     let here = feed.here;
     let link = tokio::spawn(control::drive(control, feed));
     let (stop, stopping) = watch::channel(false);
+    let repeats = Repeats::new();
     let http = over_http.zip(config.http.as_ref());
     let http = http.map(|((listener, tls), http)| {
         let messaging = Messaging {
@@ -346,6 +351,9 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
                 config.limits.max_packet_size,
             )),
             tls,
+            cors: Cors::new(&http.cors_origins),
+            compat: http.compat,
+            repeats: Arc::clone(&repeats),
             serving: serving.clone(),
             admission: Arc::clone(&admission),
             stopping: stopping.clone(),
@@ -382,6 +390,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         tls_doors,
         stop,
         http,
+        repeats,
         quic,
         shared,
         control_counters,
@@ -402,7 +411,7 @@ const FILES_LOOK: Duration = Duration::from_secs(5);
 
 /// Reads certificates again when their files have changed.
 async fn watch_files(doors: TlsDoors) {
-    if doors.0.is_empty() {
+    if doors.changed().is_empty() {
         return;
     }
     let mut known = doors.changed();
@@ -436,15 +445,19 @@ impl Broker {
 
     /// The metrics in the Prometheus text format.
     pub fn metrics(&self) -> String {
-        metrics::render(&self.shared.counters, &self.control_counters, self.ready())
+        self.metrics_source()()
     }
 
     /// A function that renders the metrics, for whoever serves them.
     pub fn metrics_source(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         let control = Arc::clone(&self.control_counters);
+        let repeats = Arc::clone(&self.repeats);
         let serving = self.serving.clone();
-        move || metrics::render(&shared.counters, &control, *serving.borrow())
+        move || {
+            let ready = *serving.borrow();
+            metrics::render(&shared.counters, &control, repeats.counts(), ready)
+        }
     }
 
     /// A function that says whether clients are served.

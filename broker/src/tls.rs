@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use authcache::EntityId;
+use authcache::feed::{CertificatePrint, ShownCertificate};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
@@ -179,16 +181,23 @@ impl ResolvesServerCert for ByName {
     }
 }
 
+/// What a client's certificate says of it.
+pub(crate) fn shown_in(certificate: &CertificateDer<'_>) -> Option<Box<ShownCertificate>> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    Some(Box::new(ShownCertificate {
+        named: name_in(&certificate).and_then(EntityId::from_text),
+        print: CertificatePrint::new(certificate.issuer(), certificate.serial()),
+        claimed: None,
+    }))
+}
+
 /// The name that a client's certificate gives it: a URI `urn:uuid:…` or one whose last part is a
 /// name, a DNS name, or the Common Name, in this order.
-pub(crate) fn name_in(certificate: &CertificateDer<'_>) -> Option<Box<str>> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+fn name_in<'a>(certificate: &'a webpki::EndEntityCert<'a>) -> Option<&'a str> {
     let uri = certificate.valid_uri_names().next();
     let uri = uri.map(|uri| uri.rsplit([':', '/']).next().unwrap_or(uri));
-    let name = uri
-        .or_else(|| certificate.valid_dns_names().next())
-        .or_else(|| common_name(certificate.subject()))?;
-    (!name.is_empty()).then(|| name.into())
+    uri.or_else(|| certificate.valid_dns_names().next())
+        .or_else(|| common_name(certificate.subject()))
 }
 
 /// The last Common Name in a subject: a sequence of sets of pairs of an object identifier and

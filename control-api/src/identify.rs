@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::store::sql::Connection;
-use authcache::feed::{Answer, Credentials, Question, Refusal, SharedKey};
+use authcache::feed::{Answer, Credentials, Question, Refusal, SharedKey, ShownCertificate};
 use authcache::{EntityId, Identity, PrincipalRecord, Right, Status};
 use thiserror::Error;
 
@@ -17,7 +17,9 @@ use crate::secret::Pepper;
 use crate::store::access::Pat;
 use crate::store::clients::ClientAuth;
 use crate::store::users::UserAuth;
-use crate::store::{Store, StoreError, access, channels, clients, domains, entities, users};
+use crate::store::{
+    Store, StoreError, access, certificates, channels, clients, domains, entities, users,
+};
 use crate::throttle::Throttle;
 use crate::token::{Tokens, Verified};
 use crate::{authz, pat, token};
@@ -107,8 +109,12 @@ impl Identifier {
         let answered = match question {
             Question::Identify(credentials) => self.identify(credentials).await,
             Question::Token(token) => self.token(token).await,
-            Question::Certificate(client) => self.certificate(*client).await,
-            Question::Key(client) => self.key(*client).await,
+            Question::Certificate(shown) => self.certificate(shown).await,
+            Question::Key { client, peer } => self.key(*client, *peer).await,
+            Question::WrongKey { client, peer } => {
+                self.count_failure(*peer, &client.to_string());
+                Ok((0, Answer::Refused(Refusal::BadCredentials)))
+            }
             Question::Rights { principal, channel } => self.rights(*principal, *channel).await,
         };
         answered.unwrap_or_else(|trouble| {
@@ -203,12 +209,21 @@ impl Identifier {
         }
     }
 
-    /// A client that showed its certificate: it has to be there and enabled, and shows no secret.
-    async fn certificate(&self, client: EntityId) -> Result<(u64, Answer), Trouble> {
+    /// A client that showed its certificate, which bears its id or is registered as its own; it
+    /// shows no secret. An id goes first: nobody gets another's devices by registering what they
+    /// show.
+    async fn certificate(&self, shown: &ShownCertificate) -> Result<(u64, Answer), Trouble> {
         let mut connection = self.0.store.read().await?;
-        let client = clients::client_auth(&mut connection, client).await?;
+        let mut client = match shown.named {
+            Some(id) => clients::client_auth(&mut connection, id).await?,
+            None => None,
+        };
+        if client.is_none() {
+            client = certificates::client_of(&mut connection, &shown.print).await?;
+        }
         drop(connection);
-        match client {
+        let agrees = |client: &ClientAuth| shown.claimed.is_none_or(|id| id == client.id);
+        match client.filter(agrees) {
             Some(client) => self.admit(Found::Client(client)).await,
             None => {
                 self.0.counts.failures.fetch_add(1, Ordering::Relaxed);
@@ -218,8 +233,25 @@ impl Identifier {
     }
 
     /// The secret of a client that may come in, where it is kept sealed. Whoever asks still has to
-    /// be identified: this only makes its handshake possible.
-    async fn key(&self, id: EntityId) -> Result<(u64, Answer), Trouble> {
+    /// be identified: this only makes its handshake possible. Keys that nobody has count as failures
+    /// of the peer, as wrong ones do.
+    async fn key(
+        &self,
+        id: EntityId,
+        peer: Option<std::net::IpAddr>,
+    ) -> Result<(u64, Answer), Trouble> {
+        let login = id.to_string();
+        if self.is_throttled(peer, &login) {
+            return Ok((0, Answer::Refused(Refusal::Throttled)));
+        }
+        let answer = self.sealed_secret(id).await?;
+        if matches!(answer.1, Answer::Refused(_)) {
+            self.count_failure(peer, &login);
+        }
+        Ok(answer)
+    }
+
+    async fn sealed_secret(&self, id: EntityId) -> Result<(u64, Answer), Trouble> {
         let (mut tx, revision) = self.0.store.read_at().await?;
         let client = clients::client_auth(&mut tx, id).await?;
         let live = client.filter(|client| {

@@ -1,5 +1,6 @@
 //! What a machine asks of its shard after one frame or run.
 
+use authcache::feed::ShownCertificate;
 use authcache::{ChannelIndex, Permitted, PrincipalIndex};
 use codec::mqtt::{PacketId, QoS, ReasonCode};
 use router::Subscription;
@@ -79,8 +80,8 @@ pub enum Identify {
     },
     /// An access token of the OAUTHBEARER method.
     Token(Vec<u8>),
-    /// The name in a certificate that the transport verified.
-    Certificate(Box<str>),
+    /// A certificate that the transport verified.
+    Certificate(ShownCertificate),
 }
 
 impl std::fmt::Debug for Identify {

@@ -260,7 +260,11 @@ fn broker_config(
         shards: config.shards,
         own_descriptors: config.own_descriptors,
         listeners: listeners.collect(),
-        http: config.http.enabled.then(|| config.http.over_http()),
+        http: config.http.enabled.then(|| {
+            config
+                .http
+                .over_http(&config.http_cors_origins, config.http_compat)
+        }),
         coap: coap.collect(),
         quic: config.quic.over_quic(config.quic_idle, open.as_deref()),
         limits: config.limits.clone(),

@@ -475,7 +475,7 @@ fn holds_on(
             (Question::Rights { principal, channel }, _) => {
                 concerns_pair(change, *principal, *channel)
             }
-            (Question::Key(client), _) => match change {
+            (Question::Key { client, .. }, _) => match change {
                 Change::PrincipalSet { id, .. } | Change::PrincipalRemoved { id } => id == client,
                 _ => false,
             },

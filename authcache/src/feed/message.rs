@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::EntityId;
 use crate::Right;
 use crate::change::{Change, Identity};
+use crate::feed::ShownCertificate;
 
 /// Largest message in bytes, its length prefix left out.
 ///
@@ -127,11 +128,23 @@ pub enum Question {
     },
     /// Whose access token is this? (Enhanced authentication.)
     Token(Vec<u8>),
-    /// Who is the client with this id? Its certificate was verified by the broker.
-    Certificate(EntityId),
+    /// Whose certificate is this? It was verified by the broker.
+    Certificate(ShownCertificate),
     /// What is the secret of the client with this id? It is the key of its DTLS handshake; there
     /// is an answer where control keeps secrets sealed.
-    Key(EntityId),
+    Key {
+        /// The client.
+        client: EntityId,
+        /// Where the peer is, for the budget of failures.
+        peer: Option<IpAddr>,
+    },
+    /// A peer did not know the secret of the client with this id: always refused, and counted.
+    WrongKey {
+        /// The client.
+        client: EntityId,
+        /// Where the peer is.
+        peer: Option<IpAddr>,
+    },
 }
 
 impl fmt::Debug for Question {
@@ -146,8 +159,13 @@ impl fmt::Debug for Question {
                 .field("channel", channel)
                 .finish(),
             Question::Token(_) => f.write_str("Token(..)"),
-            Question::Certificate(id) => f.debug_tuple("Certificate").field(id).finish(),
-            Question::Key(id) => f.debug_tuple("Key").field(id).finish(),
+            Question::Certificate(shown) => f.debug_tuple("Certificate").field(shown).finish(),
+            Question::Key { client, peer } => {
+                f.debug_tuple("Key").field(client).field(peer).finish()
+            }
+            Question::WrongKey { client, peer } => {
+                f.debug_tuple("WrongKey").field(client).field(peer).finish()
+            }
         }
     }
 }

@@ -20,12 +20,14 @@
 //! on it. A lease counts from before the broker asked for it, so the broker's end of it always comes
 //! first.
 
+mod certificate;
 mod follower;
 mod leader;
 mod link;
 mod message;
 mod snapshot;
 
+pub use certificate::{CertificatePrint, ShownCertificate};
 pub use follower::{Follower, FollowerEvent};
 pub use leader::{Leader, LeaderEvent, LeaseTerms, LinkId};
 pub use message::{

@@ -3,6 +3,7 @@
 //! It is accepted by a shard like one from the network and moves to the home of its principal,
 //! where everything it asks for is judged; so HTTP has the rights, limits and answers of MQTT.
 
+use authcache::feed::ShownCertificate;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -76,6 +77,14 @@ pub(crate) struct Incoming {
     pub(crate) content_type: Option<String>,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) ip: IpAddr,
+    /// The certificate that it showed, where that says which client it is.
+    pub(crate) certificate: Option<Box<ShownCertificate>>,
+}
+
 /// One open pipe.
 pub(crate) struct Guest {
     stream: UnixStream,
@@ -108,15 +117,15 @@ impl Guests {
         })
     }
 
-    /// A pipe to a shard, which takes it for a connection of `peer`, whose certificate, if it showed
-    /// one that counts, has the name `certificate`.
+    /// A pipe to a shard, which takes it for a connection of `peer`, who showed `certificate` if that
+    /// counts.
     ///
     /// # Errors
     /// When the system gives no descriptors.
     pub(crate) fn pipe(
         &self,
         peer: IpAddr,
-        certificate: Option<Box<str>>,
+        certificate: Option<Box<ShownCertificate>>,
     ) -> io::Result<UnixStream> {
         let (ours, theirs) = Pair::pair()?;
         ours.set_nonblocking(true)?;
@@ -130,13 +139,13 @@ impl Guests {
         Ok(ours)
     }
 
-    /// Connects as whoever `login` says.
+    /// Connects as whoever `login` says, or the peer's certificate.
     ///
     /// # Errors
     /// [`Refused`], with the Reason Code of CONNACK.
-    pub(crate) async fn enter(&self, login: &Login, peer: IpAddr) -> Result<Guest, Refused> {
+    pub(crate) async fn enter(&self, login: &Login, peer: &Peer) -> Result<Guest, Refused> {
         let mut guest = Guest {
-            stream: self.pipe(peer, None)?,
+            stream: self.pipe(peer.ip, peer.certificate.clone())?,
             input: Vec::new(),
             login: login.clone(),
         };

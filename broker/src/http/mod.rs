@@ -1,8 +1,10 @@
 //! The HTTP listener for messages, on the second runtime: publishing in all its forms, subscribing by
 //! Server-Sent Events, and WebSockets, whose connections go to a shard.
 
+mod cors;
 mod events;
 mod guest;
+pub(crate) mod repeats;
 mod request;
 
 use std::convert::Infallible;
@@ -11,12 +13,14 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use codec::mqtt::ReasonCode;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,16 +32,20 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::config::HttpCompat;
 use crate::ferry::Descriptor;
+pub(crate) use crate::http::cors::Cors;
 use crate::http::events::{Answer, events};
 pub(crate) use crate::http::guest::Guests;
-use crate::http::guest::{Guest, Refused};
+use crate::http::guest::{Guest, Outgoing, Peer, Refused};
+use crate::http::repeats::{Begun, Outcome, Repeats};
 use crate::http::request::{Asked, Fault, Success};
 use crate::reactor::admission::Admission;
 use crate::reactor::door::Door;
 use crate::reactor::layer::Layer;
 use crate::reactor::tcp::TcpWire;
 use crate::reactor::tls::TlsDoor;
+use crate::tls::shown_in;
 
 /// Connections at a time; further ones wait to be accepted. Each costs at most a body, 16 KiB of
 /// headers and a pipe.
@@ -64,6 +72,12 @@ pub(crate) struct Messaging {
     pub(crate) door: Arc<Door>,
     /// Whether everything is in TLS.
     pub(crate) tls: Option<Arc<TlsDoor>>,
+    /// Pages that may read answers.
+    pub(crate) cors: Cors,
+    /// What is answered as older servers do.
+    pub(crate) compat: HttpCompat,
+    /// Requests with a key.
+    pub(crate) repeats: Arc<Repeats>,
     /// Whether clients are served; no request is answered before.
     pub(crate) serving: watch::Receiver<bool>,
     /// Bounds per address, as for all listeners.
@@ -121,6 +135,10 @@ impl Messaging {
         let Some(door) = &self.tls else {
             if let Some(stream) = self.websocket(stream).await {
                 let left = Left(&self.admission, fd);
+                let peer = Peer {
+                    ip: peer.ip(),
+                    certificate: None,
+                };
                 self.requests(stream, left, peer).await;
             }
             return;
@@ -129,7 +147,15 @@ impl Messaging {
         let mut shaking = std::pin::pin!(acceptor.accept(stream).into_fallible());
         let left = Left(&self.admission, fd);
         match tokio::time::timeout(HEADER_WAIT, shaking.as_mut()).await {
-            Ok(Ok(stream)) => self.requests(stream, left, peer).await,
+            Ok(Ok(stream)) => {
+                let chain = stream.get_ref().1.peer_certificates();
+                let shown = chain.filter(|_| door.identifies());
+                let peer = Peer {
+                    ip: peer.ip(),
+                    certificate: shown.and_then(|chain| shown_in(chain.first()?)),
+                };
+                self.requests(stream, left, peer).await;
+            }
             failed => {
                 drop(left);
                 drop(failed);
@@ -142,17 +168,20 @@ impl Messaging {
         self: &Arc<Self>,
         stream: S,
         left: Left<'_>,
-        peer: SocketAddr,
+        peer: Peer,
     ) {
         // The pipe of the last request, for the next one of the same client.
         let kept: Arc<Mutex<Option<Guest>>> = Arc::default();
         let mut stopping = self.stopping.clone();
-        let service = service_fn(|request| {
+        let service = service_fn(|request: Request<Incoming>| {
             let messaging = Arc::clone(self);
             let kept = Arc::clone(&kept);
+            let peer = peer.clone();
             async move {
-                let answer = messaging.answer(request, peer, &kept).await;
-                Ok::<_, Infallible>(answer.unwrap_or_else(refuse))
+                let origin = request.headers().get(ORIGIN).cloned();
+                let answer = messaging.answer(request, &peer, &kept).await;
+                let answer = answer.unwrap_or_else(refuse);
+                Ok::<_, Infallible>(messaging.as_asked(answer, origin.as_ref()))
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -202,7 +231,7 @@ impl Messaging {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: &Peer,
         kept: &Mutex<Option<Guest>>,
     ) -> Result<Response<Answer>, Fault> {
         let (parts, body) = request.into_parts();
@@ -218,10 +247,14 @@ impl Messaging {
                 "a WebSocket begins with the first request of a connection",
             ));
         }
+        if Cors::is_preflight(&parts) {
+            return Ok(self.preflight(&parts));
+        }
         let body = match parts.method {
             Method::POST => self.body(body).await?,
             _ => Vec::new(),
         };
+        let repeated = self.repeated(&parts, &body)?;
         let directory = self.guests.shared.cache.directory();
         let topic_of = |channel: &str| {
             let id = authcache::EntityId::from_text(channel)?;
@@ -229,23 +262,30 @@ impl Messaging {
                 .prefix(directory.channel(id)?)
                 .map(|prefix| prefix.to_string())
         };
-        match request::read(&parts, body, &topic_of)? {
+        if self.compat.known_content_types_only {
+            request::check_content_type(&parts)?;
+        }
+        let certified = peer.certificate.is_some();
+        match request::read(&parts, body, certified, &topic_of)? {
             Asked::Publish {
                 login,
                 messages,
                 success,
             } => {
-                let mut guest = self.guest(&login, peer, kept).await?;
-                let codes = guest.publish(&messages).await.map_err(fault)?;
+                let guest = self.guest(&login, peer, kept).await?;
+                let (guest, outcome) = match repeated {
+                    None => publish(guest, &messages, success).await?,
+                    Some(repeated) => self.once(repeated, guest, messages, success).await?,
+                };
                 *kept.lock().await = Some(guest);
-                told(&codes, success)
+                Ok(response(outcome))
             }
             Asked::Subscribe {
                 login,
                 filter,
                 envelopes,
             } => {
-                let mut guest = self.guests.enter(&login, peer.ip()).await.map_err(fault)?;
+                let mut guest = self.guests.enter(&login, peer).await.map_err(fault)?;
                 guest.subscribe(&filter).await.map_err(fault)?;
                 let mut answer = Response::new(events(guest, envelopes));
                 let headers = answer.headers_mut();
@@ -256,11 +296,102 @@ impl Messaging {
         }
     }
 
+    /// The key of a request that may be sent again, and what it says.
+    fn repeated(&self, parts: &Parts, body: &[u8]) -> Result<Option<Repeated>, Fault> {
+        let Some(key) = parts.headers.get("idempotency-key") else {
+            return Ok(None);
+        };
+        let key = Repeats::key(key.as_bytes()).ok_or(Fault(
+            StatusCode::BAD_REQUEST,
+            "Idempotency-Key: expected 1 to 255 printable characters without spaces",
+        ))?;
+        let content_type = parts.headers.get(CONTENT_TYPE);
+        let content_type = content_type.map_or(&b""[..], HeaderValue::as_bytes);
+        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+        Ok(Some(Repeated {
+            key: key.to_vec(),
+            request: self.repeats.print(&[path.as_bytes(), content_type, body]),
+        }))
+    }
+
+    /// Publishes unless that was done under the same key. It is finished even if whoever asked does
+    /// not wait for the answer: who asks again gets it.
+    async fn once(
+        &self,
+        repeated: Repeated,
+        guest: Guest,
+        messages: Vec<Outgoing>,
+        success: Success,
+    ) -> Result<(Guest, Outcome), Fault> {
+        let Repeated { key, request } = repeated;
+        let count = messages.len();
+        let begun = self
+            .repeats
+            .begin(guest.login(), &key, request, count, Instant::now());
+        let place = match begun {
+            Begun::First(place) => place,
+            Begun::Again(outcome) => return Ok((guest, outcome)),
+            Begun::UnderWay => {
+                return Err(Fault(
+                    StatusCode::CONFLICT,
+                    "the first request with this Idempotency-Key is being carried out",
+                ));
+            }
+            Begun::OtherRequest => {
+                return Err(Fault(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "this Idempotency-Key was used for another request",
+                ));
+            }
+            Begun::Full => {
+                return Err(Fault(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "no more Idempotency-Keys are remembered now",
+                ));
+            }
+        };
+        // It ends with the answer of the broker, which `publish` awaits for a bounded time.
+        let task = tokio::spawn(async move {
+            let (guest, outcome) = publish(guest, &messages, success).await?;
+            place.finish(&outcome);
+            Ok((guest, outcome))
+        });
+        task.await.unwrap_or(Err(Fault(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the broker did not answer",
+        )))
+    }
+
+    /// The answer to a browser that asks what a page may do.
+    fn preflight(&self, parts: &Parts) -> Response<Answer> {
+        let mut answer = Response::new(Answer::text(""));
+        let headers = answer.headers_mut();
+        if self.cors.allow(parts.headers.get(ORIGIN), headers) {
+            Cors::tell(headers);
+        }
+        // Without those headers the browser refuses the page, whatever the status.
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        answer
+    }
+
+    /// An answer for the page at `origin`, with the statuses that are asked for.
+    fn as_asked(
+        &self,
+        mut answer: Response<Answer>,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Answer> {
+        self.cors.allow(origin, answer.headers_mut());
+        if self.compat.denied_is_401 && answer.status() == StatusCode::FORBIDDEN {
+            *answer.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        answer
+    }
+
     /// The pipe of the last request if it is the same client's and still answers, or a new one.
     async fn guest(
         &self,
         login: &Login,
-        peer: SocketAddr,
+        peer: &Peer,
         kept: &Mutex<Option<Guest>>,
     ) -> Result<Guest, Fault> {
         // It is put back when it has answered: a request that is dropped halfway takes it along.
@@ -270,7 +401,7 @@ impl Messaging {
         {
             return Ok(guest);
         }
-        self.guests.enter(login, peer.ip()).await.map_err(fault)
+        self.guests.enter(login, peer).await.map_err(fault)
     }
 
     async fn body(&self, body: Incoming) -> Result<Vec<u8>, Fault> {
@@ -306,8 +437,24 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// The answer to messages that were given to the broker.
-fn told(codes: &[ReasonCode], success: Success) -> Result<Response<Answer>, Fault> {
+/// A request that may come again.
+struct Repeated {
+    key: Vec<u8>,
+    request: [u8; 32],
+}
+
+/// Publishes everything and says what came of it.
+async fn publish(
+    mut guest: Guest,
+    messages: &[Outgoing],
+    success: Success,
+) -> Result<(Guest, Outcome), Fault> {
+    let codes = guest.publish(messages).await.map_err(fault)?;
+    Ok((guest, told(&codes, success)?))
+}
+
+/// What came of messages that were given to the broker.
+fn told(codes: &[ReasonCode], success: Success) -> Result<Outcome, Fault> {
     let refused: Vec<(usize, ReasonCode)> = codes
         .iter()
         .copied()
@@ -336,15 +483,20 @@ fn told(codes: &[ReasonCode], success: Success) -> Result<Response<Answer>, Faul
             }
         }
     };
-    let mut answer = Response::new(Answer::text(
-        body.as_ref().map(ToString::to_string).unwrap_or_default(),
-    ));
-    *answer.status_mut() = status;
-    if body.is_some() {
+    Ok(Outcome {
+        status,
+        body: body.map(|body| Bytes::from(body.to_string())),
+    })
+}
+
+fn response(outcome: Outcome) -> Response<Answer> {
+    let mut answer = Response::new(Answer::Whole(outcome.body));
+    *answer.status_mut() = outcome.status;
+    if !matches!(answer.body(), Answer::Whole(None)) {
         let json = HeaderValue::from_static("application/json");
         answer.headers_mut().insert(CONTENT_TYPE, json);
     }
-    Ok(answer)
+    answer
 }
 
 /// What a Reason Code means in HTTP.

@@ -47,16 +47,37 @@ pub(crate) enum Success {
     Published,
 }
 
+/// A request, and whether it needs a credential.
+struct Asking<'a> {
+    parts: &'a Parts,
+    certified: bool,
+}
+
+impl std::ops::Deref for Asking<'_> {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        self.parts
+    }
+}
+
 const MALFORMED: StatusCode = StatusCode::BAD_REQUEST;
 
 /// The id or route of the domain of a channel, as topics begin: for the form that leaves it out.
 pub(crate) type TopicOf<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads a request whose body is there.
+/// Reads a request whose body is there. `certified` says that TLS knows who sent it, so that it
+/// needs no credential.
 ///
 /// # Errors
 /// [`Fault`], the answer.
-pub(crate) fn read(parts: &Parts, body: Vec<u8>, topic_of: TopicOf<'_>) -> Result<Asked, Fault> {
+pub(crate) fn read(
+    parts: &Parts,
+    body: Vec<u8>,
+    certified: bool,
+    topic_of: TopicOf<'_>,
+) -> Result<Asked, Fault> {
+    let parts = &Asking { parts, certified };
     let path = parts.uri.path();
     let channel = ChannelPath::parse(path).map_err(|_| {
         Fault(
@@ -149,7 +170,7 @@ fn other_form(path: &str) -> Option<Form> {
 }
 
 /// A raw body to a channel: `?qos=` and `?retain=` say how.
-fn to_channel(parts: &Parts, body: Vec<u8>, channel: &ChannelPath) -> Result<Asked, Fault> {
+fn to_channel(parts: &Asking<'_>, body: Vec<u8>, channel: &ChannelPath) -> Result<Asked, Fault> {
     let login = login(parts, &channel.domain)?;
     if channel.has_wildcard() {
         return Err(Fault(MALFORMED, "expected a topic without wildcards"));
@@ -172,7 +193,7 @@ fn to_channel(parts: &Parts, body: Vec<u8>, channel: &ChannelPath) -> Result<Ask
 }
 
 /// JSON with topic and payload: one, a list, or one in each line.
-fn publish(parts: &Parts, body: &[u8]) -> Result<Asked, Fault> {
+fn publish(parts: &Asking<'_>, body: &[u8]) -> Result<Asked, Fault> {
     let no_json = Fault(
         MALFORMED,
         "expected JSON: an object with topic and payload, a list of them, or one in each line",
@@ -249,7 +270,7 @@ fn message(item: &Value) -> Result<Outgoing, Fault> {
 
 /// The form that names the channel alone.
 fn alias(
-    parts: &Parts,
+    parts: &Asking<'_>,
     body: Vec<u8>,
     channel: &str,
     subtopic: &str,
@@ -282,7 +303,7 @@ fn alias(
 }
 
 /// `{client_id?, subtopic, payload}` of a user.
-fn messages(parts: &Parts, body: &[u8], domain: &str, channel: &str) -> Result<Asked, Fault> {
+fn messages(parts: &Asking<'_>, body: &[u8], domain: &str, channel: &str) -> Result<Asked, Fault> {
     let item: Value = serde_json::from_slice(body)
         .map_err(|_| Fault(MALFORMED, "expected a JSON object with payload"))?;
     let payload = match item.get("payload") {
@@ -323,10 +344,15 @@ fn checked(topic: String) -> Result<String, Fault> {
     }
 }
 
-fn login(parts: &Parts, domain: &str) -> Result<Login, Fault> {
-    let header = parts.headers.get(AUTHORIZATION);
+fn login(asking: &Asking<'_>, domain: &str) -> Result<Login, Fault> {
+    let header = asking.headers.get(AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
-    Login::find(header, parts.uri.query(), domain).ok_or(Fault(
+    let nobody = asking.certified.then(|| Login {
+        username: String::new(),
+        password: String::new(),
+    });
+    let login = Login::find(header, asking.uri.query(), domain);
+    login.or(nobody).ok_or(Fault(
         StatusCode::UNAUTHORIZED,
         "a credential is missing; expected Authorization: Client <secret>, Bearer <token> or Basic",
     ))
@@ -354,6 +380,31 @@ fn flag(text: Option<&str>) -> Result<bool, Fault> {
 
 fn content_type(headers: &HeaderMap) -> Option<String> {
     headers.get(CONTENT_TYPE)?.to_str().ok().and_then(printable)
+}
+
+/// What servers of older generations take.
+const KNOWN_CONTENT_TYPES: [&str; 3] = [
+    "application/json",
+    "application/senml+json",
+    "application/senml+cbor",
+];
+
+/// Refuses a body of another Content-Type than those that are known.
+///
+/// # Errors
+/// [`Fault`], 415.
+pub(crate) fn check_content_type(parts: &Parts) -> Result<(), Fault> {
+    let given = parts.headers.get(CONTENT_TYPE);
+    let given = given.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    let known = |name: &&str| name.eq_ignore_ascii_case(essence);
+    if parts.method != Method::POST || KNOWN_CONTENT_TYPES.iter().any(known) {
+        return Ok(());
+    }
+    Err(Fault(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "expected application/json, application/senml+json or application/senml+cbor",
+    ))
 }
 
 fn printable(text: &str) -> Option<String> {

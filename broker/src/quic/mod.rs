@@ -4,6 +4,7 @@
 mod relay;
 mod streams;
 
+use authcache::feed::ShownCertificate;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::http::Guests;
 use crate::reactor::admission::Admission;
 use crate::reactor::tls::TlsDoor;
-use crate::tls::name_in;
+use crate::tls::shown_in;
 
 /// What is spoken inside.
 pub(crate) const ALPN: &[&[u8]] = &[b"mqtt"];
@@ -200,7 +201,7 @@ impl Quic {
             Err(_) => return,
         };
         drop(place);
-        let name = self.door.identifies().then(|| name_of(&connection));
+        let name = self.door.identifies().then(|| shown_by(&connection));
         let pipe = match self.guests.pipe(admitted.ip, name.flatten()) {
             Ok(pipe) => pipe,
             Err(error) => {
@@ -219,11 +220,11 @@ impl Quic {
     }
 }
 
-/// The name in the certificate that the peer showed.
-fn name_of(connection: &Connection) -> Option<Box<str>> {
+/// The certificate that the peer showed.
+fn shown_by(connection: &Connection) -> Option<Box<ShownCertificate>> {
     let shown = connection.peer_identity()?;
     let chain = shown.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    name_in(chain.first()?)
+    shown_in(chain.first()?)
 }
 
 /// Counts as a connection of its address while it lives.

@@ -1,5 +1,6 @@
 //! Peers that speak CoAP: their sockets, their endpoints, and which guest is in which slot.
 
+use authcache::feed::ShownCertificate;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -294,9 +295,9 @@ impl Coap {
             return;
         };
         let door = &self.doors[usize::from(peer.door)];
-        if let (Some(secure), Some(options)) = (&mut peer.secure, &door.dtls) {
+        if let Some(secure) = &mut peer.secure {
             self.handshake_faults += u64::from(!secure.is_open());
-            secure.close(options, &mut |datagram| {
+            secure.close(&mut |datagram| {
                 // It may be lost on its way as well.
                 let _ = door.socket.send_to(datagram, peer.address);
             });
@@ -333,11 +334,9 @@ impl Coap {
             Err(_) => unsent += 1,
         };
         for datagram in self.out.iter() {
-            match (&mut peer.secure, &door.dtls) {
-                (Some(secure), Some(options)) => {
-                    peer.over |= secure.seal(options, datagram, &mut send).is_err();
-                }
-                _ => send(datagram),
+            match &mut peer.secure {
+                Some(secure) => peer.over |= secure.seal(datagram, &mut send).is_err(),
+                None => send(datagram),
             }
         }
         self.out.clear();
@@ -500,8 +499,8 @@ impl Coap {
         Some(peer.address)
     }
 
-    /// Who the transport says that a guest is.
-    pub(crate) fn certificate(&self, key: CoapKey) -> Option<&str> {
+    /// The certificate that says who a guest is.
+    pub(crate) fn certificate(&self, key: CoapKey) -> Option<&ShownCertificate> {
         let guest = self.guest(key)?;
         let peer = self.peers.get(guest.peer.0 as usize)?.as_ref()?;
         let certified = peer.endpoint.is_certified(guest.number);

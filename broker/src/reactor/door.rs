@@ -55,7 +55,7 @@ impl Door {
         };
         let open = |options| TlsDoor::open(&listener.name, options, alpn).map(Arc::new);
         let tls = listener.tls.as_ref().map(open).transpose()?;
-        all.0.extend(tls.clone());
+        all.tls.extend(tls.clone());
         let websocket = listener
             .websocket
             .as_ref()

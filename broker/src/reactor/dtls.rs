@@ -3,13 +3,15 @@
 //! A peer's handshake begins with the exchange of a cookie, before any key is derived. The key of an
 //! identity is asked of control while the datagram that names it waits.
 
+use authcache::feed::ShownCertificate;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dimpl::{Config, Dtls, DtlsCertificate, Output, PskResolver};
+use arc_swap::ArcSwapOption;
+use dimpl::{Config, ConfigBuilder, Dtls, DtlsCertificate, Output, PskResolver};
 
-use crate::reactor::dtls_records::{identity_in, offers_psk};
+use crate::reactor::dtls_records::{has_sealed_handshake, identity_in, offers_psk};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -26,24 +28,26 @@ const QUEUED_MAX: usize = 8;
 /// Longest identity: ids of clients have 36 bytes.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 128;
 
-/// Looks at the leaf certificate of a peer: the client that it names, if it is to be believed.
-pub(crate) type Verify = dyn Fn(&[u8]) -> Option<Box<str>> + Send + Sync;
+/// Looks at the leaf certificate of a peer: what it says, if it is to be believed.
+pub(crate) type Verify = dyn Fn(&[u8]) -> Option<Box<ShownCertificate>> + Send + Sync;
 
 /// What a listener's handshakes are made of.
 pub(crate) struct DtlsDoor {
     psk: Arc<Config>,
     at_hand: Arc<KeyAtHand>,
-    certificates: Option<(Certificates, Arc<Config>)>,
+    /// Those of the moment; handshakes that began with others go on with them.
+    certificates: Arc<ArcSwapOption<Certificates>>,
 }
 
 /// The certificate of a listener, and what it makes of those of its peers.
 pub(crate) struct Certificates {
-    pub(crate) own: DtlsCertificate,
+    own: DtlsCertificate,
     /// `None` where peers are not asked for one.
-    pub(crate) verify: Option<Arc<Verify>>,
-    pub(crate) required: bool,
-    /// Whether the name in a certificate is the client.
-    pub(crate) identifies: bool,
+    verify: Option<Arc<Verify>>,
+    required: bool,
+    /// Whether a certificate says which client its peer is.
+    identifies: bool,
+    config: Arc<Config>,
 }
 
 /// Identity and key of the handshake that is looked at: a shard looks at one at a time.
@@ -64,31 +68,48 @@ impl PskResolver for KeyAtHand {
     }
 }
 
+impl Certificates {
+    /// # Errors
+    /// What the library says of the configuration.
+    pub(crate) fn new(
+        own: DtlsCertificate,
+        verify: Option<Arc<Verify>>,
+        required: bool,
+        identifies: bool,
+    ) -> Result<Certificates, dimpl::Error> {
+        let config = base().require_client_certificate(verify.is_some());
+        Ok(Certificates {
+            own,
+            verify,
+            required,
+            identifies,
+            config: Arc::new(config.build()?),
+        })
+    }
+}
+
 impl DtlsDoor {
     /// # Errors
     /// What the library says of the configuration.
-    pub(crate) fn new(certificates: Option<Certificates>) -> Result<DtlsDoor, dimpl::Error> {
+    pub(crate) fn new(
+        certificates: Arc<ArcSwapOption<Certificates>>,
+    ) -> Result<DtlsDoor, dimpl::Error> {
         let at_hand = Arc::new(KeyAtHand::default());
-        let base = || {
-            Config::builder()
-                .mtu(MTU)
-                .handshake_timeout(HANDSHAKE_TIMEOUT)
-                .use_server_cookie(true)
-        };
         let resolver: Arc<dyn PskResolver> = Arc::clone(&at_hand) as Arc<dyn PskResolver>;
         let psk = base().with_psk_server(None, resolver);
-        let certificates = certificates
-            .map(|own| {
-                let config = base().require_client_certificate(own.verify.is_some());
-                Ok::<_, dimpl::Error>((own, Arc::new(config.build()?)))
-            })
-            .transpose()?;
         Ok(DtlsDoor {
             psk: Arc::new(psk.build()?),
             at_hand,
             certificates,
         })
     }
+}
+
+fn base() -> ConfigBuilder {
+    Config::builder()
+        .mtu(MTU)
+        .handshake_timeout(HANDSHAKE_TIMEOUT)
+        .use_server_cookie(true)
 }
 
 impl fmt::Debug for DtlsDoor {
@@ -104,9 +125,13 @@ pub(crate) struct Secure {
     /// Whom the peer says it is, and with which key; the key is empty for one that nobody has.
     identity: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
-    certificate: Option<Box<str>>,
-    identifies: bool,
+    certificate: Option<Box<ShownCertificate>>,
+    /// What it shakes hands with, unless by a key.
+    certificates: Option<Arc<Certificates>>,
     refused: bool,
+    /// Whether the peer has shown that it does not know the key, and whether that was noted.
+    wrong_key: bool,
+    noted: bool,
     /// What waits for the key.
     waiting: Vec<Vec<u8>>,
     next: Option<Instant>,
@@ -129,11 +154,10 @@ impl Secure {
     /// The session that a ClientHello asks for; `None` where it is none.
     pub(crate) fn new(door: &DtlsDoor, hello: &[u8], now: Instant) -> Option<Secure> {
         let wants_psk = offers_psk(hello)?;
-        let dtls = match &door.certificates {
-            Some((certificates, config)) if !wants_psk => {
-                Dtls::new_12(Arc::clone(config), certificates.own.clone(), now)
-            }
-            _ => Dtls::new_12_psk(Arc::clone(&door.psk), now),
+        let certificates = door.certificates.load_full().filter(|_| !wants_psk);
+        let dtls = match &certificates {
+            Some(with) => Dtls::new_12(Arc::clone(&with.config), with.own.clone(), now),
+            None => Dtls::new_12_psk(Arc::clone(&door.psk), now),
         };
         Some(Secure {
             dtls,
@@ -141,11 +165,10 @@ impl Secure {
             identity: None,
             key: None,
             certificate: None,
-            identifies: door
-                .certificates
-                .as_ref()
-                .is_some_and(|(own, _)| own.identifies),
+            certificates,
             refused: false,
+            wrong_key: false,
+            noted: false,
             waiting: Vec::new(),
             next: None,
         })
@@ -163,11 +186,11 @@ impl Secure {
         (self.open && !key.is_empty()).then_some((identity, key))
     }
 
-    /// The client that the peer's certificate names.
-    pub(crate) fn certificate(&self) -> Option<&str> {
-        self.certificate
-            .as_deref()
-            .filter(|_| self.open && self.identifies)
+    /// The peer's certificate, where it says which client it is.
+    pub(crate) fn certificate(&self) -> Option<&ShownCertificate> {
+        let with = self.certificates.as_ref();
+        let identifies = self.open && with.is_some_and(|with| with.identifies);
+        self.certificate.as_deref().filter(|_| identifies)
     }
 
     /// When [`Secure::timeout`] is to be called.
@@ -229,6 +252,12 @@ impl Secure {
         Ok(())
     }
 
+    /// The identity whose key the peer does not know, told once.
+    pub(crate) fn take_wrong_key(&mut self) -> Option<&[u8]> {
+        let fresh = self.wrong_key && !std::mem::replace(&mut self.noted, self.wrong_key);
+        self.identity.as_deref().filter(|_| fresh)
+    }
+
     fn take(
         &mut self,
         door: &DtlsDoor,
@@ -245,18 +274,15 @@ impl Secure {
             .dtls
             .handle_timeout(now)
             .and_then(|()| self.dtls.handle_packet(datagram));
-        let drained = self.drain(door, plain, send);
+        let drained = self.drain(plain, send);
         door.at_hand.set(None);
+        let known = self.key.as_ref().is_some_and(|key| !key.is_empty());
+        self.wrong_key |= known && !self.open && has_sealed_handshake(datagram);
         taken.map_err(|_| Over)?;
         drained
     }
 
-    fn drain(
-        &mut self,
-        door: &DtlsDoor,
-        plain: &mut Vec<Vec<u8>>,
-        send: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), Over> {
+    fn drain(&mut self, plain: &mut Vec<Vec<u8>>, send: &mut dyn FnMut(&[u8])) -> Result<(), Over> {
         let mut buffer = [0; DATAGRAM_BYTES];
         loop {
             match self.dtls.poll_output(&mut buffer) {
@@ -268,8 +294,8 @@ impl Secure {
                 }
                 Output::Connected => self.open = true,
                 Output::PeerCert(leaf) => {
-                    let own = door.certificates.as_ref();
-                    match own.and_then(|(own, _)| own.verify.as_ref()) {
+                    let with = self.certificates.as_ref();
+                    match with.and_then(|with| with.verify.as_ref()) {
                         Some(verify) => {
                             self.certificate = verify(leaf);
                             self.refused = self.certificate.is_none();
@@ -282,12 +308,9 @@ impl Secure {
                 _ => {}
             }
         }
-        let required = door
-            .certificates
-            .as_ref()
-            .is_some_and(|(own, _)| own.required);
-        let missing =
-            required && self.open && self.identity.is_none() && self.certificate.is_none();
+        let with = self.certificates.as_ref();
+        let required = self.open && with.is_some_and(|with| with.required);
+        let missing = required && self.certificate.is_none();
         if self.refused || missing {
             return Err(Over);
         }
@@ -300,12 +323,11 @@ impl Secure {
     /// [`Over`], when the handshake took too long.
     pub(crate) fn timeout(
         &mut self,
-        door: &DtlsDoor,
         now: Instant,
         send: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Over> {
         self.dtls.handle_timeout(now).map_err(|_| Over)?;
-        self.drain(door, &mut Vec::new(), send)
+        self.drain(&mut Vec::new(), send)
     }
 
     /// Seals a datagram and sends it.
@@ -314,21 +336,20 @@ impl Secure {
     /// [`Over`], when the session takes no more.
     pub(crate) fn seal(
         &mut self,
-        door: &DtlsDoor,
         datagram: &[u8],
         send: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Over> {
         self.dtls
             .send_application_data(datagram)
             .map_err(|_| Over)?;
-        self.drain(door, &mut Vec::new(), send)
+        self.drain(&mut Vec::new(), send)
     }
 
     /// Says goodbye.
-    pub(crate) fn close(&mut self, door: &DtlsDoor, send: &mut dyn FnMut(&[u8])) {
+    pub(crate) fn close(&mut self, send: &mut dyn FnMut(&[u8])) {
         if self.open && self.dtls.close().is_ok() {
             // What it leaves to be said is all that is left to do.
-            let _ = self.drain(door, &mut Vec::new(), send);
+            let _ = self.drain(&mut Vec::new(), send);
         }
     }
 }

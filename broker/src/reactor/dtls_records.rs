@@ -9,6 +9,21 @@ const CLIENT_KEY_EXCHANGE: u8 = 16;
 /// TLS_PSK_WITH_AES_128_CCM_8 (RFC 6655), the suite that RFC 7252 asks for.
 const PSK_AES_128_CCM_8: [u8; 2] = [0xC0, 0xA8];
 
+/// Whether a datagram holds a sealed part of a handshake: its Finished.
+pub(crate) fn has_sealed_handshake(mut datagram: &[u8]) -> bool {
+    while let Some((head, rest)) = datagram.split_first_chunk::<13>() {
+        if head[0] == HANDSHAKE && head[3..5] != [0, 0] {
+            return true;
+        }
+        let len = usize::from(u16::from_be_bytes([head[11], head[12]]));
+        let Some((_, behind)) = rest.split_at_checked(len) else {
+            return false;
+        };
+        datagram = behind;
+    }
+    false
+}
+
 /// The body of the first message of a type that is whole in its record, of those that are not
 /// encrypted.
 fn message(mut datagram: &[u8], wanted: u8) -> Option<&[u8]> {
@@ -110,6 +125,8 @@ mod tests {
         let mut encrypted = exchange;
         encrypted[4] = 1;
         assert_eq!(identity_in(&encrypted), None);
+        assert!(has_sealed_handshake(&[behind, encrypted].concat()));
+        assert!(!has_sealed_handshake(&hello(&[0, 1])));
     }
 
     proptest::proptest! {
@@ -117,7 +134,7 @@ mod tests {
         fn any_bytes_are_looked_at(bytes: Vec<u8>) {
             let with_head = [&[HANDSHAKE, 254, 253][..], &bytes].concat();
             for bytes in [&bytes, &with_head] {
-                let _ = (offers_psk(bytes), identity_in(bytes));
+                let _ = (offers_psk(bytes), identity_in(bytes), has_sealed_handshake(bytes));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! DTLS in a turn: handshakes, the keys they wait for, and what peers seal.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use authcache::feed::SharedKey;
@@ -60,16 +61,23 @@ impl Reactor {
     fn ask_key(&mut self, id: PeerId, identity: Vec<u8>) {
         let number = self.shard.outlets.wires.coap.number_of(id);
         let shard = self.shard.env.id;
+        let peer = self.address_of(id);
         let asked = String::from_utf8(identity).is_ok_and(|identity| {
             self.shard.env.shared.control.ask(ToControl::Key {
                 shard,
                 number,
                 identity,
+                peer,
             })
         });
         if !asked {
             self.key_told(number, None);
         }
+    }
+
+    fn address_of(&mut self, id: PeerId) -> Option<IpAddr> {
+        let peer = self.shard.outlets.wires.coap.peer(id)?;
+        Some(peer.address.ip().to_canonical())
     }
 
     /// The key that a handshake waits for is there, or there is none.
@@ -112,10 +120,10 @@ impl Reactor {
     pub(super) fn handshake_timeout(&mut self, id: PeerId) -> bool {
         let now = Instant::now();
         for candidate in [true, false] {
-            let told = self.with_secure(id, candidate, |secure, options, send| {
+            let told = self.with_secure(id, candidate, |secure, _, send| {
                 let due = secure.next_timeout().is_some_and(|at| at <= now);
                 if due {
-                    secure.timeout(options, now, send)
+                    secure.timeout(now, send)
                 } else {
                     Ok(())
                 }
@@ -154,6 +162,7 @@ impl Reactor {
         let door = &self.doors[usize::from(peer.door)];
         let mut called = None;
         let (mut sent, mut opened) = (0, false);
+        let mut wrong = None;
         if let (Some(secure), Some(options)) = (&mut peer.secure, &door.dtls) {
             let was_open = secure.is_open();
             let address = peer.address;
@@ -162,6 +171,7 @@ impl Reactor {
                 sent += u64::from(door.socket.send_to(datagram, address).is_ok());
             };
             called = Some(call(secure, options, &mut send));
+            wrong = secure.take_wrong_key().map(<[u8]>::to_vec);
             opened = secure.is_open() && !was_open;
             if opened {
                 let login = secure.identity().map(|(identity, key)| Login {
@@ -186,7 +196,16 @@ impl Reactor {
         }
         coap.datagrams_out += sent;
         coap.handshakes += u64::from(opened);
+        let address = peer.address.ip().to_canonical();
         coap.put_back(id, peer);
+        if let Some(Ok(identity)) = wrong.map(String::from_utf8) {
+            // Control counts it as a failed login of the address. A full mailbox means that control
+            // is behind with logins; then this one is not counted.
+            let _ = self.shard.env.shared.control.ask(ToControl::WrongKey {
+                identity,
+                peer: Some(address),
+            });
+        }
         for key in former.into_iter().flatten().flatten() {
             self.part(key);
         }

@@ -3,6 +3,7 @@
 //! Bytes that come are opened and unmasked in the shard's buffers; bytes that go are framed and
 //! sealed once per flush. A layer that idles owns no buffer.
 
+use authcache::feed::ShownCertificate;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub(crate) struct Layer {
     header: Option<Vec<u8>>,
     /// From the first byte on, where the door has TLS.
     tls: Option<Box<Tls>>,
-    /// The name in a certificate that was shown at the other end of a pipe.
-    shown: Option<Box<str>>,
+    /// A certificate that was shown at the other end of a pipe.
+    shown: Option<Box<ShownCertificate>>,
     websocket: Option<Box<WebSocket>>,
     /// Framed and sealed bytes that the socket has not taken.
     pending: Vec<u8>,
@@ -134,7 +135,7 @@ impl Layer {
     }
 
     /// A pipe from within the process, for a peer elsewhere, which may have `shown` a certificate.
-    pub(crate) fn pipe(peer: IpAddr, shown: Option<Box<str>>) -> Box<Layer> {
+    pub(crate) fn pipe(peer: IpAddr, shown: Option<Box<ShownCertificate>>) -> Box<Layer> {
         Box::new(Layer {
             peer: Some(peer),
             tls: None,
@@ -251,8 +252,8 @@ impl Layer {
         self.door.tls.is_some() && self.tls.as_ref().is_none_or(|tls| tls.is_shaking_hands())
     }
 
-    /// The name in the certificate that the peer showed, where the door takes it for a client.
-    pub(crate) fn certificate(&self) -> Option<&str> {
+    /// The certificate that the peer showed, where the door takes it for a client.
+    pub(crate) fn certificate(&self) -> Option<&ShownCertificate> {
         let shown = self.tls.as_ref().and_then(|tls| tls.certificate());
         shown.or(self.shown.as_deref())
     }

@@ -1,5 +1,6 @@
 //! What is below a shard: TCP, plain or with layers between the socket and MQTT, and CoAP.
 
+use authcache::feed::ShownCertificate;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -450,7 +451,7 @@ impl Wires for NetWires {
         }
     }
 
-    fn certificate(&self, end: &End) -> Option<&str> {
+    fn certificate(&self, end: &End) -> Option<&ShownCertificate> {
         match end {
             End::Stream(end) => self.layer_of(end)?.certificate(),
             End::Coap(key) => self.coap.certificate(*key),

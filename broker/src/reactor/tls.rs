@@ -1,6 +1,7 @@
 //! TLS below a shard, through rustls's unbuffered interface: records are opened in the buffer that
 //! they were read into, and sealed into the one that is sent.
 
+use authcache::feed::ShownCertificate;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,7 +10,8 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 
-use crate::tls::{TlsError, TlsOptions, load, name_in};
+use crate::reactor::dtls_files::DtlsFiles;
+use crate::tls::{TlsError, TlsOptions, load, shown_in};
 
 /// The TLS of one listener. Whoever comes in gets the certificates of that moment and keeps them.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ pub(crate) struct Tls {
     /// Bytes of the peer before its handshake was done.
     before: usize,
     identifies: bool,
-    certificate: Option<Box<str>>,
+    certificate: Option<Box<ShownCertificate>>,
 }
 
 /// The connection cannot go on; an alert, if there is one to send, was appended.
@@ -119,8 +121,8 @@ impl Tls {
         self.incoming.capacity()
     }
 
-    /// The name in the peer's certificate.
-    pub(crate) fn certificate(&self) -> Option<&str> {
+    /// The peer's certificate, where it says which client it is.
+    pub(crate) fn certificate(&self) -> Option<&ShownCertificate> {
         self.certificate.as_deref()
     }
 
@@ -158,7 +160,7 @@ impl Tls {
         };
         if was_shaking && self.identifies && !self.is_shaking_hands() {
             let shown = self.connection.peer_certificates();
-            self.certificate = shown.and_then(|chain| name_in(chain.first()?));
+            self.certificate = shown.and_then(|chain| shown_in(chain.first()?));
         }
         opened
     }
@@ -326,21 +328,27 @@ impl std::fmt::Debug for Tls {
 
 /// Every listener's TLS, to be read again together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TlsDoors(pub(crate) Vec<Arc<TlsDoor>>);
+pub(crate) struct TlsDoors {
+    pub(crate) tls: Vec<Arc<TlsDoor>>,
+    pub(crate) dtls: Vec<Arc<DtlsFiles>>,
+}
 
 impl TlsDoors {
     /// Reads all files again.
     pub(crate) fn reload(&self) {
-        for door in &self.0 {
+        for door in &self.tls {
             door.reload();
+        }
+        for files in &self.dtls {
+            files.reload();
         }
     }
 
     /// When each file was changed last; a file that is not there counts as never.
     pub(crate) fn changed(&self) -> Vec<Option<std::time::SystemTime>> {
-        self.0
-            .iter()
-            .flat_map(|door| door.files())
+        let tls = self.tls.iter().flat_map(|door| door.files());
+        let dtls = self.dtls.iter().flat_map(|files| files.files());
+        tls.chain(dtls)
             .map(|file| {
                 std::fs::metadata(file)
                     .and_then(|meta| meta.modified())

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
+use authcache::EntityId;
+use authcache::feed::ShownCertificate;
 use codec::mqtt::ReasonCode;
 use router::SlotId;
 use session::{Identify, IdentifyOutcome, Refusal, RightsQuestion, Step};
@@ -77,14 +79,20 @@ impl<W: Wires> Shard<W> {
     }
 
     /// Where the transport's certificate says who comes, that counts and no password; `None` if
-    /// the User Name says otherwise.
+    /// the User Name is no client's.
     fn with_certificate(&self, token: Token, what: Identify) -> Option<Identify> {
         let wire = self.outlets.slots.slot(token.slot).wire.as_ref();
         let shown = wire.and_then(|wire| self.outlets.wires.certificate(wire));
         match (shown, what) {
-            (Some(name), Identify::Password { username, .. }) => {
-                let agrees = username.is_none_or(|given| given.is_empty() || given == name);
-                agrees.then(|| Identify::Certificate(name.into()))
+            (Some(shown), Identify::Password { username, .. }) => {
+                let claimed = match username.as_deref() {
+                    None | Some("") => None,
+                    Some(name) => Some(EntityId::from_text(name)?),
+                };
+                Some(Identify::Certificate(ShownCertificate {
+                    claimed,
+                    ..shown.clone()
+                }))
             }
             (_, what) => Some(what),
         }

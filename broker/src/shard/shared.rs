@@ -80,6 +80,12 @@ pub(crate) enum ToControl {
         shard: ShardId,
         number: u64,
         identity: String,
+        peer: Option<std::net::IpAddr>,
+    },
+    /// A peer does not know the secret of the client with this identity.
+    WrongKey {
+        identity: String,
+        peer: Option<std::net::IpAddr>,
     },
     /// The fence's round was passed at the end of a turn.
     Fenced { round: u64 },

@@ -1,6 +1,7 @@
 //! The transport below a shard, so that sockets and the simulator drive the same value.
 
 use authcache::feed::SharedKey;
+use authcache::feed::ShownCertificate;
 use router::{ShardId, SlotId};
 
 /// Names the occupant of a slot: a stale event or timer has an older generation.
@@ -97,8 +98,8 @@ pub(crate) trait Wires {
     /// The address at the other end, where it has one.
     fn peer(&self, end: &Self::End) -> Option<std::net::IpAddr>;
 
-    /// Who the certificate names that the peer showed, where its listener takes that for a client.
-    fn certificate(&self, end: &Self::End) -> Option<&str>;
+    /// The certificate that the peer showed, where its listener takes it for a client.
+    fn certificate(&self, end: &Self::End) -> Option<&ShownCertificate>;
 
     /// Whether it is a channel socket, which is nothing without its right.
     fn is_channel_socket(&self, end: &Self::End) -> bool;

@@ -400,9 +400,10 @@ impl Database {
                     None => Answer::Rights(Right::NONE),
                 }
             }
-            Question::Token(_) | Question::Certificate(_) | Question::Key(_) => {
-                Answer::Refused(Refusal::BadCredentials)
-            }
+            Question::Token(_)
+            | Question::Certificate(_)
+            | Question::Key { .. }
+            | Question::WrongKey { .. } => Answer::Refused(Refusal::BadCredentials),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Virtual wires: bytes that travel when the scheduler says so, are taken in parts, and stop
 //! anywhere.
 
+use authcache::feed::ShownCertificate;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -291,7 +292,7 @@ impl Wires for SimWires {
         conn.watch = watch;
     }
 
-    fn certificate(&self, _wire: &SimWire) -> Option<&str> {
+    fn certificate(&self, _wire: &SimWire) -> Option<&ShownCertificate> {
         None
     }
 

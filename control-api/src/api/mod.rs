@@ -8,6 +8,7 @@
 mod aliases;
 mod authorize;
 mod call;
+mod certificates;
 mod connect;
 mod domains;
 mod entities;

@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 pub(crate) mod activity;
+pub(crate) mod certificates;
 pub(crate) mod channels;
 pub(crate) mod clients;
 pub(crate) mod domains;

@@ -268,3 +268,42 @@ async fn t_exh_8_ten_failures_throttle_the_pair_and_nobody_else() {
     let elsewhere = identify(at.control(), from(device(&at), "192.0.2.2")).await;
     assert!(matches!(elsewhere, Answer::Identity(..)));
 }
+
+#[tokio::test]
+async fn keys_that_nobody_has_and_wrong_ones_spend_the_budget_of_their_address() {
+    let at = plant().await;
+    let client = at.client.client.id;
+    let peer = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+    let key = async |client, from: &str| {
+        let peer = peer(from);
+        ask(at.control(), Question::Key { client, peer }).await
+    };
+    for _ in 0..10 {
+        let peer = peer("192.0.2.1");
+        let told = ask(at.control(), Question::WrongKey { client, peer }).await;
+        assert_eq!(told, BAD);
+    }
+    assert_eq!(
+        key(client, "192.0.2.1").await,
+        Answer::Refused(Refusal::Throttled)
+    );
+    // So do logins that are not handshakes.
+    let device = Credentials {
+        peer: peer("192.0.2.1"),
+        ..device(&at)
+    };
+    assert_eq!(
+        identify(at.control(), device).await,
+        Answer::Refused(Refusal::Throttled)
+    );
+    // An address that tries many names is throttled for all.
+    for number in 0..100 {
+        assert_eq!(key(EntityId::from_u128(number), "192.0.2.2").await, BAD);
+    }
+    let unknown = EntityId::from_u128(7777);
+    assert_eq!(
+        key(unknown, "192.0.2.2").await,
+        Answer::Refused(Refusal::Throttled)
+    );
+    assert_eq!(key(unknown, "192.0.2.3").await, BAD);
+}

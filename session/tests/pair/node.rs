@@ -215,7 +215,7 @@ impl Node {
             } if password == b"secret" => self.world.who(name),
             Identify::Password { .. } => None,
             Identify::Token(token) => self.world.who(std::str::from_utf8(token).unwrap()),
-            Identify::Certificate(name) => self.world.who(name),
+            Identify::Certificate(_) => None,
         };
         match who {
             Some(who) => IdentifyOutcome::Known(who, None),

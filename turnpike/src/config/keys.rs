@@ -191,10 +191,7 @@ macro_rules! origins {
             $path,
             $($field).+,
             "origins with commas between them, such as \"https://console.example.com\"",
-            |origin| {
-                let scheme = origin.starts_with("http://") || origin.starts_with("https://");
-                (scheme && !origin.ends_with('/')).then(|| origin.to_owned())
-            },
+            |origin| is_origin(origin).then(|| origin.to_owned()),
             |origin| origin.clone()
         )
     };
@@ -410,9 +407,25 @@ pub(crate) const KEYS: &[Key] = &[
     boolean!("listeners.http.enabled", http.enabled),
     address!("listeners.http.address", http.address),
     origins!("listeners.http.origins", http.origins),
+    list!(
+        "listeners.http.cors_origins",
+        http_cors_origins,
+        "origins with commas between them, such as \"https://console.example.com\", or \"*\"",
+        |origin| (origin == "*" || is_origin(origin)).then(|| origin.to_owned()),
+        |origin| origin.clone()
+    ),
     slow_consumer!("listeners.http.slow_consumer", http.slow_consumer),
     files!("listeners.http.certificate", http.tls.certificate),
     files!("listeners.http.key", http.tls.key),
+    file!("listeners.http.client_ca", http.tls.client_ca),
+    either!(
+        "listeners.http.client_certificate",
+        http.tls.client_optional,
+        "required",
+        "optional"
+    ),
+    boolean!("listeners.http.identity", http.tls.identity),
+    file!("listeners.http.revoked", http.tls.revoked),
     either!(
         "listeners.http.min_version",
         http.tls.only_1_3,
@@ -514,7 +527,13 @@ pub(crate) const KEYS: &[Key] = &[
         31622400
     ),
     boolean!("control.journal_views", control.journal_views),
+    boolean!("compat.close_on_denied", limits.close_on_denied),
     boolean!("compat.coap_created", coap.created),
+    boolean!("compat.http_401", http_compat.denied_is_401),
+    boolean!(
+        "compat.http_content_types",
+        http_compat.known_content_types_only
+    ),
     boolean!(
         "compat.reveal_client_secrets",
         control.reveal_client_secrets
@@ -720,6 +739,12 @@ pub(crate) const KEYS: &[Key] = &[
         4294967295
     ),
 ];
+
+/// Whether a text is the origin of a page, as browsers send it.
+fn is_origin(text: &str) -> bool {
+    let scheme = text.starts_with("http://") || text.starts_with("https://");
+    scheme && !text.ends_with('/')
+}
 
 /// Whether what stands around the last colon names a host and a port.
 fn is_host_and_port((host, port): (&str, &str)) -> bool {

@@ -145,7 +145,11 @@ impl MqttListener {
     }
 
     /// What the broker is told of the HTTP listener.
-    pub(crate) fn over_http(&self) -> broker::HttpListener {
+    pub(crate) fn over_http(
+        &self,
+        cors_origins: &[String],
+        compat: broker::HttpCompat,
+    ) -> broker::HttpListener {
         broker::HttpListener {
             address: self.address,
             websocket: broker::WebSocketOptions {
@@ -153,6 +157,8 @@ impl MqttListener {
                 slow_consumer: self.slow_consumer,
             },
             tls: self.tls.for_broker(),
+            cors_origins: cors_origins.to_vec(),
+            compat,
         }
     }
 

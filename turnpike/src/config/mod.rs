@@ -42,6 +42,10 @@ pub(crate) struct Config {
     pub(crate) ws: MqttListener,
     pub(crate) wss: MqttListener,
     pub(crate) http: MqttListener,
+    /// Origins of pages that may read answers over HTTP.
+    pub(crate) http_cors_origins: Vec<String>,
+    /// What is answered over HTTP as older servers do.
+    pub(crate) http_compat: broker::HttpCompat,
     pub(crate) coap: CoapListener,
     pub(crate) coaps: CoapListener,
     pub(crate) quic: MqttListener,
@@ -90,6 +94,8 @@ impl Default for Config {
             ws: MqttListener::on(8083, true),
             wss: MqttListener::on(8084, false),
             http: MqttListener::on(8008, true),
+            http_cors_origins: Vec::new(),
+            http_compat: broker::HttpCompat::default(),
             coap: CoapListener::on(5683),
             coaps: CoapListener::on(5684),
             // With certificates.

@@ -253,6 +253,16 @@ call 200 GET "$clients/$client?roles=true"
 call 200 PATCH "$clients/$client" '{"name":"press 4","metadata":{"line":5}}'
 call 200 PATCH "$clients/$client/tags" '{"tags":["c"]}'
 call 200 PATCH "$clients/$client/secret" '{"secret":"curl-press-2"}'
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=press" \
+    -set_serial 0x4A3F -keyout "$work/press.key" -out "$work/press.pem" 2>/dev/null
+certificate=$(python3 -c 'import json,sys; print(json.dumps({"certificate": open(sys.argv[1]).read()}))' \
+    "$work/press.pem")
+call 201 POST "$clients/$client/certs" "$certificate"
+call 409 POST "$clients/$client/certs" "$certificate"
+call 400 POST "$clients/$client/certs" '{"certificate":"none"}'
+call 200 GET "$clients/$client/certs"
+call 204 DELETE "$clients/$client/certs/4a:3f"
+call 404 DELETE "$clients/$client/certs/4a:3f"
 call 200 POST "$clients/$client/disable"
 call 409 POST "$clients/$client/disable"
 call 200 POST "$clients/$client/enable"

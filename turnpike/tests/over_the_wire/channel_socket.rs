@@ -8,6 +8,7 @@ use codec::ws::{Event, Opcode, Receiver, ReceiverLimits, Role};
 
 use crate::broker::Broker;
 use crate::client::{Client, Options, Stream, tcp};
+use crate::http::authorization;
 use crate::websocket::{ask, masked};
 
 /// A channel socket of a test.
@@ -22,6 +23,7 @@ pub(crate) struct Socket<S = TcpStream> {
 pub(crate) enum Came {
     Text(String),
     Binary(Vec<u8>),
+    Pong,
     Closed(Option<u16>),
 }
 
@@ -68,7 +70,8 @@ impl<S: Stream> Socket<S> {
                     Some(Event::Close(code)) => {
                         came = Some(Came::Closed(code.map(|code| code.get())));
                     }
-                    Some(Event::Ping | Event::Pong) | None => {}
+                    Some(Event::Pong) => came = Some(Came::Pong),
+                    Some(Event::Ping) | None => {}
                 }
                 self.input.drain(..used);
                 if let Some(came) = came {
@@ -82,11 +85,6 @@ impl<S: Stream> Socket<S> {
             }
         }
     }
-}
-
-fn authorization(broker: &Broker, number: usize) -> String {
-    let secret = broker.client(number).password.unwrap();
-    format!("Authorization: Client {secret}\r\n")
 }
 
 fn socket(broker: &Broker, number: usize, path: &str) -> Socket {
@@ -143,6 +141,7 @@ fn messages_pass_between_sockets_and_mqtt_clients() {
     one.stream.write_all(&pieces.concat()).unwrap();
     assert_eq!(two.next(), text(&"x".repeat(300_000)));
     assert_eq!(two.next(), text("in pieces"));
+    assert_eq!(one.next(), Came::Pong);
     one.send(Opcode::Close, &1000u16.to_be_bytes());
     assert_eq!(one.next(), Came::Closed(Some(1000)));
 }

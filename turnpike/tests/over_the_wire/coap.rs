@@ -12,9 +12,29 @@ use crate::client::{Client, Credentials, Options};
 /// Longest wait for a datagram that has to come.
 const WAIT: Duration = Duration::from_secs(20);
 
+/// Carries datagrams both ways, in the clear or sealed.
+pub(crate) trait Datagrams {
+    fn send(&mut self, datagram: &[u8]);
+
+    /// The next one; it has to come.
+    fn receive(&mut self) -> Vec<u8>;
+}
+
+impl Datagrams for UdpSocket {
+    fn send(&mut self, datagram: &[u8]) {
+        UdpSocket::send(self, datagram).unwrap();
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let mut buffer = [0; 2048];
+        let len = self.recv(&mut buffer).expect("a datagram comes");
+        buffer[..len].to_vec()
+    }
+}
+
 /// One endpoint.
 pub(crate) struct Peer {
-    socket: UdpSocket,
+    datagrams: Box<dyn Datagrams>,
     next: u16,
     /// What came while something else was awaited.
     waiting: Vec<Came>,
@@ -34,15 +54,20 @@ pub(crate) struct Came {
 }
 
 /// Further options of a request.
-type More<'a> = &'a [(OptionNumber, &'a [u8])];
+pub(crate) type More<'a> = &'a [(OptionNumber, &'a [u8])];
 
 impl Peer {
     pub(crate) fn new(broker: &Broker) -> Peer {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(WAIT)).unwrap();
         socket.connect(broker.listener("coap")).unwrap();
+        Peer::over(socket)
+    }
+
+    /// Over whatever carries datagrams.
+    pub(crate) fn over(datagrams: impl Datagrams + 'static) -> Peer {
         Peer {
-            socket,
+            datagrams: Box::new(datagrams),
             next: 0,
             waiting: Vec::new(),
         }
@@ -66,7 +91,7 @@ impl Peer {
             writer = writer.option(number, value);
         }
         writer.payload(payload);
-        self.socket.send(&out).unwrap();
+        self.datagrams.send(&out);
         self.next
     }
 
@@ -75,13 +100,12 @@ impl Peer {
         if !self.waiting.is_empty() {
             return self.waiting.remove(0);
         }
-        let mut buffer = [0; 2048];
-        let len = self.socket.recv(&mut buffer).expect("a datagram comes");
-        let message = Message::parse(&buffer[..len]).unwrap();
+        let datagram = self.datagrams.receive();
+        let message = Message::parse(&datagram).unwrap();
         if message.kind == Kind::Con {
             let mut out = Vec::new();
             Writer::empty(&mut out, Kind::Ack, message.id);
-            self.socket.send(&out).unwrap();
+            self.datagrams.send(&out);
         }
         Came {
             kind: message.kind,
@@ -95,8 +119,8 @@ impl Peer {
         }
     }
 
-    /// Sends a request; its answer.
-    fn ask(&mut self, code: Code, uri: &str, more: More<'_>, payload: &[u8]) -> Came {
+    /// Sends a request; its answer. What else comes is kept for later.
+    pub(crate) fn ask(&mut self, code: Code, uri: &str, more: More<'_>, payload: &[u8]) -> Came {
         let number = self.send(code, uri, more, payload);
         let mut others = Vec::new();
         loop {
@@ -123,15 +147,20 @@ impl Peer {
         self.ask(Code::GET, uri, &[(OptionNumber::OBSERVE, b"")], b"")
     }
 
-    fn reset(&self, came: &Came) {
+    /// What came besides answers and was not looked at.
+    pub(crate) fn waiting(&self) -> &[Came] {
+        &self.waiting
+    }
+
+    fn reset(&mut self, came: &Came) {
         let mut out = Vec::new();
         Writer::empty(&mut out, Kind::Rst, came.id);
-        self.socket.send(&out).unwrap();
+        self.datagrams.send(&out);
     }
 }
 
 /// A URI with the secret of a demo client.
-fn uri(broker: &Broker, number: usize, subtopic: &str) -> String {
+pub(crate) fn uri(broker: &Broker, number: usize, subtopic: &str) -> String {
     let secret = broker.client(number).password.unwrap();
     format!("{}?auth={secret}", broker.topic(subtopic))
 }
@@ -217,7 +246,7 @@ fn observers_hear_every_door_until_they_want_no_more() {
         observer.post(&uri(&broker, 0, "elsewhere"), b"x"),
         Code::CHANGED
     );
-    assert!(observer.waiting.is_empty());
+    assert!(observer.waiting().is_empty());
 }
 
 #[test]

@@ -3,27 +3,27 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use codec::mqtt::QoS;
+use codec::mqtt::{ProtocolVersion, QoS, ReasonCode};
 use codec::ws::Opcode;
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
 use crate::channel_socket::{Came, Socket, base64};
-use crate::client::{Client, Options, tcp};
+use crate::client::{Client, Got, Options, tcp};
 
 /// One connection over which requests follow each other.
-struct Http {
+pub(crate) struct Http {
     stream: BufReader<TcpStream>,
 }
 
 impl Http {
-    fn new(broker: &Broker) -> Http {
+    pub(crate) fn new(broker: &Broker) -> Http {
         Http {
             stream: BufReader::new(tcp(broker.listener("http"))),
         }
     }
 
-    fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n{headers}\r\n",
             body.len()
@@ -34,7 +34,7 @@ impl Http {
     }
 
     /// Status and head of an answer.
-    fn head(&mut self) -> (u16, String) {
+    pub(crate) fn head(&mut self) -> (u16, String) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert!(self.stream.read_line(&mut head).unwrap() > 0, "{head}");
@@ -43,7 +43,13 @@ impl Http {
     }
 
     /// Sends a request and reads its answer.
-    fn ask(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> (u16, String) {
         self.send(method, path, headers, body);
         let (status, head) = self.head();
         let length = head
@@ -55,12 +61,12 @@ impl Http {
         (status, String::from_utf8(body).unwrap())
     }
 
-    fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> u16 {
+    pub(crate) fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> u16 {
         self.ask("POST", path, headers, body).0
     }
 
     /// The data lines of the next event, of a chunked answer.
-    fn event(&mut self) -> String {
+    pub(crate) fn event(&mut self) -> String {
         let mut event = String::new();
         loop {
             let mut line = String::new();
@@ -78,7 +84,7 @@ impl Http {
     }
 }
 
-fn authorization(broker: &Broker, number: usize) -> String {
+pub(crate) fn authorization(broker: &Broker, number: usize) -> String {
     let secret = broker.client(number).password.unwrap();
     format!("Authorization: Client {secret}\r\n")
 }
@@ -348,5 +354,190 @@ fn shards_with_descriptors_of_their_own_are_reached_over_http() {
         let status = http.post(&format!("/{topic}"), &headers, b"hello");
         assert!((200..300).contains(&status), "{status}");
         assert_eq!(reader.payload(), "hello");
+    }
+}
+
+#[test]
+fn request_that_is_sent_again_under_its_key_is_published_once() {
+    let broker = Broker::start(&[]);
+    let mut mqtt = subscriber(&broker, "#");
+    let auth = authorization(&broker, 0);
+    let path = format!("/{}", broker.topic("once"));
+    let keyed = |key: &str| format!("{auth}Idempotency-Key: {key}\r\n");
+    let (mut http, mut other) = (Http::new(&broker), Http::new(&broker));
+    for connection in [&mut http, &mut other] {
+        let status = connection.post(&format!("{path}?qos=1"), &keyed("\"one\""), b"first");
+        assert_eq!(status, 202);
+    }
+    assert_eq!(mqtt.payload(), "first");
+    // Another body, another query, and a key that is none.
+    let again = format!("{path}?qos=1");
+    assert_eq!(http.post(&again, &keyed("\"one\""), b"second"), 422);
+    assert_eq!(http.post(&path, &keyed("\"one\""), b"first"), 422);
+    assert_eq!(http.post(&path, &keyed("a b"), b"x"), 400);
+    assert_eq!(http.post(&path, &keyed(&"x".repeat(256)), b"x"), 400);
+    // The same key of another client is another one.
+    let foreign = authorization(&broker, 1) + "Idempotency-Key: \"one\"\r\n";
+    assert_eq!(http.post(&path, &foreign, b"of the other"), 202);
+    assert_eq!(mqtt.payload(), "of the other");
+    // Of a batch the whole answer is repeated, refusals included.
+    let message = |topic: String| json!({"topic": topic, "payload": base64(b"batch"), "qos": 1});
+    let batch = json!([
+        message(broker.topic("batch")),
+        message("m/demo/c/none".into())
+    ]);
+    let ask = |http: &mut Http| {
+        let body = batch.to_string();
+        http.ask("POST", "/publish", &keyed("batch"), body.as_bytes())
+    };
+    let first = ask(&mut http);
+    assert_eq!(first.0, 403);
+    assert!(first.1.contains(r#""published":1"#), "{}", first.1);
+    assert_eq!(mqtt.payload(), "batch");
+    assert_eq!(ask(&mut other), first);
+    // What was refused was not done, so its key is free; and a wrong secret learns nothing.
+    let none = "/m/demo/c/none?qos=1";
+    for _ in 0..2 {
+        assert_eq!(http.post(none, &keyed("refused"), b"x"), 403);
+    }
+    assert_eq!(http.post(&path, &keyed("refused"), b"now"), 202);
+    assert_eq!(mqtt.payload(), "now");
+    let wrong = "Authorization: Client wrong\r\nIdempotency-Key: \"one\"\r\n";
+    assert_eq!(http.post(&again, wrong, b"first"), 401);
+    assert_eq!(mqtt.ping(), []);
+    let metrics = broker.metrics();
+    assert!(
+        metrics.contains("turnpike_idempotency_keys 4\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn request_whose_sender_did_not_wait_is_carried_out_and_answered_later() {
+    let broker = Broker::start(&[]);
+    let mut mqtt = subscriber(&broker, "left");
+    let headers = authorization(&broker, 0) + "Idempotency-Key: left\r\n";
+    let path = format!("/{}?qos=1", broker.topic("left"));
+    let mut hasty = Http::new(&broker);
+    hasty.send("POST", &path, &headers, b"once");
+    assert_eq!(mqtt.payload(), "once");
+    drop(hasty);
+    let mut http = Http::new(&broker);
+    // It may be under way still.
+    let status = std::iter::repeat_with(|| http.post(&path, &headers, b"once"));
+    assert_eq!(status.into_iter().find(|status| *status != 409), Some(202));
+    assert_eq!(mqtt.ping(), []);
+}
+
+#[test]
+fn listed_pages_may_read_answers_and_events_and_others_may_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = "https://console.example";
+    let broker = Broker::configured(
+        folder,
+        &format!("[listeners.http]\ncors_origins = \"http://localhost:3000, {listed}\"\n"),
+    );
+    let auth = authorization(&broker, 0);
+    let path = format!("/{}", broker.topic("page"));
+    let mut http = Http::new(&broker);
+    let mut head = |method: &str, path: &str, headers: &str| {
+        http.send(method, path, headers, b"");
+        let (status, head) = http.head();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        http.stream.read_exact(&mut body).unwrap();
+        (status, head)
+    };
+    let allows = format!("access-control-allow-origin: {listed}\r\n");
+    let asks = "Access-Control-Request-Method: POST\r\n\
+                Access-Control-Request-Headers: authorization\r\n";
+    let from = |origin: &str| format!("Origin: {origin}\r\n");
+    let (status, told) = head("OPTIONS", &path, &(from(listed) + asks));
+    assert_eq!(status, 204);
+    for line in [
+        &*allows,
+        "access-control-allow-methods: get, post\r\n",
+        "vary: origin\r\n",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    assert!(
+        told.contains("access-control-allow-headers: authorization,"),
+        "{told}"
+    );
+    // Answers and refusals can be read; a page that is not listed is told nothing.
+    assert!(
+        head("POST", &path, &(auth.clone() + &from(listed)))
+            .1
+            .contains(&allows)
+    );
+    let refused = head("POST", &path, &from(listed));
+    assert_eq!(refused.0, 401);
+    assert!(refused.1.contains(&allows), "{}", refused.1);
+    for origin in [
+        "https://evil.example",
+        "null",
+        "https://console.example.evil",
+    ] {
+        let (_, told) = head("OPTIONS", &path, &(from(origin) + asks));
+        assert!(!told.contains("access-control"), "{told}");
+        let (status, told) = head("POST", &path, &(auth.clone() + &from(origin)));
+        assert_eq!(status, 202);
+        assert!(!told.contains("access-control"), "{told}");
+    }
+    let (_, told) = head("POST", &path, &auth);
+    assert!(
+        told.contains("vary: origin") && !told.contains("access-control"),
+        "{told}"
+    );
+    let mut events = Http::new(&broker);
+    events.send("GET", &path, &(auth + &from(listed)), b"");
+    let (status, told) = events.head();
+    assert_eq!(status, 200);
+    assert!(told.contains(&allows), "{told}");
+}
+
+#[test]
+fn answers_of_older_servers_are_given_where_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::configured(
+        folder,
+        "[compat]\nhttp_401 = true\nhttp_content_types = true\nclose_on_denied = true\n",
+    );
+    let auth = authorization(&broker, 0);
+    let path = format!("/{}", broker.topic("older"));
+    let mut http = Http::new(&broker);
+    let typed = |name: &str| format!("{auth}Content-Type: {name}\r\n");
+    for name in [
+        "application/json",
+        "application/senml+cbor",
+        "Application/SenML+JSON; v=1",
+    ] {
+        assert_eq!(http.post(&path, &typed(name), b"{}"), 202, "{name}");
+    }
+    for headers in [
+        typed("text/plain"),
+        typed("application/jsonx"),
+        auth.clone(),
+    ] {
+        assert_eq!(http.post(&path, &headers, b"x"), 415, "{headers}");
+    }
+    let none = "/m/demo/c/none?qos=1";
+    assert_eq!(http.post(none, &typed("application/json"), b"{}"), 401);
+    assert_eq!(http.ask("GET", "/m/demo/c/none", &auth, b"").0, 401);
+    // MQTT: who cannot be told that a message was refused is closed.
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        let options = Options {
+            version,
+            ..Options::default()
+        };
+        let (mut client, _) = Client::connect(broker.address(), &broker.client(0), &options);
+        client.publish_only("m/demo/c/none", b"x", QoS::AtMostOnce, false, None);
+        if version.is_v5() {
+            assert_eq!(client.next(), Got::Disconnect(ReasonCode::NOT_AUTHORIZED));
+        }
+        assert_eq!(client.next(), Got::Closed);
     }
 }

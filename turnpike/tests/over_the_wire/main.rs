@@ -10,12 +10,15 @@
 
 mod authentication;
 mod broker;
+mod certificates;
 mod channel_socket;
 mod client;
 mod coap;
 mod coaps;
+mod doors;
 mod http;
 mod load;
+mod matrix;
 mod open;
 #[path = "../../../control-api/src/tests/postgres.rs"]
 mod postgres;

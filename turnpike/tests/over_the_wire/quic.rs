@@ -26,7 +26,7 @@ struct Peer {
 }
 
 /// One stream both ways.
-struct Stream {
+pub(crate) struct Stream {
     runtime: Arc<Runtime>,
     send: SendStream,
     receive: RecvStream,
@@ -97,6 +97,12 @@ impl Peer {
     fn data(&self) -> Client {
         Client::over(self.stream(), Options::default().version)
     }
+}
+
+/// The one stream of a new connection.
+pub(crate) fn stream(broker: &Broker, authority: &Authority, shown: Option<Shown>) -> Stream {
+    let peer = Peer::open(broker, tls(authority, shown, Some("mqtt"))).unwrap();
+    peer.stream()
 }
 
 /// A broker with a certificate for `localhost`, and `more` for its QUIC listener.

@@ -112,9 +112,9 @@ pub(crate) fn config(
     }
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-fn open(address: &str, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Tls> {
+pub(crate) fn open(address: &str, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Tls> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
     let mut stream = StreamOwned::new(connection, tcp(address));
@@ -124,7 +124,7 @@ fn open(address: &str, config: &Arc<ClientConfig>, name: &str) -> std::io::Resul
     Ok(stream)
 }
 
-const BOTH: &[&rustls::SupportedProtocolVersion] =
+pub(crate) const BOTH: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// A broker with a certificate for `localhost` on both TLS listeners, and `more` for MQTT's.

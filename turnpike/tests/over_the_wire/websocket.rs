@@ -54,7 +54,7 @@ pub(crate) fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-const MQTT: &str = "Sec-WebSocket-Protocol: mqtt\r\n";
+pub(crate) const MQTT: &str = "Sec-WebSocket-Protocol: mqtt\r\n";
 
 impl<S: Stream> WebSocket<S> {
     pub(crate) fn open(mut stream: S, path: &str, more: &str) -> WebSocket<S> {

@@ -22,8 +22,9 @@ struct Pair {
     now: Instant,
     /// Keys that the server's side is told.
     keys: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Identities that were asked for.
+    /// Identities that were asked for, and those whose key was wrong.
     asked: Vec<Vec<u8>>,
+    wrong: Vec<Vec<u8>>,
     connected: bool,
     /// Plain datagrams that came to each side.
     to_client: Vec<Vec<u8>>,
@@ -42,6 +43,7 @@ impl Pair {
             now,
             keys: Vec::new(),
             asked: Vec::new(),
+            wrong: Vec::new(),
             connected: false,
             to_client: Vec::new(),
             to_server: Vec::new(),
@@ -54,7 +56,7 @@ impl Pair {
         let now = Instant::now();
         let config = Config::builder().with_psk_client(b"me".to_vec(), Arc::new(Known(key)));
         let client = Dtls::new_12_psk(Arc::new(config.build().unwrap()), now);
-        let mut pair = Pair::new(DtlsDoor::new(None).unwrap(), client, now);
+        let mut pair = Pair::new(DtlsDoor::new(Arc::default()).unwrap(), client, now);
         pair.keys.push((b"me".to_vec(), b"secret".to_vec()));
         pair
     }
@@ -67,7 +69,7 @@ impl Pair {
             self.now += Duration::from_millis(500);
             if let Some(server) = &mut self.server {
                 let mut sent = VecDeque::new();
-                let timed = server.timeout(&self.door, self.now, &mut |bytes| {
+                let timed = server.timeout(self.now, &mut |bytes| {
                     sent.push_back(bytes.to_vec());
                 });
                 if timed.is_err() {
@@ -118,6 +120,8 @@ impl Pair {
             Ok(Told::Done) => Ok(()),
             Err(over) => Err(over),
         };
+        self.wrong
+            .extend(server.take_wrong_key().map(<[u8]>::to_vec));
         if told.is_err() {
             self.over = true;
             self.server = None;
@@ -141,15 +145,13 @@ fn client_that_knows_its_secret_is_who_it_says_and_datagrams_pass_sealed() {
     let mut pair = Pair::psk(b"secret");
     pair.run();
     assert!(pair.connected && pair.is_open());
-    assert_eq!(pair.asked, [b"me"]);
+    assert_eq!((pair.asked.len(), pair.wrong.len()), (1, 0));
     let server = pair.server.as_mut().unwrap();
     assert_eq!(server.identity(), Some(("me", "secret")));
     let mut sent = VecDeque::new();
     let block = [7; 1100];
     server
-        .seal(&pair.door, &block, &mut |bytes| {
-            sent.push_back(bytes.to_vec())
-        })
+        .seal(&block, &mut |bytes| sent.push_back(bytes.to_vec()))
         .unwrap();
     assert_eq!(sent.len(), 1, "a block is one datagram");
     pair.client_takes(sent);
@@ -163,8 +165,10 @@ fn client_that_knows_its_secret_is_who_it_says_and_datagrams_pass_sealed() {
 fn wrong_key_and_unknown_identity_end_the_same_without_a_session() {
     for keys in [vec![], vec![(b"me".to_vec(), b"other".to_vec())]] {
         let mut pair = Pair::psk(b"secret");
+        let known = keys.len();
         pair.keys = keys;
         pair.run();
+        assert_eq!(pair.wrong.len(), known, "a wrong key is told once");
         assert!(!pair.connected && !pair.is_open());
         assert_eq!(pair.asked.first().map(Vec::as_slice), Some(&b"me"[..]));
         let identity = pair.server.as_ref().and_then(Secure::identity);
@@ -174,7 +178,7 @@ fn wrong_key_and_unknown_identity_end_the_same_without_a_session() {
 
 #[test]
 fn nothing_is_remembered_of_who_sends_no_hello() {
-    let door = DtlsDoor::new(None).unwrap();
+    let door = DtlsDoor::new(Arc::default()).unwrap();
     let now = Instant::now();
     for datagram in [&b"\x40\x01\x00\x01"[..], b"", &[22; 13], &[22; 200]] {
         assert!(Secure::new(&door, datagram, now).is_none());
@@ -199,15 +203,14 @@ fn signed(name: &str) -> (Vec<u8>, DtlsCertificate) {
     (authority.der().to_vec(), pair)
 }
 
+/// The id of a client.
+const CLIENT: &str = "0199e0a8-0000-7000-8000-000000000001";
+
 fn certified(verify: Option<Arc<Verify>>, required: bool, identifies: bool) -> Pair {
     let (_, own) = signed("server");
-    let (_, of_client) = signed("client-1");
-    let door = DtlsDoor::new(Some(Certificates {
-        own,
-        verify,
-        required,
-        identifies,
-    }));
+    let (_, of_client) = signed(CLIENT);
+    let with = Certificates::new(own, verify, required, identifies).unwrap();
+    let door = DtlsDoor::new(Arc::new(ArcSwapOption::from_pointee(with)));
     let now = Instant::now();
     let config = Arc::new(Config::builder().build().unwrap());
     let mut pair = Pair::new(door.unwrap(), Dtls::new_12(config, of_client, now), now);
@@ -219,12 +222,13 @@ fn certified(verify: Option<Arc<Verify>>, required: bool, identifies: bool) -> P
 fn certificate_says_who_the_peer_is_where_the_listener_takes_it_for_that() {
     let believe: Arc<Verify> = Arc::new(|leaf| {
         let leaf = rustls::pki_types::CertificateDer::from(leaf.to_vec());
-        crate::tls::name_in(&leaf)
+        crate::tls::shown_in(&leaf)
     });
     let pair = certified(Some(Arc::clone(&believe)), true, true);
     assert!(pair.connected && pair.is_open());
     let server = pair.server.as_ref().unwrap();
-    assert_eq!(server.certificate(), Some("client-1"));
+    let named = server.certificate().and_then(|shown| shown.named);
+    assert_eq!(named, authcache::EntityId::from_text(CLIENT));
     let admitted = certified(Some(believe), true, false);
     assert_eq!(admitted.server.as_ref().unwrap().certificate(), None);
     let disbelieved = certified(Some(Arc::new(|_| None)), true, true);

@@ -1,5 +1,6 @@
 //! The table of routes.
 
+mod certificates;
 mod domains;
 mod objects;
 mod people;
@@ -164,6 +165,7 @@ fn make() -> Vec<Route> {
     for kind in [Kind::Client, Kind::Channel, Kind::Group] {
         objects::of_entities(&mut all, kind);
     }
+    certificates::of_certificates(&mut all);
     objects::of_groups(&mut all);
     objects::of_connections(&mut all);
     for kind in Kind::ALL {

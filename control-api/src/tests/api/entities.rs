@@ -187,7 +187,11 @@ async fn secret_of_a_psk_client_is_kept_for_its_handshakes_and_shown_to_nobody()
     let key = async |id: &Value| {
         let id = EntityId::from_text(&text(id)).unwrap();
         let identifier = &world.at.control.0.identifier;
-        identifier.answer(&Question::Key(id)).await.1
+        let question = Question::Key {
+            client: id,
+            peer: None,
+        };
+        identifier.answer(&question).await.1
     };
     let refused = Answer::Refused(Refusal::BadCredentials);
     let secret = |secret: &str| json!({ "secret": secret });

@@ -1,5 +1,6 @@
 //! The control API over real sockets.
 
+mod certificates;
 mod denials;
 mod entities;
 mod held;
