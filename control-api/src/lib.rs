@@ -69,7 +69,7 @@ use tokio::task::JoinHandle;
 
 pub use config::{ApiSettings, Config, MailSink};
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
-pub use http::{Metrics, Ready};
+pub use http::{HttpListener, Metrics, Ready, Tls};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
 pub use name::{Invalid, check_username};
 pub use node::Node;

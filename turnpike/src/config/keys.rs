@@ -438,6 +438,9 @@ pub(crate) const KEYS: &[Key] = &[
     file!("listeners.coaps.revoked", coaps.tls.revoked),
     address!("listeners.api.address", api.address),
     boolean!("listeners.api.insecure", api.insecure),
+    files!("listeners.api.certificate", api.tls.certificate),
+    files!("listeners.api.key", api.tls.key),
+    either!("listeners.api.min_version", api.tls.only_1_3, "1.2", "1.3"),
     Key {
         path: "control.admin_username",
         expected: "a user name of up to 32 letters, digits, '-' or '_'",

@@ -98,6 +98,7 @@ impl Default for Config {
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
+                tls: listeners::Tls::default(),
             },
             admin_username: "admin".to_owned(),
             database: None,
@@ -267,12 +268,16 @@ impl Config {
                 "feed.connect is not set; expected host:port of the control side".to_owned(),
             );
         }
-        if !self.api.address.ip().is_loopback() && !self.api.insecure {
+        for (path, text) in self.api.tls.faults("listeners.api") {
+            fault(&path, text);
+        }
+        let sealed = self.api.tls.is_there() || self.api.insecure;
+        if !self.api.address.ip().is_loopback() && !sealed {
             let (path, address) = ("listeners.api.address", self.api.address);
             fault(
                 path,
                 format!(
-                    "{path} is {address}, where passwords and tokens would pass without TLS; expected a loopback address, or listeners.api.insecure = true behind a proxy that speaks TLS"
+                    "{path} is {address}, where passwords and tokens would pass without TLS; expected a loopback address, listeners.api.certificate and listeners.api.key, or listeners.api.insecure = true behind a proxy that speaks TLS"
                 ),
             );
         }

@@ -161,6 +161,13 @@ fn rules_between_keys_are_told() {
         ))
         .is_ok()
     );
+    let sealed = "[listeners.api]\naddress = '0.0.0.0:9000'\ncertificate = 'a.pem'\n";
+    let without_key = told(sealed);
+    assert!(
+        without_key[0].contains("expected one key for each certificate"),
+        "{without_key:?}"
+    );
+    assert!(Config::check(&file(&format!("{sealed}key = 'a.key'\n"))).is_ok());
     let same = told("[listeners.api]\naddress = '127.0.0.1:1883'\n");
     assert!(same[0].contains("expected two addresses"), "{same:?}");
     let connect = told("[limits]\nmax_packet_size = 1024\n");

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Installation, installation, installation_with};
-use crate::{ApiSettings, Control};
+use crate::{ApiSettings, Control, HttpListener};
 
 /// A listener of an installation.
 pub(super) struct Server {
@@ -34,7 +34,11 @@ pub(super) async fn serve(control: &Control) -> Server {
     tokio::spawn(async move {
         let ready = Arc::new(|| true);
         serving
-            .serve_http(listener, Arc::new(String::new), ready)
+            .serve_http(
+                HttpListener::new(listener, None),
+                Arc::new(String::new),
+                ready,
+            )
             .await
             .unwrap();
     });
