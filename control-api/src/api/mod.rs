@@ -19,6 +19,7 @@ mod invitations;
 mod journal;
 mod keys;
 mod mail;
+mod oauth;
 mod openapi;
 mod parents;
 mod pats;
@@ -75,6 +76,7 @@ pub(crate) struct Reply {
     body: Option<serde_json::Value>,
     location: Option<String>,
     cache: Option<&'static str>,
+    cookies: Vec<String>,
 }
 
 impl Reply {
@@ -84,6 +86,7 @@ impl Reply {
             body: Some(body),
             location: None,
             cache: None,
+            cookies: Vec::new(),
         }
     }
 
@@ -104,7 +107,21 @@ impl Reply {
             body: None,
             location: None,
             cache: None,
+            cookies: Vec::new(),
         }
+    }
+
+    /// Sends a browser elsewhere.
+    fn found(location: String) -> Reply {
+        Reply {
+            location: Some(location),
+            ..Reply::empty(StatusCode::FOUND)
+        }
+    }
+
+    fn with_cookie(mut self, cookie: String) -> Reply {
+        self.cookies.push(cookie);
+        self
     }
 
     fn cached(self, cache: &'static str) -> Reply {
@@ -128,6 +145,11 @@ impl IntoResponse for Reply {
             && let Ok(location) = HeaderValue::from_str(&location)
         {
             headers.insert(header::LOCATION, location);
+        }
+        for cookie in self.cookies {
+            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                headers.append(header::SET_COOKIE, cookie);
+            }
         }
         response
     }
@@ -166,8 +188,11 @@ async fn carry_out(
         BodyShape::None => fields::Body::None,
         shape => fields::read(shape, caller.is_none(), &head.headers, body).await?,
     };
+    let cookies = head.headers.get(header::COOKIE);
+    let cookies = cookies.and_then(|cookies| cookies.to_str().ok());
     let call = Call {
         control,
+        cookies: cookies.map(str::to_owned),
         route,
         peer,
         params,

@@ -144,7 +144,7 @@ pub(super) fn check_password(secret: &Secret) -> Result<(), Failure> {
 ///
 /// # Errors
 /// It is none.
-fn check_email(text: &str) -> Result<String, Failure> {
+pub(super) fn check_email(text: &str) -> Result<String, Failure> {
     let good = text.len() <= EMAIL_BYTES_MAX
         && !text
             .chars()

@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 7] = [
+const SQLITE: [Step; 8] = [
     (
         1,
         "control",
@@ -42,10 +42,15 @@ const SQLITE: [Step; 7] = [
         "activity and keys",
         include_str!("../../migrations/sqlite/0007_activity_and_keys.sql"),
     ),
+    (
+        201,
+        "logins elsewhere",
+        include_str!("../../migrations/sqlite/0201_logins_elsewhere.sql"),
+    ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 3] = [
+const POSTGRES: [Step; 4] = [
     (
         1,
         "control",
@@ -60,6 +65,11 @@ const POSTGRES: [Step; 3] = [
         3,
         "activity and keys",
         include_str!("../../migrations/postgres/0003_activity_and_keys.sql"),
+    ),
+    (
+        201,
+        "logins elsewhere",
+        include_str!("../../migrations/postgres/0201_logins_elsewhere.sql"),
     ),
 ];
 

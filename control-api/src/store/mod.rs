@@ -8,6 +8,7 @@ pub(crate) mod channels;
 pub(crate) mod clients;
 pub(crate) mod domains;
 pub(crate) mod entities;
+pub(crate) mod foreign;
 pub(crate) mod groups;
 mod held;
 pub(crate) mod journal;

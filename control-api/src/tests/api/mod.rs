@@ -5,6 +5,7 @@ mod entities;
 mod held;
 mod keys;
 mod lists;
+mod oauth;
 mod openapi;
 mod people;
 mod revocation;
