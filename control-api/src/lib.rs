@@ -245,6 +245,14 @@ impl Control {
                 write.commit().await?;
             }
         }
+        if let Some(since) = tokens.since() {
+            let mut more = true;
+            while more {
+                let mut write = store.write().await?;
+                more = provision::end_void_logins(&mut write, since).await?;
+                write.commit().await?;
+            }
+        }
         let (_, revision) = store.read_at().await?;
         let identifier = Identifier::new(store.clone(), pepper, passwords, tokens, clock);
         let feed = Feed::new(

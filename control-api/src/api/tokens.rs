@@ -178,6 +178,9 @@ pub(super) async fn refresh(call: Call) -> Result<Reply, Failure> {
     let verified = verified.map_err(|_| refused())?;
     let now = Time::now();
     let mut write = call.write().await?;
+    // The key may have been revoked while others wrote.
+    let tokens = call.control.0.identifier.tokens();
+    tokens.verify_refresh(token).map_err(|_| refused())?;
     let user = users::user_auth(write.connection(), verified.user).await?;
     let user = user
         .filter(|user| user.status.is_live() && verified.credential >= user.tokens_from)
