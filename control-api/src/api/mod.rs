@@ -19,6 +19,7 @@ mod invitations;
 mod journal;
 mod keys;
 mod mail;
+mod mailed;
 mod oauth;
 mod openapi;
 mod parents;

@@ -335,6 +335,7 @@ async fn register(
     person.email = Some(email);
     person.verified_at = Some(now);
     write.update_person(&person).await?;
+    super::mailed::claim_proven(write, &person).await?;
     call.record(
         write,
         None,

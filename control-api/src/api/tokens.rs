@@ -285,7 +285,7 @@ pub(super) async fn send_verification_to(call: &Call, person: &Person) -> Result
     })
 }
 
-fn no_mail() -> Failure {
+pub(super) fn no_mail() -> Failure {
     Failure::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "no mail can be sent: none of the ways to send it is configured",
@@ -340,6 +340,7 @@ pub(super) async fn verify_email(call: Call) -> Result<Reply, Failure> {
     let mut person = take_mail_token(&call, &mut write, token, mail::VERIFY).await?;
     person.verified_at = Some(Time::now());
     write.update_person(&person).await?;
+    super::mailed::claim_proven(&mut write, &person).await?;
     call.record(&mut write, None, &person.id.to_string(), json!({}))
         .await?;
     call.commit(write).await?;

@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 8] = [
+const SQLITE: [Step; 9] = [
     (
         1,
         "control",
@@ -47,10 +47,15 @@ const SQLITE: [Step; 8] = [
         "logins elsewhere",
         include_str!("../../migrations/sqlite/0201_logins_elsewhere.sql"),
     ),
+    (
+        202,
+        "mailed invitations",
+        include_str!("../../migrations/sqlite/0202_mailed_invitations.sql"),
+    ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 4] = [
+const POSTGRES: [Step; 5] = [
     (
         1,
         "control",
@@ -70,6 +75,11 @@ const POSTGRES: [Step; 4] = [
         201,
         "logins elsewhere",
         include_str!("../../migrations/postgres/0201_logins_elsewhere.sql"),
+    ),
+    (
+        202,
+        "mailed invitations",
+        include_str!("../../migrations/postgres/0202_mailed_invitations.sql"),
     ),
 ];
 

@@ -15,6 +15,7 @@ pub(crate) mod journal;
 pub(crate) mod keys;
 mod lead;
 pub(crate) mod listing;
+pub(crate) mod mailed;
 mod marks;
 mod migrations;
 mod paging;

@@ -232,6 +232,20 @@ call 201 POST "/domains/$domain/invitations" "${invite%\}},\"resend\":true}"
 token=$member call 204 POST /invitations/accept "{\"domain_id\":\"$domain\"}"
 token=$member call 409 POST /invitations/accept "{\"domain_id\":\"$domain\"}"
 token=$member call 403 POST "/domains/$domain/invitations" "$invite"
+# Somebody who has no account yet.
+mailto="{\"invitee_email\":\"curl-dan@example.com\",\"role_id\":\"$guests\"}"
+call 201 POST "/domains/$domain/invitations" "$mailto"
+call 409 POST "/domains/$domain/invitations" "$mailto"
+call 200 GET "/domains/$domain/invitations?mailed=true"
+answers curl-dan@example.com
+invitation=$(mailed 'invitations/accept\?token=[A-Za-z0-9._-]+')
+token=$admin make dan /users "{\"first_name\":\"d\",\"last_name\":\"d\",\"email\":\"curl-dan@example.com\",
+    \"credentials\":{\"username\":\"curl-dan\",\"secret\":\"12345678\"},\"invitation\":\"${invitation#*token=}\"}"
+answers verified_at
+login curl-dan 12345678
+call 400 POST /invitations/accept "{\"token\":\"${invitation#*token=}\"}"
+call 204 POST /invitations/accept "{\"domain_id\":\"$domain\"}"
+token=$owner
 
 # --- groups ---------------------------------------------------------------------------------------------
 groups=/$domain/groups

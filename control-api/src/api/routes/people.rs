@@ -31,6 +31,7 @@ pub(super) fn of_people(all: &mut Vec<Route>) {
             field("profile_picture", NAME),
             field("status", ID),
             field("role", ID),
+            field("invitation", Holds::Secret),
         ])
         .answers(CREATED, "User"),
         own(

@@ -3,6 +3,7 @@
 mod denials;
 mod entities;
 mod held;
+mod invitations;
 mod keys;
 mod lists;
 mod oauth;
