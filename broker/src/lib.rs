@@ -10,6 +10,7 @@
 //! May depend on `session`, `router`, `authcache`, `codec`; never on `control-api` or sqlx.
 
 mod activity;
+mod certificates;
 mod config;
 mod control;
 mod feed;
@@ -28,6 +29,7 @@ mod sys;
 mod thread;
 mod tls;
 
+pub use certificates::Certificates;
 pub use config::{
     CoapListener, Config, DtlsOptions, HttpCompat, HttpListener, Limits, Listener, Network,
     QueuePolicy, QuicListener, SlowPolicy, TlsOptions, WebSocketOptions,

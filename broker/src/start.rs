@@ -410,7 +410,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
 const FILES_LOOK: Duration = Duration::from_secs(5);
 
 /// Reads certificates again when their files have changed.
-async fn watch_files(doors: TlsDoors) {
+pub(crate) async fn watch_files(doors: TlsDoors) {
     if doors.changed().is_empty() {
         return;
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::oauth::web::Endpoint;
 use crate::store::place::Database;
 
 /// Configuration of control, checked where it was read.
@@ -45,6 +46,72 @@ pub struct ApiSettings {
     pub mail_from: String,
     /// Where people reach this installation, without a slash at the end; links in mails begin with it.
     pub public_url: String,
+    /// Providers at which people may log in instead of here.
+    pub oauth: Vec<OauthProvider>,
+    /// Pages to which a login at a provider may return; the first if none is asked for.
+    pub return_urls: Vec<String>,
+}
+
+/// A provider of logins: OAuth 2.0 with PKCE, and the user info endpoint of OpenID Connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OauthProvider {
+    /// Its name in paths and in the database.
+    pub name: String,
+    /// What this installation is called there.
+    pub client_id: String,
+    /// A file with the secret that belongs to it; none for a public client.
+    pub client_secret_file: Option<PathBuf>,
+    /// Whether the secret stands in the form instead of in the header.
+    pub secret_in_body: bool,
+    /// Where browsers are sent.
+    pub authorize_url: String,
+    /// Where an authorization code becomes a token.
+    pub token_url: String,
+    /// Where a token becomes a profile.
+    pub userinfo_url: String,
+    /// What is asked for.
+    pub scope: String,
+    /// Authorities of its certificates, besides those of the Web.
+    pub ca: Option<PathBuf>,
+    /// Whether people whom nobody knows here are registered.
+    pub register: bool,
+    /// Whether its addresses are verified though it does not say so.
+    pub emails_verified: bool,
+}
+
+impl OauthProvider {
+    /// Whether secrets may be sent to this URL.
+    #[must_use]
+    pub fn is_url(text: &str) -> bool {
+        Endpoint::parse(text).is_some()
+    }
+
+    /// A provider of this name, with its endpoints where those are known: `google`.
+    #[must_use]
+    pub fn new(name: &str) -> OauthProvider {
+        let endpoints = match name {
+            "google" => [
+                "https://accounts.google.com/o/oauth2/v2/auth",
+                "https://oauth2.googleapis.com/token",
+                "https://openidconnect.googleapis.com/v1/userinfo",
+            ],
+            _ => [""; 3],
+        };
+        let [authorize_url, token_url, userinfo_url] = endpoints.map(str::to_owned);
+        OauthProvider {
+            name: name.to_owned(),
+            client_id: String::new(),
+            client_secret_file: None,
+            secret_in_body: false,
+            authorize_url,
+            token_url,
+            userinfo_url,
+            scope: "openid email profile".to_owned(),
+            ca: None,
+            register: false,
+            emails_verified: false,
+        }
+    }
 }
 
 impl Default for ApiSettings {
@@ -59,6 +126,8 @@ impl Default for ApiSettings {
             mail: None,
             mail_from: "turnpike@localhost".to_owned(),
             public_url: "http://127.0.0.1:9000".to_owned(),
+            oauth: Vec::new(),
+            return_urls: Vec::new(),
         }
     }
 }

@@ -14,9 +14,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::api::{self, Failure};
 use crate::secret::random_id;
@@ -26,12 +29,16 @@ use crate::{Control, metrics};
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 /// Says whether the broker serves.
 pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Gives the TLS of a connection that comes now: certificates may be renewed meanwhile.
+pub type Tls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
 /// Connections at a time; further ones wait to be accepted. Each costs at most 16 KiB of headers and
 /// one body.
 const CONNECTIONS_MAX: usize = 1_024;
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests in progress may take once control stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -47,36 +54,36 @@ struct App {
 #[derive(Clone, Copy)]
 struct Peer(IpAddr);
 
-impl Control {
-    /// Serves HTTP until [`stop`](Self::stop).
-    ///
-    /// # Errors
-    /// The listener has no address.
-    pub async fn serve_http(
-        &self,
-        listener: TcpListener,
-        metrics: Metrics,
-        ready: Ready,
-    ) -> io::Result<()> {
-        let loopback = listener.local_addr()?.ip().is_loopback();
-        let router = router(App {
-            control: self.clone(),
-            metrics,
-            ready,
-            loopback,
-        });
+/// Where HTTP is served, and whether in TLS.
+pub struct HttpListener {
+    socket: TcpListener,
+    tls: Option<Tls>,
+}
+
+impl HttpListener {
+    /// Requests come in at `socket`; everything there is in TLS if there is `tls`.
+    #[must_use]
+    pub fn new(socket: TcpListener, tls: Option<Tls>) -> HttpListener {
+        HttpListener { socket, tls }
+    }
+
+    /// Serves a router until it is told to stop; requests in progress are answered then.
+    pub async fn serve(self, router: Router, mut stopping: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
-        let mut stopped = std::pin::pin!(self.stopped());
+        let told = stopping.clone();
+        let mut stopped = std::pin::pin!(stopped(&mut stopping));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
                 break;
             };
             // Cancellation safe: a connection that was not accepted stays in the kernel's queue.
             tokio::select! {
-                accepted = listener.accept() => match accepted {
+                accepted = self.socket.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        let connection = serve(self.clone(), router.clone(), stream, peer.ip());
+                        let router = router.clone().layer(axum::Extension(Peer(peer.ip())));
+                        let tls = self.tls.as_ref().map(|tls| tls());
+                        let connection = connection(router, stream, tls, told.clone());
                         connections.spawn(async move {
                             connection.await;
                             drop(place);
@@ -96,12 +103,55 @@ impl Control {
             while connections.join_next().await.is_some() {}
         })
         .await;
+    }
+}
+
+impl Control {
+    /// Serves health, metrics and the API until [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// The listener has no address.
+    pub async fn serve_http(
+        &self,
+        listener: HttpListener,
+        metrics: Metrics,
+        ready: Ready,
+    ) -> io::Result<()> {
+        let loopback = listener.socket.local_addr()?.ip().is_loopback();
+        let router = router(App {
+            control: self.clone(),
+            metrics,
+            ready,
+            loopback,
+        });
+        listener.serve(router, self.0.stopping.subscribe()).await;
         Ok(())
     }
 }
 
-async fn serve(control: Control, router: Router, stream: TcpStream, peer: IpAddr) {
-    let router = router.layer(axum::Extension(Peer(peer)));
+/// One connection, in TLS if there is one.
+async fn connection(
+    router: Router,
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    stopping: watch::Receiver<bool>,
+) {
+    let Some(tls) = tls else {
+        return requests(router, stream, stopping).await;
+    };
+    let shaking = TlsAcceptor::from(tls).accept(stream);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
+        Ok(Ok(stream)) => requests(router, stream, stopping).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn requests<S: AsyncRead + AsyncWrite + Unpin>(
+    router: Router,
+    stream: S,
+    mut stopping: watch::Receiver<bool>,
+) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -111,7 +161,7 @@ async fn serve(control: Control, router: Router, stream: TcpStream, peer: IpAddr
     // After the stop the connection is driven on until its request is answered.
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = control.stopped() => {
+        () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -119,6 +169,11 @@ async fn serve(control: Control, router: Router, stream: TcpStream, peer: IpAddr
     if let Err(error) = result {
         tracing::debug!(%error, "an HTTP connection ended badly");
     }
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which holds us up no longer either.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 fn router(app: App) -> Router {

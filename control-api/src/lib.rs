@@ -43,6 +43,7 @@ mod metrics;
 mod model;
 mod name;
 mod node;
+mod oauth;
 mod outbox;
 mod password;
 mod pat;
@@ -67,12 +68,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::{ApiSettings, Config, MailSink};
+pub use config::{ApiSettings, Config, MailSink, OauthProvider};
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
-pub use http::{Metrics, Ready};
+pub use http::{HttpListener, Metrics, Ready, Tls};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
 pub use name::{Invalid, check_username};
 pub use node::Node;
+pub use oauth::OauthError;
 pub use provision::{
     CONNECTIONS_MAX, ClientWithSecret, Conflict, Connections, Fault, NewChannel, NewClient,
     NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,
@@ -87,6 +89,7 @@ use clock::Clock;
 use data_dir::DataDir;
 use feed::Feed;
 use identify::Identifier;
+use oauth::Oauth;
 use outbox::Outbox;
 use password::Passwords;
 use secret::Pepper;
@@ -151,6 +154,9 @@ pub enum OpenError {
     /// Passwords could not be hashed.
     #[error("passwords cannot be hashed")]
     Passwords,
+    /// A provider of logins cannot be used.
+    #[error(transparent)]
+    Oauth(#[from] OauthError),
 }
 
 /// Control of one installation. Cheap to clone; the data directory is given back when the last clone
@@ -168,6 +174,7 @@ struct Inner {
     open_domain: Option<EntityId>,
     settings: ApiSettings,
     mailer: Option<Mailer>,
+    oauth: Oauth,
     socket: PathBuf,
     stopping: watch::Sender<bool>,
     outbox: JoinHandle<()>,
@@ -198,6 +205,8 @@ impl Control {
     /// The directory is in use or cannot be made, or database or pepper are damaged.
     pub async fn open(config: Config) -> Result<(Control, Option<FirstRun>), OpenError> {
         let username = name::Username::parse(&config.admin_username)?;
+        let api = &config.api;
+        let oauth = Oauth::open(&api.oauth, &api.return_urls, &api.public_url)?;
         let data_dir = DataDir::open(&config.data_dir)?;
         let database = config
             .database
@@ -236,6 +245,14 @@ impl Control {
                 write.commit().await?;
             }
         }
+        if let Some(since) = tokens.since() {
+            let mut more = true;
+            while more {
+                let mut write = store.write().await?;
+                more = provision::end_void_logins(&mut write, since).await?;
+                write.commit().await?;
+            }
+        }
         let (_, revision) = store.read_at().await?;
         let identifier = Identifier::new(store.clone(), pepper, passwords, tokens, clock);
         let feed = Feed::new(
@@ -264,6 +281,7 @@ impl Control {
             incarnation: start.incarnation,
             open_domain,
             mailer,
+            oauth,
             settings: config.api,
             socket: data_dir.file(SOCKET),
             stopping: watch::Sender::new(false),

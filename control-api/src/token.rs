@@ -82,6 +82,7 @@ struct Key {
     verify: DecodingKey,
     /// None for a retired key: it still verifies, until its last token has expired.
     sign: Option<EncodingKey>,
+    created_at: Time,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,9 +155,9 @@ impl Tokens {
         let mut rows = keys::keys(&mut connection).await?;
         drop(connection);
         if rows.iter().all(|row| row.retired) {
-            let row = make_key(pepper)?;
+            let row = make_key(pepper, Time::now())?;
             let mut write = store.write().await?;
-            write.insert_key(&row, Time::now()).await?;
+            write.insert_key(&row).await?;
             write.commit().await?;
             rows.insert(0, row);
         }
@@ -171,8 +172,8 @@ impl Tokens {
 
     /// Makes a new key to sign with; the ones before verify until their last token has expired.
     pub(crate) async fn rotate(&self, store: &Store, pepper: &Pepper) -> Result<(), TokenError> {
-        let row = make_key(pepper)?;
         let now = Time::now();
+        let row = make_key(pepper, now)?;
         let mut write = store.write().await?;
         write
             .retire_keys(
@@ -180,15 +181,43 @@ impl Tokens {
                 now.plus_seconds(-REFRESH_SECONDS - SKEW_SECONDS.cast_signed()),
             )
             .await?;
-        write.insert_key(&row, now).await?;
+        write.insert_key(&row).await?;
         let kept = keys::keys(write.connection()).await?;
         write.commit().await?;
         let keys: Vec<Arc<Key>> = kept
             .into_iter()
             .map(|row| open_key(row, pepper).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        self.replace(keys);
         Ok(())
+    }
+
+    /// Makes a new key to sign with and forgets the ones before, whose tokens are refused from now
+    /// on. Answers with the new key's time: what was signed before it is void.
+    pub(crate) async fn revoke(&self, store: &Store, pepper: &Pepper) -> Result<Time, TokenError> {
+        // Nothing is written meanwhile: whoever writes next finds the new key in force.
+        let mut write = store.write().await?;
+        let now = Time::now();
+        let row = make_key(pepper, now)?;
+        write.delete_keys().await?;
+        write.insert_key(&row).await?;
+        let before = self.replace(vec![Arc::new(open_key(row, pepper)?)]);
+        // Before the commit, so that no answer under the old keys comes after it.
+        if let Err(error) = write.commit().await {
+            self.replace(before);
+            return Err(error.into());
+        }
+        Ok(now)
+    }
+
+    /// The time of the oldest key: what was signed before it is void.
+    pub(crate) fn since(&self) -> Option<Time> {
+        self.keys().iter().map(|key| key.created_at).min()
+    }
+
+    fn replace(&self, keys: Vec<Arc<Key>>) -> Vec<Arc<Key>> {
+        let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut known, keys)
     }
 
     /// The public keys as a JSON Web Key Set (RFC 7517).
@@ -312,7 +341,7 @@ impl Tokens {
     }
 }
 
-fn make_key(pepper: &Pepper) -> Result<KeyRow, TokenError> {
+fn make_key(pepper: &Pepper, now: Time) -> Result<KeyRow, TokenError> {
     let pair = Ed25519KeyPair::generate().map_err(|_| TokenError::Sealed)?;
     let private = pair.to_pkcs8().map_err(|_| TokenError::Sealed)?;
     let kid = random_id().to_string();
@@ -321,6 +350,7 @@ fn make_key(pepper: &Pepper) -> Result<KeyRow, TokenError> {
         public_key: pair.public_key().as_ref().to_vec(),
         private_key: sealed,
         retired: false,
+        created_at: now,
         kid,
     })
 }
@@ -339,6 +369,7 @@ fn open_key(row: KeyRow, pepper: &Pepper) -> Result<Key, TokenError> {
         verify: DecodingKey::from_ed_der(&row.public_key),
         public: row.public_key,
         sign,
+        created_at: row.created_at,
         kid: row.kid,
     })
 }
@@ -386,7 +417,7 @@ pub(crate) mod ephemeral {
     /// One key.
     pub(crate) fn tokens() -> Result<Tokens, TokenError> {
         let pepper = Pepper::ephemeral();
-        let key = open_key(make_key(&pepper)?, &pepper)?;
+        let key = open_key(make_key(&pepper, Time::now())?, &pepper)?;
         Ok(Tokens {
             keys: RwLock::new(vec![Arc::new(key)]),
         })
@@ -513,7 +544,7 @@ mod tests {
     #[test]
     fn a_sealed_key_opens_only_with_its_pepper_and_id() {
         let pepper = Pepper::ephemeral();
-        let row = make_key(&pepper).unwrap();
+        let row = make_key(&pepper, Time::now()).unwrap();
         assert!(unseal(&pepper, &row.kid, row.private_key.clone()).is_ok());
         assert!(unseal(&Pepper::ephemeral(), &row.kid, row.private_key.clone()).is_err());
         assert!(unseal(&pepper, "other", row.private_key).is_err());

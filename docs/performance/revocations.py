@@ -5,9 +5,10 @@ A publisher sends its clock's reading as fast as it can; a subscriber compares. 
 revokes has returned, at t, no message that was sent after t may come, until the right is given
 back. Every kind of revocation is done the same number of times. All processes read one clock.
 
-Usage: revocations.py READY [COUNT]
+Usage: revocations.py READY [COUNT [TURNPIKE]]
 READY is the line that `turnpike serve --json` printed at its first start; COUNT is the number of
-revocations of each kind (1000). Ends with 1 if a message was late. Needs Python 3 alone.
+revocations of each kind (1000); with TURNPIKE, the binary, signing keys are revoked as well, in the
+data directory of the environment. Ends with 1 if a message was late. Needs Python 3 alone.
 """
 
 import http.client
@@ -15,6 +16,7 @@ import json
 import multiprocessing as mp
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -153,8 +155,13 @@ def main():
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
     mqtt, address = ready["listeners"]["mqtt"], ready["listeners"]["api"]
     api = Api(address)
-    login = {key: ready["admin"][key] for key in ("username", "password")}
-    api.token = api.call("POST", "/users/tokens/issue", login)["access_token"]
+    admin = {key: ready["admin"][key] for key in ("username", "password")}
+
+    def log_in():
+        api.token = None
+        api.token = api.call("POST", "/users/tokens/issue", admin)["access_token"]
+
+    log_in()
 
     mark = f"{clock():x}"
     domain = api.call("POST", "/domains", {"name": "race", "route": f"race-{mark}"})["id"]
@@ -239,6 +246,11 @@ def main():
         shared.password.value = b""
         api.call("POST", f"/users/{user}/disable")
 
+    def revoke_keys():
+        shared.password.value = b""
+        revoke = [sys.argv[3], "provision", "rotate-keys", "--revoke"]
+        subprocess.run(revoke, check=True, stdout=subprocess.DEVNULL)
+
     def as_before():
         pass
 
@@ -260,6 +272,8 @@ def main():
          lambda: (api.call("POST", f"/users/{user}/enable"), as_user())),
         ("revoke personal access token", new_pat, revoke_pat, new_pat),
     ]
+    if len(sys.argv) > 3:
+        kinds.append(("revoke signing keys", as_user, revoke_keys, lambda: (log_in(), as_user())))
 
     processes = [
         mp.Process(target=publisher, args=(mqtt, writer["id"].encode(), topic, shared), daemon=True),

@@ -15,6 +15,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) data_dir: &'a Path,
     /// Whether messages over HTTP are in TLS.
     pub(crate) https: bool,
+    /// Whether the control API is in TLS.
+    pub(crate) api_https: bool,
     pub(crate) open: bool,
     pub(crate) anonymous: bool,
     pub(crate) first_run: Option<&'a FirstRun>,
@@ -62,9 +64,10 @@ impl Banner<'_> {
                 other => line(other, &at.to_string()),
             }
         }
+        let scheme = if self.api_https { "https" } else { "http" };
         line(
             "Control API",
-            &format!("http://{} (/health, /metrics)", reachable(self.api)),
+            &format!("{scheme}://{} (/health, /metrics)", reachable(self.api)),
         );
         let folder = self.data_dir.display();
         match self.first_run {

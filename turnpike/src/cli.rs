@@ -147,7 +147,12 @@ pub(crate) enum ProvisionWhat {
     /// Take that away again; returns when no message passes any more.
     Disconnect(Connections),
     /// Sign tokens with a new key; those signed with the old one are good until they end.
-    RotateKeys,
+    RotateKeys {
+        /// Void every token signed so far: the old key may be in other hands. Returns when none is
+        /// good and no message passes under one any more.
+        #[arg(long)]
+        revoke: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -178,7 +178,8 @@ fn request(what: ProvisionWhat) -> anyhow::Result<(Request, Columns)> {
         ProvisionWhat::Domain(what) => domain(what),
         ProvisionWhat::Channel(what) => channel(what),
         ProvisionWhat::Client(what) => client(what)?,
-        ProvisionWhat::RotateKeys => (Request::RotateKeys, NOTHING),
+        ProvisionWhat::RotateKeys { revoke: false } => (Request::RotateKeys, NOTHING),
+        ProvisionWhat::RotateKeys { revoke: true } => (Request::RevokeKeys, NOTHING),
         ProvisionWhat::Connect(what) => {
             let (domain, connections) = connections(what);
             (

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use authcache::EntityId;
-use broker::Broker;
-use control_api::{Control, FirstRun, Metrics, Node, Ready};
+use broker::{Broker, Certificates};
+use control_api::{Control, FirstRun, HttpListener, Metrics, Node, Ready};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::banner::Banner;
-use crate::config::{Config, Role};
+use crate::config::{ApiListener, Config, Role};
 use crate::{cli, feed, log};
 
 /// Exit code after a second signal: the first one's work was cut short.
@@ -29,7 +30,7 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     // Ports first: what is made in the data directory is shown once, and must not be made for a start
     // that fails.
-    let api = bind_api(config.api.address).await?;
+    let api = Api::bind(&config.api).await?;
     if config.role != Role::Control {
         for (name, _, listener) in config.mqtt_listeners() {
             probe(name, listener.address).await?;
@@ -81,7 +82,7 @@ pub(crate) async fn run(arguments: cli::Serve) -> anyhow::Result<()> {
 async fn broker_alone(
     arguments: &cli::Serve,
     config: &Config,
-    api: TcpListener,
+    api: Api,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
     let elsewhere = config.feed.elsewhere()?;
@@ -90,22 +91,28 @@ async fn broker_alone(
     let open = config.is_open().then(|| "open".to_owned());
     let config_of_broker = broker_config(config, node.node, node.incarnation, open);
     let broker = broker::start(config_of_broker, elsewhere).await?;
-    let address = api.local_addr()?;
     let (metrics, ready) = (broker.metrics_source(), broker.ready_source());
-    let http = tokio::spawn(health(api, Arc::new(metrics), Arc::new(ready)));
-    say_ready(arguments, config, broker.listeners(), address, None)?;
-    signals.next(|| broker.reload_certificates()).await;
+    let (stop, stopping) = watch::channel(false);
+    let router = health(Arc::new(metrics), Arc::new(ready));
+    let http = tokio::spawn(api.listener.serve(router, stopping));
+    say_ready(arguments, config, broker.listeners(), api.address, None)?;
+    let reload = || {
+        broker.reload_certificates();
+        api.certificates.iter().for_each(Certificates::reload);
+    };
+    signals.next(reload).await;
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         () = broker.shutdown(config.shutdown_grace) => {}
         () = signals.next(|| ()) => std::process::exit(CUT_SHORT),
     }
-    http.abort();
+    stop.send_replace(true);
+    http.await?;
     Ok(())
 }
 
 /// `/health` and `/metrics` of a broker that has no control API.
-async fn health(listener: TcpListener, metrics: Metrics, ready: Ready) -> std::io::Result<()> {
+fn health(metrics: Metrics, ready: Ready) -> axum::Router {
     use axum::http::StatusCode;
     use axum::routing::get;
     let health = move || async move {
@@ -121,10 +128,37 @@ async fn health(listener: TcpListener, metrics: Metrics, ready: Ready) -> std::i
         }
     };
     let metrics = move || async move { metrics() };
-    let router = axum::Router::new()
+    axum::Router::new()
         .route("/health", get(health))
-        .route("/metrics", get(metrics));
-    axum::serve(listener, router).await
+        .route("/metrics", get(metrics))
+}
+
+/// Where the API, health and metrics are served.
+struct Api {
+    listener: HttpListener,
+    address: SocketAddr,
+    /// None in the clear.
+    certificates: Option<Certificates>,
+}
+
+impl Api {
+    async fn bind(wanted: &ApiListener) -> anyhow::Result<Api> {
+        let open = |options| Certificates::open("api", &options);
+        let certificates = wanted.tls.for_broker().map(open).transpose();
+        let certificates = certificates.context("listeners.api has no TLS")?;
+        let socket = TcpListener::bind(wanted.address)
+            .await
+            .map_err(|error| cannot_listen("api", wanted.address, &error))?;
+        let address = socket.local_addr()?;
+        let tls = certificates
+            .as_ref()
+            .map(|certificates| Arc::new(certificates.source()) as control_api::Tls);
+        Ok(Api {
+            listener: HttpListener::new(socket, tls),
+            address,
+            certificates,
+        })
+    }
 }
 
 /// Everything that runs.
@@ -133,13 +167,14 @@ struct Served {
     /// None in a process that is the control side alone.
     broker: Option<Broker>,
     api: SocketAddr,
+    /// Of the API's listener; none in the clear.
+    certificates: Option<Certificates>,
     http: JoinHandle<std::io::Result<()>>,
     socket: JoinHandle<()>,
 }
 
 impl Served {
-    async fn start(config: &Config, control: Control, api: TcpListener) -> anyhow::Result<Served> {
-        let address = api.local_addr()?;
+    async fn start(config: &Config, control: Control, api: Api) -> anyhow::Result<Served> {
         let socket = control
             .bind_socket(control.socket_path())
             .with_context(|| {
@@ -162,21 +197,27 @@ impl Served {
             None => (Arc::new(String::new), Arc::new(|| true)),
         };
         let serving = control.clone();
-        let http = tokio::spawn(async move { serving.serve_http(api, metrics, ready).await });
+        let listener = api.listener;
+        let http = tokio::spawn(async move { serving.serve_http(listener, metrics, ready).await });
         let socket = tokio::spawn(socket.serve());
         Ok(Served {
             control,
             broker,
-            api: address,
+            api: api.address,
+            certificates: api.certificates,
             http,
             socket,
         })
     }
 
     async fn until_stopped(mut self, config: &Config, signals: &mut Signals) -> anyhow::Result<()> {
+        let reload = || {
+            self.broker.iter().for_each(Broker::reload_certificates);
+            self.certificates.iter().for_each(Certificates::reload);
+        };
         // Each branch ends the wait; the handles are not polled again after they ended.
         let ended = tokio::select! {
-            () = signals.next(|| self.broker.iter().for_each(Broker::reload_certificates)) => Ok(()),
+            () = signals.next(reload) => Ok(()),
             ended = &mut self.http => Err(("the HTTP listener", ended)),
             ended = &mut self.socket => Err(("the operator socket", ended.map(Ok))),
         };
@@ -274,12 +315,6 @@ fn broker_config(
     }
 }
 
-async fn bind_api(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| cannot_listen("api", address, &error))
-}
-
 /// Finds out whether the port is free; the broker takes it when it starts.
 async fn probe(listener: &str, address: SocketAddr) -> anyhow::Result<()> {
     let probe = TcpListener::bind(address).await;
@@ -329,7 +364,8 @@ fn say_ready(
         listeners,
         api,
         data_dir: &config.data_dir,
-        https: !config.http.tls.certificate.is_empty(),
+        https: config.http.tls.is_there(),
+        api_https: config.api.tls.is_there(),
         open: config.mqtt.open,
         anonymous: config.mqtt.anonymous,
         first_run,

@@ -87,6 +87,8 @@ pub(super) struct Call {
     pub(super) query: Query,
     pub(super) fields: Body,
     pub(super) bearer: Option<Vec<u8>>,
+    /// What a browser keeps of earlier answers. Nobody is identified by it.
+    pub(super) cookies: Option<String>,
     pub(super) caller: Option<Caller>,
     /// Whether an older path led here: some fields had defaults there.
     pub(super) old: bool,
@@ -112,6 +114,15 @@ impl Call {
             return Ok(caller);
         }
         Err(Failure::forbidden())
+    }
+
+    /// The value of a cookie.
+    pub(super) fn cookie(&self, name: &str) -> Option<&str> {
+        let pairs = self.cookies.as_deref()?.split(';');
+        let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
+        pairs
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
     }
 
     /// A parameter of the path, empty if the route has none of that name.

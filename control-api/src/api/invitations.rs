@@ -8,7 +8,7 @@ use super::authorize::Inside;
 use super::call::Call;
 use super::failure::Failure;
 use super::people::existing;
-use super::{Reply, show};
+use super::{Reply, mailed, show};
 use crate::grant::{Kind, Verb};
 use crate::model::Time;
 use crate::name::parse_id;
@@ -24,10 +24,6 @@ pub(super) async fn send(call: Call) -> Result<Reply, Failure> {
     if !inside.is_administrator() {
         return Err(Failure::forbidden());
     }
-    let named = body
-        .any_text(&["invitee_user_id", "user_id"])
-        .unwrap_or_default();
-    let invitee = existing(&mut write, "invitee_user_id", named).await?;
     let domain = inside.domain.id;
     // An invitation by relation is one to the role of that name.
     let role = body.any_text(&["role_id", "relation"]).unwrap_or_default();
@@ -39,6 +35,13 @@ pub(super) async fn send(call: Call) -> Result<Reply, Failure> {
             .await?
             .ok_or_else(|| Failure::not_found("role"))?,
     };
+    if let Some(email) = body.text("invitee_email") {
+        return mailed::send(&call, write, &inside, role, email).await;
+    }
+    let named = body
+        .any_text(&["invitee_user_id", "user_id"])
+        .unwrap_or_default();
+    let invitee = existing(&mut write, "invitee_user_id", named).await?;
     if roles::is_member(write.connection(), domain, invitee.id).await? {
         return Err(Failure::conflict(
             "the user is a member of the domain already",
@@ -120,6 +123,9 @@ pub(super) async fn list_of_domain(call: Call) -> Result<Reply, Failure> {
     inside.itself(Verb::ManageRole)?;
     drop(tx);
     let query = &call.query;
+    if query.flag("mailed")? {
+        return mailed::list(&call, &inside).await;
+    }
     let invitee = match query.id("invitee_user_id")? {
         Some(invitee) => Some(invitee),
         None => query.id("user_id")?,
@@ -178,6 +184,12 @@ async fn reachable(
 /// Takes an invitation back. The invitee may always remove its own.
 pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
     let body = call.body();
+    if let ("", Some(email)) = (call.param("user"), body.text("invitee_email")) {
+        let mut write = call.write().await?;
+        let inside = call.enter(write.connection()).await?;
+        inside.itself(Verb::ManageRole)?;
+        return mailed::delete(&call, write, &inside, email).await;
+    }
     let named = match call.param("user") {
         "" => body
             .any_text(&["user_id", "invitee_user_id"])
@@ -233,8 +245,11 @@ pub(super) async fn reject(call: Call) -> Result<Reply, Failure> {
 
 async fn pending(call: &Call, caller: EntityId) -> Result<(Write, Invitation), Failure> {
     let body = call.body();
-    let domain = parse_id("domain_id", body.text("domain_id").unwrap_or_default())?;
     let mut write = call.write().await?;
+    let domain = match body.text("token") {
+        Some(token) => mailed::claim(call, &mut write, token, caller).await?.domain,
+        None => parse_id("domain_id", body.text("domain_id").unwrap_or_default())?,
+    };
     let found = access::invitation(write.connection(), domain, caller).await?;
     let found = found.ok_or_else(|| Failure::not_found("invitation"))?;
     if found.confirmed_at.is_some() {

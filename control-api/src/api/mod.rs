@@ -20,6 +20,8 @@ mod invitations;
 mod journal;
 mod keys;
 mod mail;
+mod mailed;
+mod oauth;
 mod openapi;
 mod parents;
 mod pats;
@@ -76,6 +78,7 @@ pub(crate) struct Reply {
     body: Option<serde_json::Value>,
     location: Option<String>,
     cache: Option<&'static str>,
+    cookies: Vec<String>,
 }
 
 impl Reply {
@@ -85,6 +88,7 @@ impl Reply {
             body: Some(body),
             location: None,
             cache: None,
+            cookies: Vec::new(),
         }
     }
 
@@ -105,7 +109,21 @@ impl Reply {
             body: None,
             location: None,
             cache: None,
+            cookies: Vec::new(),
         }
+    }
+
+    /// Sends a browser elsewhere.
+    fn found(location: String) -> Reply {
+        Reply {
+            location: Some(location),
+            ..Reply::empty(StatusCode::FOUND)
+        }
+    }
+
+    fn with_cookie(mut self, cookie: String) -> Reply {
+        self.cookies.push(cookie);
+        self
     }
 
     fn cached(self, cache: &'static str) -> Reply {
@@ -129,6 +147,11 @@ impl IntoResponse for Reply {
             && let Ok(location) = HeaderValue::from_str(&location)
         {
             headers.insert(header::LOCATION, location);
+        }
+        for cookie in self.cookies {
+            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                headers.append(header::SET_COOKIE, cookie);
+            }
         }
         response
     }
@@ -167,8 +190,11 @@ async fn carry_out(
         BodyShape::None => fields::Body::None,
         shape => fields::read(shape, caller.is_none(), &head.headers, body).await?,
     };
+    let cookies = head.headers.get(header::COOKIE);
+    let cookies = cookies.and_then(|cookies| cookies.to_str().ok());
     let call = Call {
         control,
+        cookies: cookies.map(str::to_owned),
         route,
         peer,
         params,

@@ -138,8 +138,8 @@ fn parameters(route: &Route) -> Vec<Value> {
         let schema = match *name {
             "offset" => json!({ "type": "integer", "minimum": 0, "default": 0 }),
             "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 10 }),
-            "only_total" | "purge" | "roles" | "tree" | "root_group" | "with_attributes"
-            | "with_metadata" => json!({ "type": "boolean" }),
+            "mailed" | "only_total" | "purge" | "roles" | "tree" | "root_group"
+            | "with_attributes" | "with_metadata" => json!({ "type": "boolean" }),
             "level" | "start_level" | "end_level" | "from" | "to" => json!({ "type": "integer" }),
             _ => json!({ "type": "string" }),
         };
@@ -242,9 +242,9 @@ fn schemas() -> Value {
             "expires_at", "updated_at?", "last_used_at?", "revoked!", "revoked_at?", "status"]),
         "Scope": answer(&["id", "pat_id", "domain_id", "optional_domain_id", "entity_type",
             "entity_id", "operation"]),
-        "Invitation": answer(&["invited_by", "invitee_user_id", "domain_id", "domain_name",
-            "role_id", "role_name", "actions[]", "created_at", "updated_at?", "confirmed_at?",
-            "rejected_at?"]),
+        "Invitation": answer(&["invited_by", "invitee_user_id?", "invitee_email?", "domain_id", "domain_name",
+            "role_id", "role_name", "actions[]", "created_at", "expires_at?", "updated_at?",
+            "confirmed_at?", "rejected_at?"]),
         "Journal": answer(&["id", "operation", "outcome", "occurred_at", "domain?",
             "attributes{}?", "metadata{}?"]),
         "NewKey": answer(&["id", "value", "issued_at", "expires_at"]),

@@ -11,6 +11,7 @@ use crate::model::{Domain, Page, Time, status_word};
 use crate::store::access::{Invitation, Pat, PatScope};
 use crate::store::entities::Entity;
 use crate::store::listing::Access;
+use crate::store::mailed::Mailed;
 use crate::store::people::Person;
 use crate::store::roles::Role;
 
@@ -329,6 +330,23 @@ pub(super) fn scope(scope: &PatScope, pat: EntityId) -> Value {
         "entity_id": scope.entity,
         "operation": scope.operation,
     })
+}
+
+/// An invitation by mail. Its token is in the mail and nowhere else.
+pub(super) fn mailed(invitation: &Mailed, actions: &[&str]) -> Value {
+    let mut shown = json!({
+        "invited_by": invitation.invited_by.to_string(),
+        "invitee_email": invitation.email,
+        "domain_id": invitation.domain.to_string(),
+        "domain_name": invitation.domain_name,
+        "role_id": invitation.role,
+        "role_name": invitation.role_name,
+        "actions": actions,
+        "created_at": invitation.created_at,
+        "expires_at": invitation.expires_at,
+    });
+    put_time(&mut shown, "updated_at", invitation.updated_at);
+    shown
 }
 
 /// An invitation.

@@ -17,7 +17,7 @@ use crate::store::journal::Outcome;
 use crate::store::people::{self, Person};
 use crate::store::users::{self, UserAuth};
 use crate::store::{Write, roles};
-use crate::token::{Login, Tokens};
+use crate::token::{Issued, Login, Tokens};
 
 /// How long a link in a mail is good.
 const MAIL_TOKEN_SECONDS: i64 = 15 * 60;
@@ -58,17 +58,8 @@ pub(super) async fn issue(call: Call) -> Result<Reply, Failure> {
     let now = Time::now();
     let mut write = call.write().await?;
     let domain = own_domain(&mut write, &user, body.text("domain_id")).await?;
-    let session = Session {
-        id: random_id(),
-        user: user.id,
-        description: body.text("description").unwrap_or_default().to_owned(),
-        turn: 1,
-        expires_at: Tokens::refresh_until(now),
-    };
-    write.insert_session(&session, now).await?;
-    if let Some(oldest) = access::surplus_session(write.connection(), user.id).await? {
-        end(&mut write, &user, oldest).await?;
-    }
+    let description = body.text("description").unwrap_or_default().to_owned();
+    let session = open_session(&mut write, &user, description, now).await?;
     let id = user.id.to_string();
     let event = crate::store::journal::Event {
         operation: call.route.operation.clone(),
@@ -83,6 +74,27 @@ pub(super) async fn issue(call: Call) -> Result<Reply, Failure> {
     write.record(&event, now).await?;
     call.commit(write).await?;
     issued(&call, &user, &session, domain, now)
+}
+
+/// Begins a login; the oldest one of a user who has too many ends.
+pub(super) async fn open_session(
+    write: &mut Write,
+    user: &UserAuth,
+    description: String,
+    now: Time,
+) -> Result<Session, Failure> {
+    let session = Session {
+        id: random_id(),
+        user: user.id,
+        description,
+        turn: 1,
+        expires_at: Tokens::refresh_until(now),
+    };
+    write.insert_session(&session, now).await?;
+    if let Some(oldest) = access::surplus_session(write.connection(), user.id).await? {
+        end(write, user, oldest).await?;
+    }
+    Ok(session)
 }
 
 async fn note_failure(call: &Call) -> Result<(), Failure> {
@@ -127,6 +139,23 @@ fn issued(
     domain: Option<EntityId>,
     now: Time,
 ) -> Result<Reply, Failure> {
+    let issued = pair(call, user, session, domain, now)?;
+    let body = json!({
+        "access_token": issued.access,
+        "refresh_token": issued.refresh,
+        "access_type": "Bearer",
+    });
+    Ok(Reply::json(StatusCode::CREATED, body))
+}
+
+/// An access and a refresh token of a login.
+pub(super) fn pair(
+    call: &Call,
+    user: &UserAuth,
+    session: &Session,
+    domain: Option<EntityId>,
+    now: Time,
+) -> Result<Issued, Failure> {
     let login = Login {
         user: user.id,
         administrator: user.administrator,
@@ -137,13 +166,7 @@ fn issued(
         domain,
     };
     let issued = call.control.0.identifier.tokens().issue(&login, now);
-    let issued = issued.map_err(|_| Failure::unavailable())?;
-    let body = json!({
-        "access_token": issued.access,
-        "refresh_token": issued.refresh,
-        "access_type": "Bearer",
-    });
-    Ok(Reply::json(StatusCode::CREATED, body))
+    issued.map_err(|_| Failure::unavailable())
 }
 
 /// Gives new tokens for a refresh token, which is good once. One that is used again was stolen from
@@ -155,6 +178,9 @@ pub(super) async fn refresh(call: Call) -> Result<Reply, Failure> {
     let verified = verified.map_err(|_| refused())?;
     let now = Time::now();
     let mut write = call.write().await?;
+    // The key may have been revoked while others wrote.
+    let tokens = call.control.0.identifier.tokens();
+    tokens.verify_refresh(token).map_err(|_| refused())?;
     let user = users::user_auth(write.connection(), verified.user).await?;
     let user = user
         .filter(|user| user.status.is_live() && verified.credential >= user.tokens_from)
@@ -259,7 +285,7 @@ pub(super) async fn send_verification_to(call: &Call, person: &Person) -> Result
     })
 }
 
-fn no_mail() -> Failure {
+pub(super) fn no_mail() -> Failure {
     Failure::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "no mail can be sent: none of the ways to send it is configured",
@@ -314,6 +340,7 @@ pub(super) async fn verify_email(call: Call) -> Result<Reply, Failure> {
     let mut person = take_mail_token(&call, &mut write, token, mail::VERIFY).await?;
     person.verified_at = Some(Time::now());
     write.update_person(&person).await?;
+    super::mailed::claim_proven(&mut write, &person).await?;
     call.record(&mut write, None, &person.id.to_string(), json!({}))
         .await?;
     call.commit(write).await?;
@@ -328,6 +355,8 @@ pub(super) async fn request_reset(call: Call) -> Result<Reply, Failure> {
     let mut connection = call.control.0.store.read().await?;
     let person = people::person_by_email(&mut connection, &email).await?;
     drop(connection);
+    // Who logs in elsewhere has no password here to forget.
+    let person = person.filter(|person| person.auth_provider.is_empty());
     if let Some(person) = person.filter(|person| person.status.is_live()) {
         let token = new_mail_token(&call, person.id, &email, mail::RESET).await?;
         let url = format!(

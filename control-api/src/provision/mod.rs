@@ -10,6 +10,7 @@ mod client;
 mod connection;
 mod domain;
 mod explain;
+mod keys;
 mod request;
 
 use crate::store::sql::Connection;
@@ -24,13 +25,13 @@ use crate::name::{Invalid, excerpt, parse_id};
 use crate::outbox::Outbox;
 use crate::store::journal::{Event, Outcome};
 use crate::store::{Store, StoreError, Write, channels, clients, domains};
-use crate::token::TokenError;
 
 pub use channel::NewChannel;
 pub use client::{ClientWithSecret, NewClient};
 pub use connection::{CONNECTIONS_MAX, Connections, TRIPLES_MAX};
 pub(crate) use connection::{apply_connect, apply_connect_pairs, apply_disconnect};
 pub use domain::NewDomain;
+pub(crate) use keys::end_void_logins;
 pub use request::{Request, Response};
 
 /// Why an operation was refused, sorted by whose fault it is.
@@ -180,22 +181,6 @@ impl Provision {
             outbox,
             identifier,
         }
-    }
-
-    /// Makes a new key to sign tokens with. Tokens signed with the ones before are good until they
-    /// end; then those keys are forgotten.
-    ///
-    /// # Errors
-    /// The database failed, or the key could not be made.
-    pub async fn rotate_keys(&self) -> Result<(), ProvisionError> {
-        let tokens = self.identifier.tokens();
-        let rotated = tokens.rotate(&self.store, self.identifier.pepper()).await;
-        rotated.map_err(|error| match error {
-            TokenError::Store(error) => error.into(),
-            TokenError::Sealed | TokenError::Refused => {
-                StoreError::BrokenRow("a signing key that cannot be made").into()
-            }
-        })
     }
 
     /// Notes what the operator did, then [commits](Self::commit).

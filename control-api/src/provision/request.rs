@@ -117,6 +117,8 @@ pub enum Request {
     },
     /// [`Provision::rotate_keys`]
     RotateKeys,
+    /// [`Provision::revoke_keys`]
+    RevokeKeys,
     /// [`Provision::connect`]
     Connect {
         /// Where.
@@ -215,6 +217,7 @@ impl Provision {
                 Response::Explanation(explained)
             }
             Request::RotateKeys => done(self.rotate_keys().await?),
+            Request::RevokeKeys => done(self.revoke_keys().await?),
             Request::Connect {
                 domain,
                 connections,

@@ -121,6 +121,24 @@ pub(crate) async fn surplus_session(
     found.map(|(id,)| rows::id(&id)).transpose()
 }
 
+/// Users with a login that is good at this time and ends before another one.
+pub(crate) async fn users_logged_in_until(
+    connection: &mut Connection,
+    now: Time,
+    until: Time,
+    most: i64,
+) -> Result<Vec<EntityId>, StoreError> {
+    let found: Vec<(Vec<u8>,)> = sql::query_as(
+        "SELECT DISTINCT user_id FROM sessions WHERE expires_at > $1 AND expires_at < $2 LIMIT $3",
+    )
+    .bind(now.micros())
+    .bind(until.micros())
+    .bind(most)
+    .fetch_all(connection)
+    .await?;
+    found.iter().map(|(id,)| rows::id(id)).collect()
+}
+
 /// Logins of a user that are good at this time, newest first.
 pub(crate) async fn sessions(
     connection: &mut Connection,
@@ -382,6 +400,20 @@ impl Write {
         .fetch_one(self.connection())
         .await?;
         Ok(turn.cast_unsigned())
+    }
+
+    /// Ends the logins of a user that would end before this time.
+    pub(crate) async fn delete_sessions_until(
+        &mut self,
+        user: EntityId,
+        until: Time,
+    ) -> Result<(), StoreError> {
+        sql::query("DELETE FROM sessions WHERE user_id = $1 AND expires_at < $2")
+            .bind(blob(user))
+            .bind(until.micros())
+            .execute(self.connection())
+            .await?;
+        Ok(())
     }
 
     /// Ends a login of a user. Answers whether there was one.

@@ -1,6 +1,6 @@
 //! Signing keys in the database.
 
-use super::sql::{self, Connection};
+use super::sql::{self, Connection, Row};
 
 use super::{StoreError, Write};
 use crate::model::Time;
@@ -11,6 +11,7 @@ pub(crate) struct KeyRow {
     pub(crate) public_key: Vec<u8>,
     pub(crate) private_key: Vec<u8>,
     pub(crate) retired: bool,
+    pub(crate) created_at: Time,
 }
 
 impl Write {
@@ -27,7 +28,15 @@ impl Write {
         Ok(())
     }
 
-    pub(crate) async fn insert_key(&mut self, key: &KeyRow, now: Time) -> Result<(), StoreError> {
+    /// Forgets all keys.
+    pub(crate) async fn delete_keys(&mut self) -> Result<(), StoreError> {
+        sql::query("DELETE FROM signing_keys")
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn insert_key(&mut self, key: &KeyRow) -> Result<(), StoreError> {
         sql::query(
             "INSERT INTO signing_keys (kid, public_key, private_key, created_at) \
              VALUES ($1, $2, $3, $4)",
@@ -35,30 +44,27 @@ impl Write {
         .bind(&key.kid)
         .bind(&key.public_key)
         .bind(&key.private_key)
-        .bind(now.micros())
+        .bind(key.created_at.micros())
         .execute(self.connection())
         .await?;
         Ok(())
     }
 }
 
-type Row = (String, Vec<u8>, Vec<u8>, Option<i64>);
-
 /// All signing keys, newest first.
 pub(crate) async fn keys(connection: &mut Connection) -> Result<Vec<KeyRow>, StoreError> {
-    let found: Vec<Row> = sql::query_as(
-        "SELECT kid, public_key, private_key, retired_at FROM signing_keys \
-         ORDER BY created_at DESC, kid",
-    )
-    .fetch_all(connection)
-    .await?;
-    let rows = found
-        .into_iter()
-        .map(|(kid, public_key, private_key, retired_at)| KeyRow {
-            kid,
-            public_key,
-            private_key,
-            retired: retired_at.is_some(),
-        });
-    Ok(rows.collect())
+    let found = sql::query("SELECT * FROM signing_keys ORDER BY created_at DESC, kid")
+        .fetch_all(connection)
+        .await?;
+    found.iter().map(read).collect()
+}
+
+fn read(row: &Row) -> Result<KeyRow, StoreError> {
+    Ok(KeyRow {
+        kid: row.get("kid")?,
+        public_key: row.get("public_key")?,
+        private_key: row.get("private_key")?,
+        retired: row.get::<Option<i64>>("retired_at")?.is_some(),
+        created_at: Time::from_micros(row.get("created_at")?),
+    })
 }

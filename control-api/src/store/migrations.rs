@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 8] = [
+const SQLITE: [Step; 10] = [
     (
         1,
         "control",
@@ -47,10 +47,20 @@ const SQLITE: [Step; 8] = [
         "certificates",
         include_str!("../../migrations/sqlite/0100_certificates.sql"),
     ),
+    (
+        201,
+        "logins elsewhere",
+        include_str!("../../migrations/sqlite/0201_logins_elsewhere.sql"),
+    ),
+    (
+        202,
+        "mailed invitations",
+        include_str!("../../migrations/sqlite/0202_mailed_invitations.sql"),
+    ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 4] = [
+const POSTGRES: [Step; 6] = [
     (
         1,
         "control",
@@ -70,6 +80,16 @@ const POSTGRES: [Step; 4] = [
         100,
         "certificates",
         include_str!("../../migrations/postgres/0100_certificates.sql"),
+    ),
+    (
+        201,
+        "logins elsewhere",
+        include_str!("../../migrations/postgres/0201_logins_elsewhere.sql"),
+    ),
+    (
+        202,
+        "mailed invitations",
+        include_str!("../../migrations/postgres/0202_mailed_invitations.sql"),
     ),
 ];
 

@@ -243,6 +243,7 @@ impl Write {
             "DELETE FROM pats WHERE user_id = $1",
             "DELETE FROM invitations WHERE invitee = $1",
             "DELETE FROM mail_tokens WHERE user_id = $1",
+            "DELETE FROM foreign_logins WHERE user_id = $1",
         ] {
             sql::query(sql)
                 .bind(blob(user))

@@ -68,6 +68,35 @@ impl Write {
     }
 }
 
+/// Whether nobody has this user name, deleted users included.
+pub(crate) async fn username_is_free(
+    connection: &mut Connection,
+    username: &str,
+) -> Result<bool, StoreError> {
+    is_free(connection, "username", username).await
+}
+
+/// Whether nobody has this e-mail address, deleted users included.
+pub(crate) async fn email_is_free(
+    connection: &mut Connection,
+    email: &str,
+) -> Result<bool, StoreError> {
+    is_free(connection, "email", email).await
+}
+
+async fn is_free(
+    connection: &mut Connection,
+    column: &'static str,
+    value: &str,
+) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM users WHERE {column} = $1");
+    let found: Option<(i64,)> = sql::query_as(AssertSqlSafe(sql))
+        .bind(value)
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_none())
+}
+
 /// Whether there is any user: if not, this is the first run.
 pub(crate) async fn any_user(connection: &mut Connection) -> Result<bool, StoreError> {
     let found: Option<(i64,)> = sql::query_as("SELECT 1 FROM users LIMIT 1")

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::both::config;
 use super::{Installation, installation};
-use crate::{Control, NewDomain, OperatorError, Request, operator_request};
+use crate::{Control, HttpListener, NewDomain, OperatorError, Request, operator_request};
 
 /// Starts the listener; the flag says whether the broker is ready.
 async fn serve(control: &Control) -> (String, Arc<AtomicBool>) {
@@ -20,6 +20,7 @@ async fn serve(control: &Control) -> (String, Arc<AtomicBool>) {
     tokio::spawn(async move {
         let metrics = Arc::new(|| "turnpike_connections 3\n# EOF\n".to_owned());
         let ready = Arc::new(move || flag.load(Ordering::Relaxed));
+        let listener = HttpListener::new(listener, None);
         serving.serve_http(listener, metrics, ready).await.unwrap();
     });
     (address, ready)
@@ -196,7 +197,11 @@ async fn closing_lets_the_listener_go() {
     let serving = at.control.clone();
     let task = tokio::spawn(async move {
         serving
-            .serve_http(listener, Arc::new(String::new), Arc::new(|| true))
+            .serve_http(
+                HttpListener::new(listener, None),
+                Arc::new(String::new),
+                Arc::new(|| true),
+            )
             .await
     });
     let _idle = TcpStream::connect(address).await.unwrap();

@@ -451,6 +451,9 @@ pub(crate) const KEYS: &[Key] = &[
     file!("listeners.coaps.revoked", coaps.tls.revoked),
     address!("listeners.api.address", api.address),
     boolean!("listeners.api.insecure", api.insecure),
+    files!("listeners.api.certificate", api.tls.certificate),
+    files!("listeners.api.key", api.tls.key),
+    either!("listeners.api.min_version", api.tls.only_1_3, "1.2", "1.3"),
     Key {
         path: "control.admin_username",
         expected: "a user name of up to 32 letters, digits, '-' or '_'",
@@ -488,6 +491,17 @@ pub(crate) const KEYS: &[Key] = &[
         },
         show: |config| Some(quoted(&config.control.public_url)),
     },
+    list!(
+        "control.return_urls",
+        control.return_urls,
+        "URLs with commas between them, such as \"https://console.example.com/login\"",
+        |url| {
+            let scheme = url.starts_with("http://") || url.starts_with("https://");
+            let good = url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('#');
+            (scheme && good).then(|| url.to_owned())
+        },
+        |url| url.clone()
+    ),
     Key {
         path: "control.mail",
         expected: "\"file:FOLDER\" or \"smtp:HOST:PORT\"",
@@ -752,7 +766,7 @@ fn is_host_and_port((host, port): (&str, &str)) -> bool {
 }
 
 /// Text in TOML's basic strings. What `{:?}` escapes beyond them does not occur in these values.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

@@ -89,6 +89,7 @@ pub(crate) struct ApiListener {
     pub(crate) address: SocketAddr,
     /// Whether it may listen without TLS where others can read along.
     pub(crate) insecure: bool,
+    pub(crate) tls: Tls,
 }
 
 impl MqttListener {
@@ -181,11 +182,16 @@ impl MqttListener {
 }
 
 impl Tls {
+    /// Whether there is a certificate.
+    pub(crate) fn is_there(&self) -> bool {
+        !self.certificate.is_empty()
+    }
+
     /// What the broker is told; nothing without a certificate.
-    fn for_broker(&self) -> Option<broker::TlsOptions> {
+    pub(crate) fn for_broker(&self) -> Option<broker::TlsOptions> {
         let pairs = self.certificate.iter().cloned();
         let pairs = pairs.zip(self.key.iter().cloned());
-        (!self.certificate.is_empty()).then(|| broker::TlsOptions {
+        self.is_there().then(|| broker::TlsOptions {
             certificates: pairs.collect(),
             client_ca: self.client_ca.clone(),
             client_optional: self.client_optional,

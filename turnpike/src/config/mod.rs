@@ -6,6 +6,7 @@
 
 mod keys;
 mod listeners;
+mod oauth;
 mod raw;
 mod value;
 
@@ -104,6 +105,7 @@ impl Default for Config {
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
+                tls: listeners::Tls::default(),
             },
             admin_username: "admin".to_owned(),
             database: None,
@@ -122,14 +124,22 @@ impl Config {
         let mut faults = raw.faults.clone();
         let mut config = Config::default();
         for (path, entry) in &raw.entries {
-            let Some(key) = KEYS.iter().find(|key| key.path == path) else {
+            let (set, expected) = if let Some(key) = KEYS.iter().find(|key| key.path == path) {
+                ((key.set)(&mut config, &entry.value), key.expected)
+            } else if let Some((name, field)) = oauth::find(path) {
+                let providers = &mut config.control.oauth;
+                (
+                    oauth::set(providers, name, field, &entry.value),
+                    field.expected,
+                )
+            } else {
                 faults.push(unknown(path, &entry.origin));
                 continue;
             };
-            if (key.set)(&mut config, &entry.value).is_none() {
+            if set.is_none() {
                 faults.push(Fault {
                     origin: Some(entry.origin.clone()),
-                    text: format!("{path} is {}; expected {}", entry.value, key.expected),
+                    text: format!("{path} is {}; expected {expected}", entry.value),
                 });
             }
         }
@@ -199,20 +209,21 @@ impl Config {
     /// Writes every key with its value and where that comes from, as a file that could be read back.
     pub(crate) fn show(&self, raw: &RawConfig) -> String {
         let mut text = String::new();
-        let mut section = "";
-        for key in KEYS {
-            let Some(value) = (key.show)(self) else {
-                continue;
-            };
-            let (table, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+        let mut section = String::new();
+        let keys = KEYS
+            .iter()
+            .filter_map(|key| Some((key.path.to_owned(), (key.show)(self)?)));
+        let providers = self.control.oauth.iter().flat_map(oauth::shown);
+        for (path, value) in keys.chain(providers) {
+            let (table, name) = path.rsplit_once('.').unwrap_or(("", &path));
             if table != section {
-                section = table;
+                section = table.to_owned();
                 let _ = writeln!(text, "\n[{table}]");
             }
             let line = format!("{name} = {value}");
             let origin = raw
                 .entries
-                .get(key.path)
+                .get(&path)
                 .map_or_else(|| "default".to_owned(), |entry| entry.origin.to_string());
             let _ = writeln!(text, "{line:<40} # {origin}");
         }
@@ -273,12 +284,16 @@ impl Config {
                 "feed.connect is not set; expected host:port of the control side".to_owned(),
             );
         }
-        if !self.api.address.ip().is_loopback() && !self.api.insecure {
+        for (path, text) in self.api.tls.faults("listeners.api") {
+            fault(&path, text);
+        }
+        let sealed = self.api.tls.is_there() || self.api.insecure;
+        if !self.api.address.ip().is_loopback() && !sealed {
             let (path, address) = ("listeners.api.address", self.api.address);
             fault(
                 path,
                 format!(
-                    "{path} is {address}, where passwords and tokens would pass without TLS; expected a loopback address, or listeners.api.insecure = true behind a proxy that speaks TLS"
+                    "{path} is {address}, where passwords and tokens would pass without TLS; expected a loopback address, listeners.api.certificate and listeners.api.key, or listeners.api.insecure = true behind a proxy that speaks TLS"
                 ),
             );
         }
@@ -287,6 +302,18 @@ impl Config {
             fault(
                 path,
                 format!("{path} is true without a way to send mail; expected control.mail as well"),
+            );
+        }
+        for (path, text) in self.control.oauth.iter().flat_map(oauth::faults) {
+            fault(&path, text);
+        }
+        if !self.control.oauth.is_empty() && self.control.return_urls.is_empty() {
+            let path = "control.return_urls";
+            fault(
+                path,
+                format!(
+                    "{path} is not set; expected the page to which a login at a provider returns"
+                ),
             );
         }
         let mut places: Vec<(&str, SocketAddr)> = self

@@ -161,6 +161,13 @@ fn rules_between_keys_are_told() {
         ))
         .is_ok()
     );
+    let sealed = "[listeners.api]\naddress = '0.0.0.0:9000'\ncertificate = 'a.pem'\n";
+    let without_key = told(sealed);
+    assert!(
+        without_key[0].contains("expected one key for each certificate"),
+        "{without_key:?}"
+    );
+    assert!(Config::check(&file(&format!("{sealed}key = 'a.key'\n"))).is_ok());
     let same = told("[listeners.api]\naddress = '127.0.0.1:1883'\n");
     assert!(same[0].contains("expected two addresses"), "{same:?}");
     let connect = told("[limits]\nmax_packet_size = 1024\n");
@@ -168,6 +175,42 @@ fn rules_between_keys_are_told() {
         connect[0].contains("limits.max_connect_packet_size is 65536"),
         "{connect:?}"
     );
+}
+
+#[test]
+fn providers_of_logins_have_tables_of_their_own() {
+    let google = "[control]\nreturn_urls = 'https://a.example/in'\n[control.oauth.google]\nclient_id = 'us'\n";
+    let raw = file(google);
+    let config = Config::check(&raw).unwrap();
+    let provider = &config.control.oauth[0];
+    assert_eq!((&*provider.name, &*provider.client_id), ("google", "us"));
+    assert!(provider.token_url.contains("googleapis.com"));
+    let shown = config.show(&raw);
+    assert!(
+        shown.contains("[control.oauth.google]\nclient_id = \"us\""),
+        "{shown}"
+    );
+    let again = Config::check(&file(&shown)).unwrap();
+    assert_eq!(again.control.oauth, config.control.oauth);
+
+    let other = told(
+        "[control]\nreturn_urls = 'https://a.example/in'\n[control.oauth.plant]\nclient_id = 'us'\n",
+    );
+    assert!(
+        other[0].contains("control.oauth.plant.authorize_url is not set"),
+        "{other:?}"
+    );
+    let nowhere = told("[control.oauth.google]\nclient_id = 'us'\n");
+    assert!(
+        nowhere[0].contains("control.return_urls is not set"),
+        "{nowhere:?}"
+    );
+    let plain = told(&format!("{google}token_url = 'http://a.example/token'\n"));
+    assert!(plain[0].contains("expected https://"), "{plain:?}");
+    let unknown = told(&format!("{google}colour = 'red'\n"));
+    assert!(unknown[0].contains("is no known key"), "{unknown:?}");
+    let name = told("[control.oauth.Big]\nclient_id = 'us'\n");
+    assert!(name[0].contains("is no known key"), "{name:?}");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 # Every route of the control API by curl, each with the success code that its clients rely on, and
 # every documented error. Ends with a look at the served OpenAPI document: a route that was not
 # called with success, or does not refuse as all others do, is a failure.
-# Usage: api_examples.sh READY_JSON MAIL_FOLDER, where `control.mail` is file:MAIL_FOLDER
+# Usage: api_examples.sh READY_JSON MAIL_FOLDER CA_PEM, where `control.mail` is file:MAIL_FOLDER and
+# `control.oauth.smoke` is the provider of oauth_provider.py, whose certificate CA_PEM has signed.
 set -euo pipefail
-ready=$1 mail=$2
+ready=$1 mail=$2 ca=$3
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -120,6 +121,23 @@ owner=$token
 login curl-bob 12345678
 member=$token
 
+# --- logins at a provider ---------------------------------------------------------------------------
+goes() { # method and path in the document, arguments of curl: prints where a browser is sent
+    curl -s -m 20 -o "$work/answer" -b "$work/jar" -c "$work/jar" -w '%{redirect_url}' "${@:2}"
+    echo "GET $1" >>"$work/called"
+}
+there=$(goes /oauth/login/smoke "$api/oauth/login/smoke")
+back=$(curl -s -m 20 --cacert "$ca" -o "$work/answer" -w '%{redirect_url}' "$there")
+[[ $back = */oauth/callback/smoke\?* ]] || fail "the provider sent back to $back"
+home=$(goes /oauth/callback/smoke "$api/oauth/callback/${back#*/oauth/callback/}")
+[ "$home" = https://console.example/in ] || fail "a login at the provider ended at $home"
+token=$(awk '$6 == "access_token" { print $7 }' "$work/jar") call 200 GET /users/profile
+answers elsewhere@example.com
+# The browser keeps no binding, so its way back is good once.
+token='' call 400 GET "/oauth/callback/${back#*/oauth/callback/}"
+token='' call 400 GET '/oauth/login/smoke?return=https://evil.example/'
+token='' call 404 GET /oauth/login/nobody
+
 # --- personal access tokens -----------------------------------------------------------------------
 token=$owner
 call 201 POST /pats '{"name":"deploy","description":"d","duration":"720h"}'
@@ -214,6 +232,20 @@ call 201 POST "/domains/$domain/invitations" "${invite%\}},\"resend\":true}"
 token=$member call 204 POST /invitations/accept "{\"domain_id\":\"$domain\"}"
 token=$member call 409 POST /invitations/accept "{\"domain_id\":\"$domain\"}"
 token=$member call 403 POST "/domains/$domain/invitations" "$invite"
+# Somebody who has no account yet.
+mailto="{\"invitee_email\":\"curl-dan@example.com\",\"role_id\":\"$guests\"}"
+call 201 POST "/domains/$domain/invitations" "$mailto"
+call 409 POST "/domains/$domain/invitations" "$mailto"
+call 200 GET "/domains/$domain/invitations?mailed=true"
+answers curl-dan@example.com
+invitation=$(mailed 'invitations/accept\?token=[A-Za-z0-9._-]+')
+token=$admin make dan /users "{\"first_name\":\"d\",\"last_name\":\"d\",\"email\":\"curl-dan@example.com\",
+    \"credentials\":{\"username\":\"curl-dan\",\"secret\":\"12345678\"},\"invitation\":\"${invitation#*token=}\"}"
+answers verified_at
+login curl-dan 12345678
+call 400 POST /invitations/accept "{\"token\":\"${invitation#*token=}\"}"
+call 204 POST /invitations/accept "{\"domain_id\":\"$domain\"}"
+token=$owner
 
 # --- groups ---------------------------------------------------------------------------------------------
 groups=/$domain/groups

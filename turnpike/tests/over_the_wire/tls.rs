@@ -454,6 +454,51 @@ fn t_exh_1_who_stops_before_a_whole_connect_is_closed_at_every_door() {
 }
 
 #[test]
+fn control_api_passes_in_tls_and_its_certificate_changes_while_it_runs() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    first.server(folder.path(), "server", "localhost");
+    let api = "[listeners.api]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
+    let broker = Broker::configured(folder, api);
+    let admin = broker.admin();
+    let ask = |authority: &Authority, request: &str| {
+        let config = Arc::new(config(authority, None, BOTH));
+        let mut stream = open(broker.listener("api"), &config, "localhost")?;
+        write!(stream, "{request}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let login = serde_json::json!({"username": admin.username, "password": admin.password});
+    let login = login.to_string();
+    let request = format!(
+        "POST /users/tokens/issue HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{login}",
+        login.len()
+    );
+    let answer = ask(&first, &request).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert!(ask(&second, &request).is_err(), "a certificate of nobody's");
+    let mut plain = tcp(broker.listener("api"));
+    write!(plain, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP"), "answered in the clear");
+
+    second.server(broker.folder(), "server", "localhost");
+    broker.signal("HUP");
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // The signal is taken some time after it was sent.
+    let answer = loop {
+        if let Ok(answer) = ask(&second, health) {
+            break answer;
+        }
+        std::thread::yield_now();
+    };
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
 fn messages_over_http_pass_in_tls_and_websockets_are_sent_elsewhere() {
     let authority = Authority::new();
     let folder = tempfile::tempdir().unwrap();

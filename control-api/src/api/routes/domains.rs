@@ -145,7 +145,7 @@ pub(super) fn of_invitations(all: &mut Vec<Route>) {
     };
     let base = "/domains/{domain}/invitations";
     let one = "/domains/{domain}/invitations/{user}";
-    let answer = [needed("domain_id", ID)];
+    let answer = [field("domain_id", ID), field("token", Holds::Secret)];
     let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
     all.extend([
         of(
@@ -159,6 +159,7 @@ pub(super) fn of_invitations(all: &mut Vec<Route>) {
         .body(&[
             field("invitee_user_id", ID),
             field("user_id", ID),
+            field("invitee_email", ID),
             field("role_id", ID),
             field("relation", ID),
             field("resend", Holds::Flag),
@@ -179,6 +180,7 @@ pub(super) fn of_invitations(all: &mut Vec<Route>) {
             "invited_by",
             "role_id",
             "state",
+            "mailed",
             "only_total",
         ])
         .answers(OK, "InvitationPage"),
@@ -190,7 +192,11 @@ pub(super) fn of_invitations(all: &mut Vec<Route>) {
             by!(invitations::delete),
         )
         .scope("domains", "delete_invitation")
-        .optional_body(&[field("user_id", ID), field("invitee_user_id", ID)])
+        .optional_body(&[
+            field("user_id", ID),
+            field("invitee_user_id", ID),
+            field("invitee_email", ID),
+        ])
         .empty(NO_CONTENT),
         of(
             get.clone(),

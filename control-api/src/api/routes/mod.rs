@@ -152,6 +152,7 @@ fn route(
 
 const OK: StatusCode = StatusCode::OK;
 const CREATED: StatusCode = StatusCode::CREATED;
+const FOUND: StatusCode = StatusCode::FOUND;
 const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
 fn make() -> Vec<Route> {

@@ -2,9 +2,9 @@
 
 use axum::http::{Method, StatusCode};
 
-use super::{CREATED, ID, LIST, NAME, NO_CONTENT, OK, PAGE, by, field, needed, route};
+use super::{CREATED, FOUND, ID, LIST, NAME, NO_CONTENT, OK, PAGE, by, field, needed, route};
 use crate::api::route::{Auth, Holds, Route};
-use crate::api::{domains, keys, pats, people, tokens};
+use crate::api::{domains, keys, oauth, pats, people, tokens};
 
 pub(super) fn of_people(all: &mut Vec<Route>) {
     let own = |method, path: &str, operation: &str, summary: &str, handler| {
@@ -31,6 +31,7 @@ pub(super) fn of_people(all: &mut Vec<Route>) {
             field("profile_picture", NAME),
             field("status", ID),
             field("role", ID),
+            field("invitation", Holds::Secret),
         ])
         .answers(CREATED, "User"),
         own(
@@ -271,6 +272,26 @@ pub(super) fn of_tokens(all: &mut Vec<Route>) {
             field("confirm_password", Holds::Secret),
         ])
         .empty(CREATED),
+        route(
+            get.clone(),
+            "/oauth/login/{provider}",
+            "user.begin_oauth",
+            "Go to a provider to log in there",
+            by!(oauth::begin),
+        )
+        .auth(Auth::Open)
+        .query(&["return"])
+        .empty(FOUND),
+        route(
+            get.clone(),
+            "/oauth/callback/{provider}",
+            "user.oauth",
+            "Come back from a provider, logged in",
+            by!(oauth::callback),
+        )
+        .auth(Auth::Open)
+        .query(&["state", "code", "error"])
+        .empty(FOUND),
         route(
             get,
             "/keys/.well-known/jwks.json",

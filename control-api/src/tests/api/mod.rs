@@ -4,8 +4,10 @@ mod certificates;
 mod denials;
 mod entities;
 mod held;
+mod invitations;
 mod keys;
 mod lists;
+mod oauth;
 mod openapi;
 mod people;
 mod revocation;
@@ -20,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Installation, installation, installation_with};
-use crate::{ApiSettings, Control};
+use crate::{ApiSettings, Control, HttpListener};
 
 /// A listener of an installation.
 pub(super) struct Server {
@@ -35,7 +37,11 @@ pub(super) async fn serve(control: &Control) -> Server {
     tokio::spawn(async move {
         let ready = Arc::new(|| true);
         serving
-            .serve_http(listener, Arc::new(String::new), ready)
+            .serve_http(
+                HttpListener::new(listener, None),
+                Arc::new(String::new),
+                ready,
+            )
             .await
             .unwrap();
     });

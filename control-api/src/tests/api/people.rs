@@ -284,6 +284,63 @@ async fn tokens_are_checked_with_published_keys_that_can_be_changed() {
 }
 
 #[tokio::test]
+async fn tokens_of_revoked_keys_are_refused_everywhere_and_logins_begin_anew() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let login = json!({ "username": "ann", "password": PASSWORD });
+    let tokens = world
+        .server
+        .made("/users/tokens/issue", "", 201, login)
+        .await;
+    let refresh = text(&tokens["refresh_token"]);
+    let pat = json!({ "name": "ci", "duration": "20h" });
+    let pat = world.server.made("/pats", &ann.token, 201, pat).await;
+    let key = json!({ "type": 3, "duration": 3600 });
+    let key = text(&world.server.made("/keys", &ann.token, 201, key).await["value"]);
+    let provision = world.at.control.provision();
+    // Tokens of a key that was changed in an orderly way are void as well.
+    provision.rotate_keys().await.unwrap();
+    let newer = world.server.login("ann", PASSWORD).await;
+    let jwks = "/keys/.well-known/jwks.json";
+    let before = world.expect("GET", jwks, "", None, 200).await;
+    provision.revoke_keys().await.unwrap();
+    let after = world.expect("GET", jwks, "", None, 200).await;
+    let kids = |keys: &Value| -> Vec<String> {
+        let keys = keys["keys"].as_array().unwrap().iter();
+        keys.map(|key| text(&key["kid"])).collect()
+    };
+    assert_eq!((kids(&before).len(), kids(&after).len()), (2, 1));
+    assert!(!kids(&before).contains(&kids(&after)[0]));
+    for token in [&ann.token, &newer, &world.admin] {
+        world
+            .expect("GET", "/users/profile", token, None, 401)
+            .await;
+    }
+    world
+        .expect("POST", "/users/tokens/refresh", &refresh, None, 401)
+        .await;
+    world.expect("GET", "/users/profile", &key, None, 200).await;
+    let fresh = world.server.login("ann", PASSWORD).await;
+    let listed = world
+        .expect("GET", "/users/tokens/refresh-tokens", &fresh, None, 200)
+        .await;
+    assert_eq!(
+        listed["refresh_tokens"].as_array().unwrap().len(),
+        1,
+        "{listed}"
+    );
+    world
+        .expect(
+            "GET",
+            &format!("/pats/{}", text(&pat["id"])),
+            &fresh,
+            None,
+            200,
+        )
+        .await;
+}
+
+#[tokio::test]
 async fn a_personal_access_token_does_what_its_scopes_say_and_its_owner_may() {
     let world = World::new().await;
     let ann = world.person("ann").await;

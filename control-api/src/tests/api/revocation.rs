@@ -420,3 +420,88 @@ async fn an_answer_waits_for_a_broker_that_has_not_applied_the_change() {
     at.broker.hold_back(false);
     waiting.await;
 }
+
+#[tokio::test]
+async fn revoked_keys_close_the_connections_of_their_tokens_before_the_answer() {
+    let at = scene().await;
+    let token = at.bob.token.clone();
+    let by_token = || at.broker.ask(Question::Token(token.clone().into_bytes()));
+    assert!(matches!(by_token().await, Answer::Identity(..)));
+    let before = at.broker.deltas().len();
+    // What is not applied yet is not answered.
+    at.broker.hold_back(true);
+    let control = at.world.at.control.clone();
+    let revoking = tokio::spawn(async move { control.provision().revoke_keys().await });
+    at.broker.until(|told| told.deltas.len() > before).await;
+    assert!(!revoking.is_finished(), "answered before the fence");
+    at.broker.hold_back(false);
+    revoking.await.unwrap().unwrap();
+    let told: Vec<Change> = at.broker.deltas()[before..]
+        .iter()
+        .flat_map(|(_, changes)| changes.clone())
+        .collect();
+    for person in [&at.ann, &at.bob] {
+        let raised = told.iter().any(|change| {
+            matches!(change, Change::PrincipalSet { id: user, status: Status::Enabled, .. }
+                if *user == id(&person.id))
+        });
+        assert!(raised, "{}: {told:?}", person.username);
+    }
+    assert!(matches!(by_token().await, Answer::Refused(_)));
+    assert!(matches!(
+        at.identify("bob", PASSWORD).await,
+        Answer::Identity(..)
+    ));
+}
+
+#[tokio::test]
+async fn revocation_of_keys_that_was_cut_short_is_finished_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::Config {
+        demo: false,
+        ..super::super::both::config(folder.path().join("data"))
+    };
+    let (control, first_run) = Control::open(config.clone()).await.unwrap();
+    let admin = first_run.unwrap().admin;
+    let server = serve(&control).await;
+    let login =
+        async |server: &Server| server.login(&admin.username, admin.password.reveal()).await;
+    login(&server).await;
+    // As if the process had been killed once the keys were gone.
+    let identifier = &control.0.identifier;
+    let revoked = identifier
+        .tokens()
+        .revoke(&control.0.store, identifier.pepper());
+    revoked.await.unwrap();
+    let user = async |control: &Control| {
+        let mut connection = control.0.store.read().await.unwrap();
+        let found = crate::store::users::user_auth_by_login(&mut connection, "admin").await;
+        found.unwrap().unwrap()
+    };
+    let before = user(&control).await.credential;
+    control.close().await;
+    drop(control);
+
+    let (control, _) = reopened(&config).await;
+    assert_eq!(user(&control).await.credential, before + 1);
+    // Logins under the new key are left alone.
+    let server = serve(&control).await;
+    let token = login(&server).await;
+    control.close().await;
+    drop(control);
+    let (control, _) = reopened(&config).await;
+    assert_eq!(user(&control).await.credential, before + 1);
+    let server = serve(&control).await;
+    let (status, _) = server.call("GET", "/users/profile", &token, None).await;
+    assert_eq!(status, 200);
+}
+
+/// The installation again, once everything that it served before has ended.
+async fn reopened(config: &crate::Config) -> (Control, Option<crate::FirstRun>) {
+    loop {
+        match Control::open(config.clone()).await {
+            Err(crate::OpenError::InUse { .. }) => tokio::task::yield_now().await,
+            opened => return opened.unwrap(),
+        }
+    }
+}
