@@ -48,6 +48,7 @@ mod password;
 mod pat;
 mod provision;
 mod purge;
+mod questions;
 mod recent;
 mod secret;
 mod snapshot;

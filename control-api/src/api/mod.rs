@@ -27,6 +27,7 @@ mod query;
 mod roles;
 mod route;
 mod routes;
+mod several;
 mod show;
 mod tokens;
 

@@ -1,5 +1,7 @@
 //! Groups, channels and clients in the database: three tables with the same shape.
 
+use std::collections::HashMap;
+
 use super::sql::{self, Builder, Connection, Row};
 use authcache::{EntityId, Status};
 use serde_json::Value;
@@ -175,6 +177,56 @@ pub(crate) async fn entity(
         .fetch_optional(connection)
         .await?;
     row.map(|row| read(kind, &row)).transpose()
+}
+
+/// Where a client or a channel stands, and whether it takes part.
+pub(crate) struct Standing {
+    pub(crate) id: EntityId,
+    pub(crate) status: Status,
+    pub(crate) parent: Option<EntityId>,
+}
+
+/// Those of these clients or channels that there are in this domain.
+pub(crate) async fn standing(
+    connection: &mut Connection,
+    kind: Kind,
+    domain: EntityId,
+    ids: &[EntityId],
+) -> Result<Vec<Standing>, StoreError> {
+    let mut query = Builder::new("SELECT e.id, e.status, e.parent_group_id FROM ");
+    query
+        .push(table(kind))
+        .push(" e WHERE COALESCE(e.domain_id, e.domain_id) = ")
+        .push_bind(blob(domain))
+        .push(" AND e.id IN (")
+        .push_list(rows::set(ids))
+        .push(")");
+    let found = query.build().fetch_all(connection).await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(Standing {
+                id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+                status: rows::status(row.get("status")?)?,
+                parent: rows::maybe_id(row.get("parent_group_id")?)?,
+            })
+        })
+        .collect()
+}
+
+/// Of each of these groups, itself and those above it, the group first.
+pub(crate) async fn chains(
+    connection: &mut Connection,
+    groups: &[EntityId],
+) -> Result<HashMap<EntityId, Vec<EntityId>>, StoreError> {
+    if groups.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut query = Builder::new("SELECT id, path FROM object_groups WHERE id IN (");
+    query.push_list(rows::set(groups)).push(")");
+    let found: Vec<(Vec<u8>, String)> = query.build_as().fetch_all(connection).await?;
+    let chain = |(id, path): (Vec<u8>, String)| Ok((rows::id(&id)?, path_ids(&path)));
+    found.into_iter().map(chain).collect()
 }
 
 /// A group and those above it, the group first; empty if there is none.
