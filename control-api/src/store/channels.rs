@@ -30,7 +30,7 @@ pub(crate) type Rights = Vec<(EntityId, Right)>;
 pub(crate) const RIGHTS_AT_ONCE: i64 = 65_536;
 
 /// Connections that one statement reads or writes.
-const PAIRS_AT_ONCE: usize = 128;
+const PAIRS_AT_ONCE: usize = 512;
 
 /// Selects what [`push_right`] reads, of clients that the caller adds.
 const RIGHTS: &str = "SELECT connections.client_id, connections.channel_id, connections.rights, channels.open \
@@ -80,9 +80,10 @@ impl Write {
         for part in pairs.chunks(PAIRS_AT_ONCE) {
             let mut query = Builder::new("WITH wanted (client, channel) AS (");
             push_pairs(&mut query, part);
+            // A join that SQLite does not turn around: what is wanted is looked up, not the other way.
             query.push(
-                ") SELECT client_id, channel_id, rights FROM wanted JOIN connections \
-                 ON client_id = client AND channel_id = channel",
+                ") SELECT client_id, channel_id, rights FROM wanted CROSS JOIN connections \
+                 WHERE client_id = client AND channel_id = channel",
             );
             let rows: Vec<(Vec<u8>, Vec<u8>, i64)> =
                 query.build_as().fetch_all(self.connection()).await?;
@@ -107,8 +108,10 @@ impl Write {
             some.map(|(pair, _)| *pair).collect::<Vec<_>>()
         };
         for part in pairs(true).chunks(PAIRS_AT_ONCE) {
-            let sql = "DELETE FROM connections WHERE (client_id, channel_id) IN (";
-            let mut query = Builder::new(sql);
+            // SQLite looks pairs up by their clients, and goes through the whole table without.
+            let mut query = Builder::new("DELETE FROM connections WHERE client_id IN (");
+            query.push_list(part.iter().map(|(client, _)| blob(*client)));
+            query.push(") AND (client_id, channel_id) IN (");
             push_pairs(&mut query, part);
             query.push(")");
             query.build().execute(self.connection()).await?;

@@ -13,9 +13,9 @@ use super::{StoreError, Write, roles};
 use crate::grant::Kind;
 use crate::model::Time;
 
-/// Rows that one statement inserts, at most 15 columns each. More would be slower: SQLite finds the
-/// name of each placeholder among all of them.
-pub(super) const ROWS_AT_ONCE: usize = 32;
+/// Rows that one statement inserts, of at most 15 columns: few statements, each below the 32 766
+/// values that SQLite takes.
+pub(super) const ROWS_AT_ONCE: usize = 256;
 
 /// Rows inserted at once that change how PostgreSQL should look for others.
 const MANY: usize = 1_000;
@@ -89,6 +89,8 @@ impl Entity {
             domain: self.domain,
             kind: self.kind.number(),
             id: self.id,
+            status: rows::status_number(self.status),
+            moved_at: self.updated_at.unwrap_or(self.created_at).micros(),
             tags: &self.tags,
             metadata: &self.metadata,
         }
@@ -277,12 +279,13 @@ impl Write {
         if let Some(inside) = new.iter().find(|new| new.parent.is_some()) {
             self.regroup(inside.domain);
         }
+        // Table by table, so that the pages of one are filled before those of the next.
         for part in new.chunks(ROWS_AT_ONCE) {
             insert_rows(self.connection(), part).await?;
-            let marked: Vec<Marked<'_>> = part.iter().map(Entity::marked).collect();
-            marks::insert(self.connection(), &marked).await?;
-            roles::insert_builtins(self.connection(), part).await?;
         }
+        let marked: Vec<Marked<'_>> = new.iter().map(Entity::marked).collect();
+        marks::insert(self.connection(), &marked).await?;
+        roles::insert_builtins(self.connection(), new).await?;
         if new.len() >= MANY && self.connection().is_postgres() {
             // Until it looks by itself, a minute later, the server takes the tables for small.
             let sql = "ANALYZE clients, channels, object_groups, entity_tags, roles, role_members";
