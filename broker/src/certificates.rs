@@ -22,7 +22,11 @@ impl Certificates {
     /// [`TlsError`], which names the file.
     pub fn open(name: &str, options: &TlsOptions) -> Result<Certificates, TlsError> {
         let door = Arc::new(TlsDoor::open(name, options, &[b"http/1.1"])?);
-        let watching = tokio::spawn(watch_files(TlsDoors(vec![Arc::clone(&door)])));
+        let doors = TlsDoors {
+            tls: vec![Arc::clone(&door)],
+            dtls: Vec::new(),
+        };
+        let watching = tokio::spawn(watch_files(doors));
         Ok(Certificates { door, watching })
     }
 

@@ -10,12 +10,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::{Clock, lock};
-use crate::identify::Identifier;
+use crate::identify::{Answered, Identifier};
 use crate::model::Time;
+use crate::questions::{Asked, Batches, Questions};
 use crate::snapshot;
 use crate::store::{Store, TRUST_MS};
 
-/// Questions that are worked on at a time; the others wait in order.
+/// Questions that are answered alone at a time; the others wait in order.
 const ANSWERING: usize = 64;
 /// Reports of brokers that are written down or wait for it; what comes meanwhile is lost.
 const RECORDING: usize = 16;
@@ -30,6 +31,7 @@ struct Shared {
     clock: Clock,
     state: Mutex<State>,
     settled: watch::Sender<u64>,
+    questions: Questions,
     answering: Semaphore,
     recording: Semaphore,
     leading: watch::Receiver<bool>,
@@ -70,6 +72,7 @@ impl Feed {
                 pipes: HashMap::new(),
             }),
             settled: watch::Sender::new(revision),
+            questions: Questions::default(),
             answering: Semaphore::new(ANSWERING),
             recording: Semaphore::new(RECORDING),
             leading: store.leading(),
@@ -195,7 +198,9 @@ impl Feed {
         let state = &mut *guard;
         let result = work(&mut state.leader, self.0.clock.now_ms());
         while let Some(event) = state.leader.poll() {
-            self.carry_out(event, &state.pipes);
+            if let Some(refused) = self.carry_out(event, &state.pipes) {
+                state.leader.answer_all([refused]);
+            }
         }
         for link in state.leader.writable() {
             if let Some(pipe) = state.pipes.get(&link) {
@@ -205,7 +210,12 @@ impl Feed {
         result
     }
 
-    fn carry_out(&self, event: LeaderEvent, pipes: &HashMap<LinkId, Arc<Pipe>>) {
+    /// Carries out what the leader asks for; answers with what it has to be told at once.
+    fn carry_out(
+        &self,
+        event: LeaderEvent,
+        pipes: &HashMap<LinkId, Arc<Pipe>>,
+    ) -> Option<Answered> {
         match event {
             LeaderEvent::Settled { revision } => {
                 self.0.settled.send_replace(revision);
@@ -241,16 +251,55 @@ impl Feed {
                 number,
                 question,
             } => {
-                let feed = self.clone();
-                tokio::spawn(async move {
-                    let Ok(_permit) = feed.0.answering.acquire().await else {
-                        return;
-                    };
-                    let (revision, answer) = feed.0.identifier.answer(&question).await;
-                    feed.with(|leader, _| leader.answer(link, number, revision, answer));
+                return self.ask(Asked {
+                    link,
+                    number,
+                    question,
                 });
             }
         }
+        None
+    }
+
+    /// Has a question answered; if too many are open already, this is the answer.
+    fn ask(&self, asked: Asked) -> Option<Answered> {
+        if !self.0.questions.open() {
+            self.0.identifier.note_unanswered();
+            return Some((asked.link, asked.number, 0, UNAVAILABLE));
+        }
+        if !Identifier::is_of_client(&asked.question) {
+            self.answer_alone(asked);
+        } else if self.0.questions.wait(asked) {
+            let feed = self.clone();
+            tokio::spawn(async move { feed.answer_batches().await });
+        }
+        None
+    }
+
+    async fn answer_batches(&self) {
+        let mut batches = Batches::of(&self.0.questions);
+        while let Some(batch) = batches.next() {
+            let tell = |answered| self.answered(answered);
+            for asked in self.0.identifier.answer_clients(batch, tell).await {
+                self.answer_alone(asked);
+            }
+        }
+    }
+
+    fn answer_alone(&self, asked: Asked) {
+        let feed = self.clone();
+        tokio::spawn(async move {
+            let Ok(_permit) = feed.0.answering.acquire().await else {
+                return;
+            };
+            let (revision, answer) = feed.0.identifier.answer(&asked.question).await;
+            feed.answered(vec![(asked.link, asked.number, revision, answer)]);
+        });
+    }
+
+    fn answered(&self, answered: Vec<Answered>) {
+        self.0.questions.close(answered.len());
+        self.with(|leader, _| leader.answer_all(answered));
     }
 
     async fn note_start(&self, node: EntityId, incarnation: u64) {

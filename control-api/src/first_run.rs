@@ -1,5 +1,7 @@
 //! The first start: an administrator, something to try, and the open namespace if wanted.
 
+use std::collections::BTreeMap;
+
 use authcache::{Change, EntityId, PrincipalRecord, Right, Status};
 use serde::Serialize;
 
@@ -219,9 +221,8 @@ async fn connect(
     channel: EntityId,
     now: Time,
 ) -> Result<(), StoreError> {
-    write
-        .set_connection_right(id, channel, Right::BOTH, now)
-        .await?;
+    let rights = BTreeMap::from([((id, channel), Right::BOTH)]);
+    write.set_connection_rights(&rights, now).await?;
     let kind = PrincipalRecord::Client { domain };
     write.change(Change::PrincipalSet {
         id,

@@ -1,5 +1,7 @@
 //! Answers to a broker's questions: who is this, and what may it do.
 
+mod batch;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +25,8 @@ use crate::store::{
 use crate::throttle::Throttle;
 use crate::token::{Tokens, Verified};
 use crate::{authz, pat, token};
+
+pub(crate) use batch::Answered;
 
 /// Identifies principals. Cheap to clone.
 #[derive(Clone)]
@@ -101,6 +105,12 @@ impl Identifier {
 
     pub(crate) fn counts(&self) -> &Counts {
         &self.0.counts
+    }
+
+    /// Counts a question that nobody had time for.
+    pub(crate) fn note_unanswered(&self) {
+        self.0.counts.questions.fetch_add(1, Ordering::Relaxed);
+        self.0.counts.unavailable.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The answer, and the revision as of which it was read. Refusals carry none.
@@ -254,10 +264,7 @@ impl Identifier {
     async fn sealed_secret(&self, id: EntityId) -> Result<(u64, Answer), Trouble> {
         let (mut tx, revision) = self.0.store.read_at().await?;
         let client = clients::client_auth(&mut tx, id).await?;
-        let live = client.filter(|client| {
-            let live = client.status.is_live() && client.domain_status.is_live();
-            live && client.secret_digest.is_some()
-        });
+        let live = client.filter(|client| client.is_live() && client.secret_digest.is_some());
         let Some(client) = live else {
             return Ok((0, Answer::Refused(Refusal::BadCredentials)));
         };
@@ -457,7 +464,7 @@ impl Identifier {
                 let Some(client) = now.filter(|now| now.credential == before.credential) else {
                     return not_authorized;
                 };
-                if !client.status.is_live() || !client.domain_status.is_live() {
+                if !client.is_live() {
                     return not_authorized;
                 }
                 let identity = client_identity(&mut tx, &client).await?;
@@ -513,15 +520,21 @@ pub(crate) async fn client_identity(
     connection: &mut Connection,
     client: &ClientAuth,
 ) -> Result<Identity, StoreError> {
-    Ok(Identity {
+    let rights = channels::rights_of(connection, client.id).await?;
+    Ok(identity_of(client, rights))
+}
+
+/// A client with these rights.
+pub(crate) fn identity_of(client: &ClientAuth, rights: Vec<(EntityId, Right)>) -> Identity {
+    Identity {
         id: client.id,
         kind: PrincipalRecord::Client {
             domain: client.domain,
         },
         status: client.status,
         credential: client.credential,
-        rights: channels::rights_of(connection, client.id).await?,
-    })
+        rights,
+    }
 }
 
 /// A personal access token is a principal of its own: what it may do is less than its owner may, and

@@ -49,6 +49,7 @@ mod password;
 mod pat;
 mod provision;
 mod purge;
+mod questions;
 mod recent;
 mod secret;
 mod snapshot;

@@ -1,10 +1,18 @@
 //! Everything a broker must know, as of one revision.
 
+use std::collections::HashMap;
+
 use authcache::{Change, EntityId, Identity, Status};
 
-use crate::identify::{client_identity, pat_identity, user_identity};
+use crate::identify::{identity_of, pat_identity, user_identity};
 use crate::model::{Channel, Domain, Time};
+use crate::store::channels::RIGHTS_AT_ONCE;
+use crate::store::clients::ClientAuth;
+use crate::store::sql::Connection;
 use crate::store::{Store, StoreError, access, channels, clients, domains, users};
+
+/// Principals that are read with one statement.
+const AT_ONCE: usize = 256;
 
 /// A snapshot for one broker.
 pub(crate) struct Snapshot {
@@ -23,17 +31,13 @@ pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, S
         .map(domain_set)
         .chain(channels.iter().map(channel_set))
         .collect();
-    let mut identities = Vec::new();
-    for &id in held {
-        if let Some(client) = clients::client_auth(&mut tx, id).await? {
-            identities.push(client_identity(&mut tx, &client).await?);
-        } else if let Some(user) = users::user_auth(&mut tx, id).await? {
-            identities.push(user_identity(&user));
-        } else if let Some(pat) = access::pat(&mut tx, id).await?
-            && pat.is_good(Time::now())
-            && let Some(owner) = users::user_auth(&mut tx, pat.user).await?
-        {
-            identities.push(pat_identity(&pat, &owner));
+    let mut held = held.to_vec();
+    held.sort_unstable();
+    let mut identities = Vec::with_capacity(held.len());
+    for part in held.chunks(AT_ONCE) {
+        let rest = read_clients(&mut tx, part, &mut identities).await?;
+        for id in rest {
+            identities.extend(read_other(&mut tx, id).await?);
         }
     }
     Ok(Snapshot {
@@ -41,6 +45,44 @@ pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, S
         changes,
         identities,
     })
+}
+
+/// Reads those that are clients; the others are given back.
+async fn read_clients(
+    tx: &mut Connection,
+    ids: &[EntityId],
+    identities: &mut Vec<Identity>,
+) -> Result<Vec<EntityId>, StoreError> {
+    let found = clients::clients_auth(tx, ids).await?;
+    let known: HashMap<EntityId, ClientAuth> = found
+        .into_iter()
+        .map(|client| (client.id, client))
+        .collect();
+    let (mut left, others): (Vec<EntityId>, Vec<EntityId>) =
+        ids.iter().partition(|id| known.contains_key(id));
+    while !left.is_empty() {
+        let (read, rest) = channels::rights_of_first(tx, &left, RIGHTS_AT_ONCE).await?;
+        for (id, rights) in read {
+            identities.extend(known.get(&id).map(|client| identity_of(client, rights)));
+        }
+        left = rest;
+    }
+    Ok(others)
+}
+
+/// Reads a user or a personal access token.
+async fn read_other(tx: &mut Connection, id: EntityId) -> Result<Option<Identity>, StoreError> {
+    if let Some(user) = users::user_auth(tx, id).await? {
+        return Ok(Some(user_identity(&user)));
+    }
+    let Some(pat) = access::pat(tx, id)
+        .await?
+        .filter(|pat| pat.is_good(Time::now()))
+    else {
+        return Ok(None);
+    };
+    let owner = users::user_auth(tx, pat.user).await?;
+    Ok(owner.map(|owner| pat_identity(&pat, &owner)))
 }
 
 /// A domain as brokers hear of it.

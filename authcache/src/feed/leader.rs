@@ -218,10 +218,17 @@ impl Leader {
     /// waits for that revision to be published, one that a later revision may have changed is asked
     /// again.
     pub fn answer(&mut self, id: LinkId, number: u64, revision: u64, answer: Answer) {
-        if let Some(link) = self.links.get_mut(&id)
-            && link.unanswered.contains_key(&number)
-        {
-            link.waiting.push((number, revision, answer));
+        self.answer_all([(id, number, revision, answer)]);
+    }
+
+    /// [Answers](Self::answer) several questions; what waits is looked through once for all of them.
+    pub fn answer_all(&mut self, answers: impl IntoIterator<Item = (LinkId, u64, u64, Answer)>) {
+        for (id, number, revision, answer) in answers {
+            if let Some(link) = self.links.get_mut(&id)
+                && link.unanswered.contains_key(&number)
+            {
+                link.waiting.push((number, revision, answer));
+            }
         }
         self.release();
     }

@@ -178,7 +178,7 @@ pub(super) async fn relation_role(
         return Ok(role);
     }
     let role = Role {
-        id: roles::new_id(target.kind),
+        id: roles::role_id(target.kind),
         domain: inside.domain.id,
         kind: target.kind,
         entity: target.id,

@@ -263,6 +263,19 @@ impl Call {
         entity: &str,
         operation: &str,
     ) -> Result<(), Failure> {
+        self.require_scopes(kind, &[entity], operation).await
+    }
+
+    /// [Checks](Self::require_scope) an operation on several entities.
+    ///
+    /// # Errors
+    /// On one of them it may not.
+    pub(super) async fn require_scopes(
+        &self,
+        kind: &str,
+        entities: &[impl AsRef<str>],
+        operation: &str,
+    ) -> Result<(), Failure> {
         let Some((_, scopes)) = self.caller.as_ref().and_then(|caller| caller.pat.as_ref()) else {
             return Ok(());
         };
@@ -272,12 +285,15 @@ impl Call {
         let domain = domain.ok_or_else(out_of_scope)?;
         // A domain may be named by its route.
         let own = domain.id.to_string();
-        let entity = if kind == "domains" {
-            own.as_str()
-        } else {
-            entity
+        let permits = |entity: &str| {
+            let entity = if kind == "domains" {
+                own.as_str()
+            } else {
+                entity
+            };
+            authz::scope_permits(scopes, Some(domain.id), kind, entity, operation)
         };
-        if authz::scope_permits(scopes, Some(domain.id), kind, entity, operation) {
+        if entities.iter().all(|entity| permits(entity.as_ref())) {
             return Ok(());
         }
         Err(out_of_scope())

@@ -1,6 +1,6 @@
 //! Connections between clients and channels.
 
-use authcache::{EntityId, Right};
+use authcache::{EntityId, Right, Status};
 use axum::http::StatusCode;
 use serde_json::json;
 
@@ -11,9 +11,8 @@ use super::failure::Failure;
 use crate::grant::{Kind, Verb};
 use crate::model::status_word;
 use crate::name::parse_types;
-use crate::provision::{TRIPLES_MAX, apply_connect, apply_connect_pairs, apply_disconnect};
+use crate::provision::{TRIPLES_MAX, apply_connect, apply_disconnect, every_pair};
 use crate::store::Write;
-use crate::store::entities::Entity;
 
 /// Connects every client named with every channel named, for every type named; pairwise only each
 /// client with the channel in the same place.
@@ -74,30 +73,25 @@ async fn change(call: &Call, connect: bool) -> Result<(), Failure> {
     } else {
         ("disconnect_client", "disconnect_from_channel")
     };
-    for id in &channels {
-        call.require_scope("channels", id, of_channel).await?;
-    }
-    for id in &clients {
-        call.require_scope("clients", id, of_client).await?;
-    }
+    call.require_scopes("channels", &channels, of_channel)
+        .await?;
+    call.require_scopes("clients", &clients, of_client).await?;
     let mut write = call.write().await?;
     let inside = call.enter(write.connection()).await?;
     let channels = find(&mut write, &inside, Kind::Channel, &channels, connect).await?;
     let clients = find(&mut write, &inside, Kind::Client, &clients, connect).await?;
+    let pairs = every_pair(&clients, &channels);
     if connect {
-        apply_connect(&mut write, &clients, &channels, right).await?;
+        apply_connect(&mut write, &pairs, right).await?;
     } else {
-        apply_disconnect(&mut write, &clients, &channels, right).await?;
+        apply_disconnect(&mut write, &pairs, right).await?;
     }
-    let domain = Some(inside.domain.id);
     let texts = |ids: &[EntityId]| ids.iter().map(EntityId::to_string).collect::<Vec<_>>();
     let attributes = json!({
         "client_ids": texts(&clients), "channel_ids": texts(&channels), "types": types,
     });
-    for channel in &channels {
-        call.record(&mut write, domain, &channel.to_string(), attributes.clone())
-            .await?;
-    }
+    let notes = channels.iter().map(|id| (*id, attributes.clone()));
+    call.record_all(&mut write, inside.domain.id, notes).await?;
     call.commit(write).await
 }
 
@@ -113,37 +107,25 @@ async fn connect_pairs(
         let message = format!("too many connections; expected at most {TRIPLES_MAX}");
         return Err(Failure::bad(message));
     }
-    for (client, channel) in clients.iter().zip(channels) {
-        call.require_scope("channels", channel, "connect_client")
-            .await?;
-        call.require_scope("clients", client, "connect_to_channel")
-            .await?;
-    }
+    call.require_scopes("channels", channels, "connect_client")
+        .await?;
+    call.require_scopes("clients", clients, "connect_to_channel")
+        .await?;
     let mut write = call.write().await?;
     let inside = call.enter(write.connection()).await?;
-    let mut pairs = Vec::with_capacity(clients.len());
-    for (client, channel) in clients.iter().zip(channels) {
-        let c = write.connection();
-        let channel = inside.entity(c, Kind::Channel, channel, Verb::Connect);
-        let channel = channel.await?;
-        enabled(&channel)?;
-        let client = inside
-            .entity(c, Kind::Client, client, Verb::Connect)
-            .await?;
-        enabled(&client)?;
-        pairs.push((client.id, channel.id));
-    }
-    apply_connect_pairs(&mut write, &pairs, right).await?;
-    let domain = Some(inside.domain.id);
-    for (client, channel) in pairs {
+    let channels = named(&mut write, &inside, Kind::Channel, channels, true).await?;
+    let clients = named(&mut write, &inside, Kind::Client, clients, true).await?;
+    let pairs: Vec<(EntityId, EntityId)> = clients.into_iter().zip(channels).collect();
+    apply_connect(&mut write, &pairs, right).await?;
+    let notes = pairs.iter().map(|(client, channel)| {
         let attributes = json!({
             "client_ids": [client.to_string()],
             "channel_ids": [channel.to_string()],
             "types": types,
         });
-        call.record(&mut write, domain, &channel.to_string(), attributes)
-            .await?;
-    }
+        (*channel, attributes)
+    });
+    call.record_all(&mut write, inside.domain.id, notes).await?;
     call.commit(write).await
 }
 
@@ -152,28 +134,38 @@ async fn find(
     write: &mut Write,
     inside: &Inside,
     kind: Kind,
-    named: &[String],
+    names: &[String],
     connect: bool,
 ) -> Result<Vec<EntityId>, Failure> {
-    let mut found: Vec<EntityId> = Vec::with_capacity(named.len());
-    for id in named {
-        let c = write.connection();
-        let entity = inside.entity(c, kind, id, Verb::Connect).await?;
-        if connect {
-            enabled(&entity)?;
-        }
-        found.push(entity.id);
-    }
+    let mut found = named(write, inside, kind, names, connect).await?;
     found.sort_unstable();
     found.dedup();
     Ok(found)
 }
 
-fn enabled(entity: &Entity) -> Result<(), Failure> {
-    if entity.status.is_live() {
+/// Those named, in their order, all of which the caller may connect.
+async fn named(
+    write: &mut Write,
+    inside: &Inside,
+    kind: Kind,
+    names: &[String],
+    connect: bool,
+) -> Result<Vec<EntityId>, Failure> {
+    let c = write.connection();
+    let found = inside.several(c, kind, names, Verb::Connect).await?;
+    for (id, status) in &found {
+        if connect {
+            enabled(kind, *id, *status)?;
+        }
+    }
+    Ok(found.into_iter().map(|(id, _)| id).collect())
+}
+
+fn enabled(kind: Kind, id: EntityId, status: Status) -> Result<(), Failure> {
+    if status.is_live() {
         return Ok(());
     }
-    let (kind, status) = (entity.kind.word(), status_word(entity.status));
+    let (kind, status) = (kind.word(), status_word(status));
     let message = format!("{kind} is {status}; only enabled ones can be connected");
-    Err(Failure::bad(message).with_detail(entity.id))
+    Err(Failure::bad(message).with_detail(id))
 }

@@ -16,7 +16,7 @@ use super::{Reply, show};
 use crate::grant::{Kind, Place, Verb, Verbs};
 use crate::model::{Time, status_word};
 use crate::name::{self, Name, Route, parse_id, parse_types};
-use crate::secret::{Secret, random_id};
+use crate::secret::{Secret, new_id};
 use crate::snapshot::effective;
 use crate::store::entities::{self, Entity};
 use crate::store::groups::DEPTH_MAX;
@@ -119,7 +119,7 @@ fn new_entity(
     let given = fields
         .text("id")
         .filter(|id| !id.is_empty() && kind != Kind::Group);
-    let id = given.map_or_else(|| Ok(random_id()), |id| parse_id("id", id))?;
+    let id = given.map_or_else(|| Ok(new_id(now)), |id| parse_id("id", id))?;
     let name = Name::parse(fields.text("name").unwrap_or_default())?;
     if kind == Kind::Group && name.as_str().is_empty() {
         return Err(Failure::bad("name is empty; expected 1 to 1024 characters"));
@@ -614,7 +614,7 @@ pub(super) async fn filter(
         order: match order {
             "name" => "e.name",
             "created_at" => "e.created_at",
-            _ => "COALESCE(e.updated_at, e.created_at)",
+            _ => listing::MOVED,
         },
         ascending: query.word("dir", &["asc", "desc"], "desc")? == "asc",
     })

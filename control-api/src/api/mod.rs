@@ -30,6 +30,7 @@ mod query;
 mod roles;
 mod route;
 mod routes;
+mod several;
 mod show;
 mod tokens;
 

@@ -49,7 +49,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let members = body.texts("optional_members").unwrap_or_default();
     let now = Time::now();
     let role = Role {
-        id: roles::new_id(target.kind),
+        id: roles::role_id(target.kind),
         domain: inside.domain.id,
         kind: target.kind,
         entity: target.id,

@@ -7,7 +7,7 @@ use super::{Conflict, Provision, ProvisionError, channel, check_page, domain, sw
 use crate::grant::Kind;
 use crate::model::{Channel, Listing, Page, Time, status_word};
 use crate::name::{Name, Route, parse_id};
-use crate::secret::random_id;
+use crate::secret::new_id;
 use crate::snapshot::channel_set;
 use crate::store::channels::{self, NewChannelRow};
 
@@ -35,7 +35,7 @@ impl Provision {
     ) -> Result<Channel, ProvisionError> {
         let id = match &new.id {
             Some(text) => parse_id("id", text)?,
-            None => random_id(),
+            None => new_id(Time::now()),
         };
         let route = new.route.as_deref().map(Route::parse_channel).transpose()?;
         let name = Name::parse(&new.name)?;

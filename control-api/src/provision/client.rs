@@ -10,7 +10,7 @@ use super::{Conflict, Provision, ProvisionError, check_page, client, domain, swi
 use crate::grant::Kind;
 use crate::model::{Client, Listing, Page, Time, status_word};
 use crate::name::{Name, check_secret, parse_id};
-use crate::secret::{Secret, random_id};
+use crate::secret::{Secret, new_id};
 use crate::store::clients::NewClientRow;
 
 /// A client to be made.
@@ -55,7 +55,7 @@ impl Provision {
     ) -> Result<ClientWithSecret, ProvisionError> {
         let id = match &new.id {
             Some(text) => parse_id("id", text)?,
-            None => random_id(),
+            None => new_id(Time::now()),
         };
         let name = Name::parse(&new.name)?;
         let secret = new.secret.unwrap_or_else(Secret::random);

@@ -1,5 +1,7 @@
 //! Connections: which clients may publish to and subscribe on which channels.
 
+use std::collections::BTreeMap;
+
 use authcache::{Change, EntityId, Right, Status};
 use serde::{Deserialize, Serialize};
 
@@ -7,11 +9,14 @@ use super::{Conflict, Provision, ProvisionError, channel, client, domain, note};
 use crate::model::{Channel, Client, Domain, Time, right_words, status_word};
 use crate::name::{Invalid, parse_types};
 use crate::store::Write;
+use crate::store::channels::RIGHTS_AT_ONCE;
 
 /// Client and channel pairs one call may name. The revision of such a call is 0.4 MB on the feed.
 pub const TRIPLES_MAX: usize = 10_000;
 /// Channels one client may be connected to: its identity travels as one message.
 pub const CONNECTIONS_MAX: u64 = 10_000;
+// What is read of several clients at a time is at least one of them.
+const _: () = assert!(CONNECTIONS_MAX < RIGHTS_AT_ONCE as u64);
 
 /// Every client named with every channel named, for every type named.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -45,13 +50,8 @@ impl Provision {
         for channel in &channels {
             enabled("channel", channel.id.to_string(), channel.status)?;
         }
-        apply_connect(
-            &mut write,
-            &ids(&clients, |c| c.id),
-            &ids(&channels, |c| c.id),
-            right,
-        )
-        .await?;
+        let pairs = every_pair(&ids(&clients, |c| c.id), &ids(&channels, |c| c.id));
+        apply_connect(&mut write, &pairs, right).await?;
         self.noted(write, "channel.connect", &within, &channels)
             .await
     }
@@ -69,13 +69,8 @@ impl Provision {
         let right = check(connections)?;
         let mut write = self.store.write().await?;
         let (within, clients, channels) = find(&mut write, domain_name, connections).await?;
-        apply_disconnect(
-            &mut write,
-            &ids(&clients, |c| c.id),
-            &ids(&channels, |c| c.id),
-            right,
-        )
-        .await?;
+        let pairs = every_pair(&ids(&clients, |c| c.id), &ids(&channels, |c| c.id));
+        apply_disconnect(&mut write, &pairs, right).await?;
         // Without a change this waits for the last revision: another call may have taken the same
         // rights away and not be settled.
         self.noted(write, "channel.disconnect", &within, &channels)
@@ -97,105 +92,75 @@ impl Provision {
     }
 }
 
-/// Connects every client with every channel, or nothing if one of the connections exists.
-pub(crate) async fn apply_connect(
-    write: &mut Write,
-    clients: &[EntityId],
-    channels: &[EntityId],
-    right: Right,
-) -> Result<(), ProvisionError> {
-    for &client in clients {
-        for &channel in channels {
-            connect_one(write, client, channel, right).await?;
-        }
-        bounded(write, client).await?;
-    }
-    Ok(())
+/// Each of these clients with each of these channels.
+pub(crate) fn every_pair(clients: &[EntityId], channels: &[EntityId]) -> Vec<(EntityId, EntityId)> {
+    let pairs = |client: &EntityId| {
+        let client = *client;
+        channels.iter().map(move |channel| (client, *channel))
+    };
+    clients.iter().flat_map(pairs).collect()
 }
 
-/// Connects each client with the channel in the same place, or nothing if one of the connections
-/// exists.
-pub(crate) async fn apply_connect_pairs(
+/// Connects each client with the channel beside it, or nothing if one of the connections exists.
+pub(crate) async fn apply_connect(
     write: &mut Write,
     pairs: &[(EntityId, EntityId)],
     right: Right,
 ) -> Result<(), ProvisionError> {
+    let mut held = write.connection_rights(pairs).await?;
     for &(client, channel) in pairs {
-        connect_one(write, client, channel, right).await?;
+        let before = held.entry((client, channel)).or_insert(Right::NONE);
+        let again = *before & right;
+        if !again.is_empty() {
+            let types = right_words(again).join(" and ");
+            return Err(Conflict::AlreadyConnected {
+                client,
+                channel,
+                types,
+            }
+            .into());
+        }
+        *before |= right;
+        tell(write, client, channel, *before);
     }
+    let now = Time::now();
+    write.set_connection_rights(&held, now).await?;
     let mut clients: Vec<EntityId> = pairs.iter().map(|(client, _)| *client).collect();
     clients.sort_unstable();
     clients.dedup();
-    for client in clients {
-        bounded(write, client).await?;
-    }
-    Ok(())
-}
-
-async fn connect_one(
-    write: &mut Write,
-    client: EntityId,
-    channel: EntityId,
-    right: Right,
-) -> Result<(), ProvisionError> {
-    let before = write.connection_right(client, channel).await?;
-    let again = before & right;
-    if !again.is_empty() {
-        let types = right_words(again).join(" and ");
-        return Err(Conflict::AlreadyConnected {
-            client,
-            channel,
-            types,
+    match write.most_connected(&clients).await? {
+        Some((client, count)) if count > CONNECTIONS_MAX => {
+            Err(Conflict::TooManyConnections { client, count }.into())
         }
-        .into());
+        Some(_) | None => Ok(()),
     }
-    set(write, client, channel, before | right, Time::now()).await
 }
 
-async fn bounded(write: &mut Write, client: EntityId) -> Result<(), ProvisionError> {
-    let count = write.connections_of(client).await?;
-    if count > CONNECTIONS_MAX {
-        return Err(Conflict::TooManyConnections { client, count }.into());
-    }
-    Ok(())
-}
-
-/// Takes rights from every client on every channel; what is not there stays so.
+/// Takes rights from each client on the channel beside it; what is not there stays so.
 pub(crate) async fn apply_disconnect(
     write: &mut Write,
-    clients: &[EntityId],
-    channels: &[EntityId],
+    pairs: &[(EntityId, EntityId)],
     right: Right,
 ) -> Result<(), ProvisionError> {
-    let now = Time::now();
-    for &client in clients {
-        for &channel in channels {
-            let before = write.connection_right(client, channel).await?;
-            let after = without(before, right);
-            if after != before {
-                set(write, client, channel, after, now).await?;
-            }
+    let held = write.connection_rights(pairs).await?;
+    let mut changed = BTreeMap::new();
+    for (&(client, channel), &before) in &held {
+        let after = without(before, right);
+        if after != before {
+            changed.insert((client, channel), after);
+            tell(write, client, channel, after);
         }
     }
+    write.set_connection_rights(&changed, Time::now()).await?;
     Ok(())
 }
 
-async fn set(
-    write: &mut Write,
-    principal: EntityId,
-    channel: EntityId,
-    right: Right,
-    now: Time,
-) -> Result<(), ProvisionError> {
-    write
-        .set_connection_right(principal, channel, right, now)
-        .await?;
+fn tell(write: &mut Write, principal: EntityId, channel: EntityId, right: Right) {
     write.change(Change::RightSet {
         principal,
         channel,
         right,
     });
-    Ok(())
 }
 
 fn ids<T>(items: &[T], id: impl Fn(&T) -> EntityId) -> Vec<EntityId> {

@@ -29,7 +29,7 @@ use crate::store::{Store, StoreError, Write, channels, clients, domains};
 pub use channel::NewChannel;
 pub use client::{ClientWithSecret, NewClient};
 pub use connection::{CONNECTIONS_MAX, Connections, TRIPLES_MAX};
-pub(crate) use connection::{apply_connect, apply_connect_pairs, apply_disconnect};
+pub(crate) use connection::{apply_connect, apply_disconnect, every_pair};
 pub use domain::NewDomain;
 pub(crate) use keys::end_void_logins;
 pub use request::{Request, Response};

@@ -1,7 +1,10 @@
 //! Channels and connections in the database.
 
-use super::sql::{self, Builder, Connection};
+use std::collections::BTreeMap;
+
+use super::sql::{self, Builder, Connection, Row};
 use authcache::{Action, EntityId, Right, Status};
+use sqlx::AssertSqlSafe;
 
 use super::entities::Entity;
 use super::paging::List;
@@ -19,6 +22,20 @@ pub(crate) struct NewChannelRow<'a> {
     pub(crate) open: bool,
     pub(crate) now: Time,
 }
+
+/// What somebody may do, channel by channel.
+pub(crate) type Rights = Vec<(EntityId, Right)>;
+
+/// Rights that are read with one statement: more than one client may have.
+pub(crate) const RIGHTS_AT_ONCE: i64 = 65_536;
+
+/// Connections that one statement reads or writes.
+const PAIRS_AT_ONCE: usize = 512;
+
+/// Selects what [`push_right`] reads, of clients that the caller adds.
+const RIGHTS: &str = "SELECT connections.client_id, connections.channel_id, connections.rights, channels.open \
+    FROM connections JOIN channels ON channels.id = connections.channel_id \
+    WHERE connections.client_id";
 
 impl Write {
     /// Inserts a channel, enabled. A route or id that is taken is a unique violation.
@@ -54,58 +71,100 @@ impl Write {
         self.delete_entity(Kind::Channel, id).await
     }
 
-    /// What a connection permits now; nothing if there is none.
-    pub(crate) async fn connection_right(
+    /// What connections permit now; those that do not exist are left out.
+    pub(crate) async fn connection_rights(
         &mut self,
-        client: EntityId,
-        channel: EntityId,
-    ) -> Result<Right, StoreError> {
-        let found: Option<(i64,)> = sql::query_as(
-            "SELECT rights FROM connections WHERE client_id = $1 AND channel_id = $2",
-        )
-        .bind(blob(client))
-        .bind(blob(channel))
-        .fetch_optional(self.connection())
-        .await?;
-        found.map_or(Ok(Right::NONE), |(number,)| rows::right(number))
+        pairs: &[(EntityId, EntityId)],
+    ) -> Result<BTreeMap<(EntityId, EntityId), Right>, StoreError> {
+        let mut found = BTreeMap::new();
+        for part in pairs.chunks(PAIRS_AT_ONCE) {
+            let mut query = Builder::new("WITH wanted (client, channel) AS (");
+            push_pairs(&mut query, part);
+            // A join that SQLite does not turn around: what is wanted is looked up, not the other way.
+            query.push(
+                ") SELECT client_id, channel_id, rights FROM wanted CROSS JOIN connections \
+                 WHERE client_id = client AND channel_id = channel",
+            );
+            let rows: Vec<(Vec<u8>, Vec<u8>, i64)> =
+                query.build_as().fetch_all(self.connection()).await?;
+            for (client, channel, number) in rows {
+                let pair = (rows::id(&client)?, rows::id(&channel)?);
+                found.insert(pair, rows::right(number)?);
+            }
+        }
+        Ok(found)
     }
 
-    /// Sets what a connection permits; nothing removes it.
-    pub(crate) async fn set_connection_right(
+    /// Sets what connections permit; nothing removes one.
+    pub(crate) async fn set_connection_rights(
         &mut self,
-        client: EntityId,
-        channel: EntityId,
-        right: Right,
+        rights: &BTreeMap<(EntityId, EntityId), Right>,
         now: Time,
     ) -> Result<(), StoreError> {
-        let query = if right.is_empty() {
-            sql::query("DELETE FROM connections WHERE client_id = $1 AND channel_id = $2")
-                .bind(blob(client))
-                .bind(blob(channel))
-        } else {
-            sql::query(
-                "INSERT INTO connections (client_id, channel_id, rights, created_at) \
-                 VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT (client_id, channel_id) DO UPDATE SET rights = excluded.rights",
-            )
-            .bind(blob(client))
-            .bind(blob(channel))
-            .bind(i64::from(right.bits()))
-            .bind(now.micros())
+        let pairs = |gone| {
+            let some = rights
+                .iter()
+                .filter(move |(_, right)| right.is_empty() == gone);
+            some.map(|(pair, _)| *pair).collect::<Vec<_>>()
         };
-        query.execute(self.connection()).await?;
+        for part in pairs(true).chunks(PAIRS_AT_ONCE) {
+            // SQLite looks pairs up by their clients, and goes through the whole table without.
+            let mut query = Builder::new("DELETE FROM connections WHERE client_id IN (");
+            query.push_list(part.iter().map(|(client, _)| blob(*client)));
+            query.push(") AND (client_id, channel_id) IN (");
+            push_pairs(&mut query, part);
+            query.push(")");
+            query.build().execute(self.connection()).await?;
+        }
+        for part in pairs(false).chunks(PAIRS_AT_ONCE) {
+            let mut query = Builder::new(
+                "INSERT INTO connections (client_id, channel_id, rights, created_at) ",
+            );
+            query.push_rows(part, |pair| {
+                let right = rights.get(pair).map_or(0, |right| right.bits());
+                vec![
+                    blob(pair.0).into(),
+                    blob(pair.1).into(),
+                    i64::from(right).into(),
+                    now.micros().into(),
+                ]
+            });
+            query.push(
+                " ON CONFLICT (client_id, channel_id) DO UPDATE SET rights = excluded.rights",
+            );
+            query.build().execute(self.connection()).await?;
+        }
         Ok(())
     }
 
-    /// Connections of one client.
-    pub(crate) async fn connections_of(&mut self, client: EntityId) -> Result<u64, StoreError> {
-        let (count,): (i64,) =
-            sql::query_as("SELECT COUNT(*) FROM connections WHERE client_id = $1")
-                .bind(blob(client))
-                .fetch_one(self.connection())
-                .await?;
-        Ok(count.cast_unsigned())
+    /// The one of these clients that has most connections, and how many.
+    pub(crate) async fn most_connected(
+        &mut self,
+        clients: &[EntityId],
+    ) -> Result<Option<(EntityId, u64)>, StoreError> {
+        let mut most = None;
+        for part in clients.chunks(PAIRS_AT_ONCE) {
+            let mut query = Builder::new(
+                "SELECT client_id, COUNT(*) AS count FROM connections WHERE client_id IN (",
+            );
+            query
+                .push_list(rows::set(part))
+                .push(") GROUP BY client_id ORDER BY count DESC LIMIT 1");
+            let found: Option<(Vec<u8>, i64)> =
+                query.build_as().fetch_optional(self.connection()).await?;
+            if let Some((client, count)) = found {
+                most = most.max(Some((count.cast_unsigned(), rows::id(&client)?)));
+            }
+        }
+        Ok(most.map(|(count, client)| (client, count)))
     }
+}
+
+/// Adds `VALUES` with these pairs.
+fn push_pairs(query: &mut Builder, pairs: &[(EntityId, EntityId)]) {
+    query.push_rows(pairs, |(client, channel)| {
+        vec![blob(*client).into(), blob(*channel).into()]
+    });
 }
 
 impl Store {
@@ -182,28 +241,64 @@ pub(crate) async fn all_channels(connection: &mut Connection) -> Result<Vec<Chan
     found.iter().map(rows::channel).collect()
 }
 
-/// What a client may do, channel by channel. Who reads the open namespace reads `$SYS` with it,
-/// as its tools expect of a broker without tenants.
+/// What a client may do, channel by channel.
 pub(crate) async fn rights_of(
     connection: &mut Connection,
     client: EntityId,
-) -> Result<Vec<(EntityId, Right)>, StoreError> {
-    let found: Vec<(Vec<u8>, i64, i64)> = sql::query_as(
-        "SELECT connections.channel_id, connections.rights, channels.open FROM connections \
-         JOIN channels ON channels.id = connections.channel_id WHERE connections.client_id = $1",
-    )
-    .bind(blob(client))
-    .fetch_all(connection)
-    .await?;
+) -> Result<Rights, StoreError> {
+    let sql = format!("{RIGHTS} = $1");
+    let found = sql::query(AssertSqlSafe(sql))
+        .bind(blob(client))
+        .fetch_all(connection)
+        .await?;
     let mut rights = Vec::with_capacity(found.len());
-    for (channel, number, open) in found {
-        let right = rows::right(number)?;
-        if open != 0 && right.contains(Action::Subscribe) {
-            rights.push((EntityId::SYS, Right::SUBSCRIBE));
-        }
-        rights.push((rows::id(&channel)?, right));
+    for row in &found {
+        push_right(&mut rights, row)?;
     }
     Ok(rights)
+}
+
+/// What the first of these clients may do, channel by channel, and the others. The clients are in
+/// order, each once; those are read who have less than `limit` rights together.
+pub(crate) async fn rights_of_first(
+    connection: &mut Connection,
+    clients: &[EntityId],
+    limit: i64,
+) -> Result<(Vec<(EntityId, Rights)>, Vec<EntityId>), StoreError> {
+    let mut query = Builder::new(format!("{RIGHTS} IN ("));
+    query
+        .push_list(rows::set(clients))
+        .push(") ORDER BY connections.client_id LIMIT ")
+        .push_bind(limit);
+    let found = query.build().fetch_all(connection).await?;
+    let mut read: BTreeMap<EntityId, Rights> =
+        clients.iter().map(|client| (*client, Vec::new())).collect();
+    let mut last = None;
+    for row in &found {
+        let client = rows::id(&row.get::<Vec<u8>>("client_id")?)?;
+        if let Some(rights) = read.get_mut(&client) {
+            push_right(rights, row)?;
+        }
+        last = Some(client);
+    }
+    // The one at which the rows ended may have more, and those behind it have not been reached.
+    let whole = i64::try_from(found.len()).is_ok_and(|count| count < limit);
+    let rest = match last.filter(|_| !whole) {
+        Some(last) => read.split_off(&last).into_keys().collect(),
+        None => Vec::new(),
+    };
+    Ok((read.into_iter().collect(), rest))
+}
+
+/// Who reads the open namespace reads `$SYS` with it, as its tools expect of a broker without
+/// tenants.
+fn push_right(rights: &mut Rights, row: &Row) -> Result<(), StoreError> {
+    let right = rows::right(row.get("rights")?)?;
+    if row.get("open")? && right.contains(Action::Subscribe) {
+        rights.push((EntityId::SYS, Right::SUBSCRIBE));
+    }
+    rights.push((rows::id(&row.get::<Vec<u8>>("channel_id")?)?, right));
+    Ok(())
 }
 
 /// Clients connected to a channel, at most so many.

@@ -34,6 +34,13 @@ pub(crate) struct ClientAuth {
     pub(crate) domain_status: Status,
 }
 
+impl ClientAuth {
+    /// Whether it may come in: neither it nor its domain is disabled.
+    pub(crate) fn is_live(&self) -> bool {
+        self.status.is_live() && self.domain_status.is_live()
+    }
+}
+
 type AuthRow = (Vec<u8>, Vec<u8>, String, Option<Vec<u8>>, i64, i64, i64);
 
 /// What [`auth`] reads; a client that a disabled group holds counts as disabled.
@@ -164,6 +171,17 @@ pub(crate) async fn client_auth(
         .fetch_optional(connection)
         .await?;
     found.map(auth).transpose()
+}
+
+/// Those of these clients that there are.
+pub(crate) async fn clients_auth(
+    connection: &mut Connection,
+    ids: &[EntityId],
+) -> Result<Vec<ClientAuth>, StoreError> {
+    let mut query = Builder::new(format!("{AUTH} c.id IN ("));
+    query.push_list(rows::set(ids)).push(")");
+    let found: Vec<AuthRow> = query.build_as().fetch_all(connection).await?;
+    found.into_iter().map(auth).collect()
 }
 
 /// The client of this domain with this secret.

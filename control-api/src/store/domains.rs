@@ -15,6 +15,8 @@ fn marked(domain: &Domain) -> Marked<'_> {
         domain: EntityId::SYS,
         kind: Kind::Domain.number(),
         id: domain.id,
+        status: 0,
+        moved_at: 0,
         tags: &domain.tags,
         metadata: &domain.metadata,
     }

@@ -1,5 +1,7 @@
 //! Groups, channels and clients in the database: three tables with the same shape.
 
+use std::collections::HashMap;
+
 use super::sql::{self, Builder, Connection, Row};
 use authcache::{EntityId, Status};
 use serde_json::Value;
@@ -11,9 +13,9 @@ use super::{StoreError, Write, roles};
 use crate::grant::Kind;
 use crate::model::Time;
 
-/// Rows that one statement inserts, at most 15 columns each. More would be slower: SQLite finds the
-/// name of each placeholder among all of them.
-pub(super) const ROWS_AT_ONCE: usize = 32;
+/// Rows that one statement inserts, of at most 15 columns: few statements, each below the 32 766
+/// values that SQLite takes.
+pub(super) const ROWS_AT_ONCE: usize = 256;
 
 /// Rows inserted at once that change how PostgreSQL should look for others.
 const MANY: usize = 1_000;
@@ -87,6 +89,8 @@ impl Entity {
             domain: self.domain,
             kind: self.kind.number(),
             id: self.id,
+            status: rows::status_number(self.status),
+            moved_at: self.updated_at.unwrap_or(self.created_at).micros(),
             tags: &self.tags,
             metadata: &self.metadata,
         }
@@ -177,6 +181,56 @@ pub(crate) async fn entity(
     row.map(|row| read(kind, &row)).transpose()
 }
 
+/// Where a client or a channel stands, and whether it takes part.
+pub(crate) struct Standing {
+    pub(crate) id: EntityId,
+    pub(crate) status: Status,
+    pub(crate) parent: Option<EntityId>,
+}
+
+/// Those of these clients or channels that there are in this domain.
+pub(crate) async fn standing(
+    connection: &mut Connection,
+    kind: Kind,
+    domain: EntityId,
+    ids: &[EntityId],
+) -> Result<Vec<Standing>, StoreError> {
+    let mut query = Builder::new("SELECT e.id, e.status, e.parent_group_id FROM ");
+    query
+        .push(table(kind))
+        .push(" e WHERE COALESCE(e.domain_id, e.domain_id) = ")
+        .push_bind(blob(domain))
+        .push(" AND e.id IN (")
+        .push_list(rows::set(ids))
+        .push(")");
+    let found = query.build().fetch_all(connection).await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(Standing {
+                id: rows::id(&row.get::<Vec<u8>>("id")?)?,
+                status: rows::status(row.get("status")?)?,
+                parent: rows::maybe_id(row.get("parent_group_id")?)?,
+            })
+        })
+        .collect()
+}
+
+/// Of each of these groups, itself and those above it, the group first.
+pub(crate) async fn chains(
+    connection: &mut Connection,
+    groups: &[EntityId],
+) -> Result<HashMap<EntityId, Vec<EntityId>>, StoreError> {
+    if groups.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut query = Builder::new("SELECT id, path FROM object_groups WHERE id IN (");
+    query.push_list(rows::set(groups)).push(")");
+    let found: Vec<(Vec<u8>, String)> = query.build_as().fetch_all(connection).await?;
+    let chain = |(id, path): (Vec<u8>, String)| Ok((rows::id(&id)?, path_ids(&path)));
+    found.into_iter().map(chain).collect()
+}
+
 /// A group and those above it, the group first; empty if there is none.
 pub(crate) async fn chain(
     connection: &mut Connection,
@@ -225,12 +279,13 @@ impl Write {
         if let Some(inside) = new.iter().find(|new| new.parent.is_some()) {
             self.regroup(inside.domain);
         }
+        // Table by table, so that the pages of one are filled before those of the next.
         for part in new.chunks(ROWS_AT_ONCE) {
             insert_rows(self.connection(), part).await?;
-            let marked: Vec<Marked<'_>> = part.iter().map(Entity::marked).collect();
-            marks::insert(self.connection(), &marked).await?;
-            roles::insert_builtins(self.connection(), part).await?;
         }
+        let marked: Vec<Marked<'_>> = new.iter().map(Entity::marked).collect();
+        marks::insert(self.connection(), &marked).await?;
+        roles::insert_builtins(self.connection(), new).await?;
         if new.len() >= MANY && self.connection().is_postgres() {
             // Until it looks by itself, a minute later, the server takes the tables for small.
             let sql = "ANALYZE clients, channels, object_groups, entity_tags, roles, role_members";

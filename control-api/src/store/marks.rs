@@ -26,6 +26,10 @@ pub(super) struct Marked<'a> {
     pub(super) domain: EntityId,
     pub(super) kind: i64,
     pub(super) id: EntityId,
+    /// Its status as a number, and when it was made or changed last, as lists of groups, channels
+    /// and clients are ordered; 0 for domains and users.
+    pub(super) status: i64,
+    pub(super) moved_at: i64,
     pub(super) tags: &'a [String],
     pub(super) metadata: &'a Value,
 }
@@ -35,20 +39,26 @@ pub(super) async fn insert(
     connection: &mut Connection,
     objects: &[Marked<'_>],
 ) -> Result<(), StoreError> {
-    let mut marks: Vec<(&Marked<'_>, i64, String)> = Vec::new();
+    let mut marks: Vec<(i64, String, &Marked<'_>)> = Vec::new();
     for object in objects {
         let tags = object.tags.iter();
-        marks.extend(tags.map(|tag| (object, object.kind, tag.clone())));
+        marks.extend(tags.map(|tag| (object.kind, tag.clone(), object)));
         let digests = digests(object.metadata).into_iter();
-        marks.extend(digests.map(|digest| (object, object.kind + METADATA, digest)));
+        marks.extend(digests.map(|digest| (object.kind + METADATA, digest, object)));
     }
+    // In the order of the index: marks that many have are written beside each other.
+    marks.sort_by(|(kind, mark, _), (other_kind, other, _)| (kind, mark).cmp(&(other_kind, other)));
     for part in marks.chunks(ROWS_AT_ONCE) {
-        let mut query = Builder::new("INSERT INTO entity_tags (domain_id, kind, tag, entity_id) ");
-        query.push_rows(part, |(object, kind, mark)| {
+        let mut query = Builder::new(
+            "INSERT INTO entity_tags (domain_id, kind, tag, status, moved_at, entity_id) ",
+        );
+        query.push_rows(part, |(kind, mark, object)| {
             vec![
                 blob(object.domain).into(),
                 (*kind).into(),
                 mark.into(),
+                object.status.into(),
+                object.moved_at.into(),
                 blob(object.id).into(),
             ]
         });
@@ -79,22 +89,22 @@ pub(super) async fn complete(connection: &mut Connection) -> Result<(), StoreErr
     let tables = [Kind::Domain, Kind::Group, Kind::Channel, Kind::Client]
         .map(|kind| (kind.number(), entities::table(kind)));
     for (kind, table) in tables.into_iter().chain([(people::KIND, "users")]) {
-        let domain = if matches!(table, "domains" | "users") {
-            "NULL"
+        let place = if matches!(table, "domains" | "users") {
+            "NULL, 0, 0"
         } else {
-            "domain_id"
+            "domain_id, status, COALESCE(updated_at, created_at)"
         };
         let mut last = Vec::new();
         loop {
             let mut query = Builder::new(format!(
-                "SELECT id, {domain}, metadata FROM {table} WHERE metadata <> '{{}}' AND id > "
+                "SELECT id, metadata, {place} FROM {table} WHERE metadata <> '{{}}' AND id > "
             ));
             query
                 .push_bind(last)
                 .push(" ORDER BY id LIMIT ")
                 .push_bind(AT_ONCE);
             let found: Vec<Unmarked> = query.build_as().fetch_all(connection).await?;
-            let Some((id, _, _)) = found.last() else {
+            let Some((id, ..)) = found.last() else {
                 break;
             };
             last = id.clone();
@@ -104,20 +114,22 @@ pub(super) async fn complete(connection: &mut Connection) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Id, domain and metadata.
-type Unmarked = (Vec<u8>, Option<Vec<u8>>, String);
+/// Id, metadata, domain, status and time.
+type Unmarked = (Vec<u8>, String, Option<Vec<u8>>, i64, i64);
 
 async fn mark_rows(
     connection: &mut Connection,
     kind: i64,
     found: &[Unmarked],
 ) -> Result<(), StoreError> {
-    for (id, domain, metadata) in found {
+    for (id, metadata, domain, status, moved_at) in found {
         let metadata: Value = super::rows::json(metadata)?;
         let marked = Marked {
             domain: super::rows::maybe_id(domain.clone())?.unwrap_or(EntityId::SYS),
             kind,
             id: super::rows::id(id)?,
+            status: *status,
+            moved_at: *moved_at,
             tags: &[],
             metadata: &metadata,
         };

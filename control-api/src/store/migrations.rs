@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 10] = [
+const SQLITE: [Step; 11] = [
     (
         1,
         "control",
@@ -43,6 +43,11 @@ const SQLITE: [Step; 10] = [
         include_str!("../../migrations/sqlite/0007_activity_and_keys.sql"),
     ),
     (
+        8,
+        "marks in order",
+        include_str!("../../migrations/sqlite/0008_marks_in_order.sql"),
+    ),
+    (
         100,
         "certificates",
         include_str!("../../migrations/sqlite/0100_certificates.sql"),
@@ -60,7 +65,7 @@ const SQLITE: [Step; 10] = [
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 6] = [
+const POSTGRES: [Step; 7] = [
     (
         1,
         "control",
@@ -75,6 +80,11 @@ const POSTGRES: [Step; 6] = [
         3,
         "activity and keys",
         include_str!("../../migrations/postgres/0003_activity_and_keys.sql"),
+    ),
+    (
+        4,
+        "marks in order",
+        include_str!("../../migrations/postgres/0004_marks_in_order.sql"),
     ),
     (
         100,
@@ -114,7 +124,7 @@ fn migrator(history: &[Step]) -> Migrator {
 
 #[cfg(test)]
 mod tests {
-    use authcache::EntityId;
+    use authcache::{EntityId, Status};
     use sqlx::SqlitePool;
     use sqlx::sqlite::SqliteConnectOptions;
 
@@ -150,6 +160,10 @@ mod tests {
             .execute(&pool)
             .await
             .unwrap();
+        sqlx::query("INSERT INTO entity_tags SELECT domain_id, 3, 'hot', id FROM clients")
+            .execute(&pool)
+            .await
+            .unwrap();
         pool.close().await;
 
         let store = Store::open(Database::file(path).place()).await.unwrap();
@@ -179,6 +193,19 @@ mod tests {
             let found =
                 listing::list(&mut connection, client, domain, &filter, None, page, false).await;
             assert_eq!(found.unwrap().0, total, "{name} in hall {hall}");
+        }
+        for (tag, total) in [(None, 1), (Some("hot"), 1), (Some("cold"), 0)] {
+            let filter = listing::Filter {
+                tags: tag.map(|tag| listing::Tags::Any(vec![tag.to_owned()])),
+                status: Some(Status::Enabled),
+                order: listing::MOVED,
+                ..listing::Filter::default()
+            };
+            let (kind, page) = (Kind::Client, Page::default());
+            let found =
+                listing::list(&mut connection, kind, domain, &filter, None, page, false).await;
+            let (counted, found) = found.unwrap();
+            assert_eq!((counted, found.len()), (total, total as usize), "{tag:?}");
         }
     }
 }

@@ -190,6 +190,8 @@ impl Write {
             domain: EntityId::SYS,
             kind: KIND,
             id: person.id,
+            status: 0,
+            moved_at: 0,
             tags: &person.tags,
             metadata: &person.metadata,
         };

@@ -3,13 +3,13 @@
 use super::sql::{self, Builder, Connection, Row, Value};
 use authcache::EntityId;
 
-use super::entities::Entity;
+use super::entities::{Entity, ROWS_AT_ONCE};
 use super::paging::List;
 use super::rows::{self, blob};
 use super::{StoreError, Write};
 use crate::grant::{Actions, Kind, Slot};
 use crate::model::{Page, Time};
-use crate::secret::random_id;
+use crate::secret::new_id;
 
 /// Name of the role that every object has from the start.
 pub(crate) const BUILTIN: &str = "admin";
@@ -113,7 +113,7 @@ pub(crate) async fn insert_builtin(
     now: Time,
 ) -> Result<(), StoreError> {
     let role = Role {
-        id: new_id(kind),
+        id: role_id(kind),
         domain,
         kind,
         entity,
@@ -137,7 +137,17 @@ pub(super) async fn insert_builtins(
     connection: &mut Connection,
     entities: &[Entity],
 ) -> Result<(), StoreError> {
-    let ids: Vec<String> = entities.iter().map(|entity| new_id(entity.kind)).collect();
+    for part in entities.chunks(ROWS_AT_ONCE) {
+        insert_builtins_of(connection, part).await?;
+    }
+    Ok(())
+}
+
+async fn insert_builtins_of(
+    connection: &mut Connection,
+    entities: &[Entity],
+) -> Result<(), StoreError> {
+    let ids: Vec<String> = entities.iter().map(|entity| role_id(entity.kind)).collect();
     let mut query = Builder::new(
         "INSERT INTO roles (id, domain_id, kind, entity_id, name, builtin, own_mask, clients_mask, \
          channels_mask, groups_mask, below_clients_mask, below_channels_mask, created_at, created_by) ",
@@ -181,15 +191,18 @@ pub(super) async fn insert_builtins(
     Ok(())
 }
 
-/// An id for a new role: its kind, and a random id in 22 letters and digits.
-pub(crate) fn new_id(kind: Kind) -> String {
+/// An id for a new role: its kind, and an id in 22 letters and digits, which are in the order of time
+/// like [those of objects](new_id).
+pub(crate) fn role_id(kind: Kind) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut rest = random_id().to_u128();
-    let mut text = format!("{}_", kind.word());
-    for _ in 0..22 {
-        text.push(char::from(DIGITS[(rest % 62) as usize]));
+    let mut rest = new_id(Time::now()).to_u128();
+    let mut digits = [0; 22];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(rest % 62) as usize];
         rest /= 62;
     }
+    let mut text = format!("{}_", kind.word());
+    text.extend(digits.map(char::from));
     text
 }
 

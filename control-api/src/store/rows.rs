@@ -11,6 +11,18 @@ pub(super) fn blob(id: EntityId) -> Vec<u8> {
     id.to_bytes().to_vec()
 }
 
+/// Ids as a list in a statement. The last one is repeated up to the next power of two, so that there
+/// are few such statements and each is prepared once.
+pub(super) fn set(ids: &[EntityId]) -> impl Iterator<Item = Vec<u8>> {
+    let repeated = ids.last().into_iter().cycle();
+    let count = if ids.is_empty() {
+        0
+    } else {
+        ids.len().next_power_of_two()
+    };
+    ids.iter().chain(repeated).take(count).map(|id| blob(*id))
+}
+
 pub(super) fn id(bytes: &[u8]) -> Result<EntityId, StoreError> {
     let bytes = bytes
         .try_into()

@@ -162,6 +162,8 @@ where
 pub(crate) struct Query {
     sql: SqlStr,
     values: Vec<Value>,
+    /// Whether each value has one placeholder, in their order.
+    in_order: bool,
 }
 
 /// A statement of which each row becomes a tuple.
@@ -172,6 +174,7 @@ pub(crate) fn query(sql: impl SqlSafeStr) -> Query {
     Query {
         sql: sql.into_sql_str(),
         values: Vec::new(),
+        in_order: false,
     }
 }
 
@@ -180,13 +183,38 @@ pub(crate) fn query_as<T: FromRow>(sql: impl SqlSafeStr) -> QueryAs<T> {
     QueryAs(query(sql), PhantomData)
 }
 
+/// Values whose placeholders have numbers on SQLite. It finds each of them among all of them, which
+/// takes longer than the rest of a statement with hundreds.
+const NUMBERED_MAX: usize = 16;
+
+/// A statement put together by a [`Builder`] with placeholders that have no numbers.
+fn unnumbered(sql: &str) -> String {
+    let mut text = String::with_capacity(sql.len());
+    let mut parts = sql.split('$');
+    text.extend(parts.next());
+    for part in parts {
+        text.push('?');
+        text.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    }
+    text
+}
+
 /// Runs a statement in whichever database it is, and makes of its answer what both have in common.
 macro_rules! run {
     ($query:expr, $connection:expr, $method:ident, |$done:ident, $row:ident| $result:expr) => {{
-        let Query { sql, values } = $query;
+        let Query {
+            sql,
+            values,
+            in_order,
+        } = $query;
         $connection.has_changed |= is_change(sql.as_str());
         match &mut $connection.tx {
             Tx::Sqlite(tx) => {
+                let sql = if in_order && values.len() > NUMBERED_MAX {
+                    AssertSqlSafe(unnumbered(sql.as_str())).into_sql_str()
+                } else {
+                    sql
+                };
                 let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
                 let ($done, $row) = (query.$method(&mut **tx).await?, Row::Sqlite);
                 Ok($result)
@@ -274,7 +302,7 @@ impl Builder {
         }
     }
 
-    /// Adds text, never a caller's.
+    /// Adds text, never a caller's, and without placeholders or dollars of its own.
     pub(crate) fn push(&mut self, sql: impl AsRef<str>) -> &mut Builder {
         self.sql.push_str(sql.as_ref());
         self
@@ -321,6 +349,7 @@ impl Builder {
         Query {
             sql: AssertSqlSafe(self.sql).into_sql_str(),
             values: self.values,
+            in_order: true,
         }
     }
 
@@ -422,8 +451,24 @@ tuples! {
     (A 0, B 1)
     (A 0, B 1, C 2)
     (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
     (A 0, B 1, C 2, D 3, E 4, F 5)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_statements_lose_the_numbers_of_their_placeholders() {
+        let mut query = Builder::new("SELECT 1 WHERE 2 IN (");
+        query.push_list((0..11).map(i64::from)).push(") AND 3 = ");
+        query.push_bind(4_i64);
+        let sql = unnumbered(query.build().sql.as_str());
+        let expected = "SELECT 1 WHERE 2 IN (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AND 3 = ?";
+        assert_eq!(sql, expected);
+    }
 }

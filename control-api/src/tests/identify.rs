@@ -6,7 +6,8 @@ use authcache::feed::{Answer, Credentials, Question, Refusal};
 use authcache::{EntityId, PrincipalRecord, Right};
 
 use super::both::config;
-use super::{Plant, plant};
+use super::{Broker, Plant, plant};
+use crate::store::channels;
 use crate::{Config, Control, NewClient};
 
 async fn ask(control: &Control, question: Question) -> Answer {
@@ -306,4 +307,138 @@ async fn keys_that_nobody_has_and_wrong_ones_spend_the_budget_of_their_address()
         Answer::Refused(Refusal::Throttled)
     );
     assert_eq!(key(unknown, "192.0.2.3").await, BAD);
+}
+
+/// Clients of the domain `plant` with their secrets, each connected to its channel for one type.
+async fn fleet(at: &Plant, count: usize) -> Vec<(EntityId, String)> {
+    let provision = at.control().provision();
+    let mut made = Vec::with_capacity(count);
+    for n in 0..count {
+        let new = NewClient {
+            name: format!("pump {n}"),
+            ..NewClient::default()
+        };
+        let client = provision.create_client("plant", new).await.unwrap();
+        made.push((client.client.id, client.secret.reveal().to_owned()));
+    }
+    let connections = crate::Connections {
+        clients: made.iter().map(|(id, _)| id.to_string()).collect(),
+        channels: vec!["line".into()],
+        types: vec!["publish".into()],
+    };
+    provision.connect("plant", &connections).await.unwrap();
+    made
+}
+
+#[tokio::test]
+async fn a_fleet_that_asks_at_once_gets_the_answers_that_each_would_get_alone() {
+    let at = plant().await;
+    let fleet = fleet(&at, 60).await;
+    let off = fleet[7].0.to_string();
+    let provision = at.control().provision();
+    provision.disable_client("plant", &off).await.unwrap();
+    let mut questions = Vec::new();
+    for (n, (id, secret)) in fleet.iter().enumerate() {
+        let (id, unknown) = (id.to_string(), EntityId::from_u128(n as u128).to_string());
+        questions.extend([
+            login(&id, secret),
+            login(&id, &format!("{secret}?")),
+            login(&unknown, secret),
+            login(&id, &fleet[(n + 1) % fleet.len()].1),
+        ]);
+    }
+    let (username, password) = admin(&at);
+    questions.push(login(&username, &password));
+    questions.push(device(&at));
+    let mut alone = Vec::new();
+    for (n, credentials) in questions.iter().enumerate() {
+        alone.push(identify(at.control(), from_somewhere(credentials, n)).await);
+    }
+    let admitted = |answer: &&Answer| matches!(answer, Answer::Identity(..));
+    assert_eq!(alone.iter().filter(admitted).count(), 61);
+    assert_eq!(alone[4 * 7], NOT_AUTHORIZED);
+
+    let broker = Broker::join(at.control(), false).await;
+    let elsewhere = questions.iter().enumerate();
+    let elsewhere = elsewhere.map(|(n, asked)| from_somewhere(asked, questions.len() + n));
+    let together = broker.ask_all(elsewhere.map(Question::Identify).collect());
+    let together = together.await;
+    for (n, (together, alone)) in together.iter().zip(&alone).enumerate() {
+        assert_eq!(together, alone, "question {n}");
+    }
+}
+
+/// From an address of its own, so that nobody is throttled.
+fn from_somewhere(credentials: &Credentials, number: usize) -> Credentials {
+    Credentials {
+        peer: Some(IpAddr::from([
+            10,
+            1,
+            (number / 250) as u8,
+            (number % 250) as u8,
+        ])),
+        ..credentials.clone()
+    }
+}
+
+#[tokio::test]
+async fn failures_in_a_batch_are_throttled_like_others() {
+    let at = plant().await;
+    let broker = Broker::join(at.control(), false).await;
+    let id = at.client.client.id.to_string();
+    let wrong = Credentials {
+        peer: Some("192.0.2.7".parse().unwrap()),
+        ..login(&id, "wrong")
+    };
+    for _ in 0..10 {
+        let answer = broker.ask(Question::Identify(wrong.clone())).await;
+        assert_eq!(answer, BAD);
+    }
+    let right = Credentials {
+        peer: wrong.peer,
+        ..device(&at)
+    };
+    let throttled = broker.ask(Question::Identify(right)).await;
+    assert_eq!(throttled, Answer::Refused(Refusal::Throttled));
+}
+
+#[tokio::test]
+async fn rights_of_many_are_read_in_parts_of_whole_clients() {
+    let at = plant().await;
+    let mut ids: Vec<EntityId> = fleet(&at, 5).await.into_iter().map(|(id, _)| id).collect();
+    let provision = at.control().provision();
+    for n in 0..2 {
+        let route = Some(format!("line-{n}"));
+        let new = crate::NewChannel {
+            route: route.clone(),
+            ..crate::NewChannel::default()
+        };
+        provision.create_channel("plant", new).await.unwrap();
+        let connections = crate::Connections {
+            clients: ids.iter().map(EntityId::to_string).collect(),
+            channels: route.into_iter().collect(),
+            types: vec!["subscribe".into()],
+        };
+        provision.connect("plant", &connections).await.unwrap();
+    }
+    // One that has no rights, and one that does not exist.
+    ids.extend([at.client.client.id, EntityId::from_u128(1)]);
+    ids.sort_unstable();
+    let mut connection = at.control().0.store.read().await.unwrap();
+    let (mut left, mut read, mut parts) = (ids.clone(), Vec::new(), 0);
+    while !left.is_empty() {
+        let part = channels::rights_of_first(&mut connection, &left, 7).await;
+        let (found, rest) = part.unwrap();
+        read.extend(found);
+        (left, parts) = (rest, parts + 1);
+    }
+    assert!(parts > 1, "15 rights are more than 7");
+    assert!(read.iter().map(|(id, _)| *id).eq(ids));
+    for (id, rights) in read {
+        let mut rights = rights;
+        let mut alone = channels::rights_of(&mut connection, id).await.unwrap();
+        rights.sort_unstable_by_key(|(channel, _)| *channel);
+        alone.sort_unstable_by_key(|(channel, _)| *channel);
+        assert_eq!(rights, alone);
+    }
 }

@@ -110,6 +110,7 @@ struct Broker {
 struct Told {
     snapshot: Option<(Vec<Change>, Vec<Identity>)>,
     deltas: Vec<(u64, Vec<Change>)>,
+    /// By the number of the question.
     answers: VecDeque<(u64, Answer)>,
     asks: Vec<Question>,
     holds_back: bool,
@@ -151,6 +152,16 @@ impl Broker {
         lock(&self.shared).answers.pop_front().unwrap().1
     }
 
+    /// Asks all at once; the answers are in the order of the questions.
+    async fn ask_all(&self, questions: Vec<Question>) -> Vec<Answer> {
+        let count = questions.len();
+        lock(&self.shared).asks.extend(questions);
+        self.until(|told| told.answers.len() == count).await;
+        let mut answers: Vec<_> = lock(&self.shared).answers.drain(..).collect();
+        answers.sort_by_key(|(number, _)| *number);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
     fn hold_back(&self, hold: bool) {
         lock(&self.shared).holds_back = hold;
     }
@@ -189,9 +200,8 @@ async fn drive(mut pipe: DuplexStream, shared: Arc<Mutex<Told>>) {
                     told.deltas.push((revision, changes));
                     told.revision = revision;
                 }
-                FollowerEvent::Answer { answer, .. } => {
-                    let revision = told.revision;
-                    told.answers.push_back((revision, answer));
+                FollowerEvent::Answer { number, answer } => {
+                    told.answers.push_back((number, answer));
                 }
                 FollowerEvent::Lease { .. } => {}
                 FollowerEvent::Gap { .. } => panic!("control leaves no gap"),
