@@ -1,21 +1,24 @@
 //! Everything a broker must know, as of one revision.
 
-use authcache::{Change, EntityId, Identity, Status};
+use authcache::feed::Snapshot;
+use authcache::{Change, EntityId, Status};
 
 use crate::identify::{client_identity, pat_identity, user_identity};
 use crate::model::{Channel, Domain, Time};
-use crate::store::{Store, StoreError, access, channels, clients, domains, users};
+use crate::store::{Store, StoreError, access, channels, clients, domains, lineage, users};
 
-/// A snapshot for one broker.
-pub(crate) struct Snapshot {
-    pub(crate) revision: u64,
-    pub(crate) changes: Vec<Change>,
-    pub(crate) identities: Vec<Identity>,
-}
-
-/// Reads the directory, and the principals a broker holds; those that are gone are left out.
-pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, StoreError> {
+/// Reads the directory, and the principals a broker holds; those that are gone are left out. `told`
+/// is what the broker knows, which may be of a database that this one was restored over.
+pub(crate) async fn read(
+    store: &Store,
+    told: (Option<EntityId>, u64),
+    held: &[EntityId],
+) -> Result<Snapshot, StoreError> {
     let (mut tx, revision) = store.read_at().await?;
+    let afresh = match told {
+        (Some(id), told) => !lineage::holds(&mut tx, id, told).await?,
+        (None, _) => false,
+    };
     let domains = domains::all_domains(&mut tx).await?;
     let channels = channels::all_channels(&mut tx).await?;
     let changes = domains
@@ -38,6 +41,7 @@ pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, S
     }
     Ok(Snapshot {
         revision,
+        afresh,
         changes,
         identities,
     })

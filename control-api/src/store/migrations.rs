@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 9] = [
+const SQLITE: [Step; 10] = [
     (
         1,
         "control",
@@ -52,10 +52,15 @@ const SQLITE: [Step; 9] = [
         "mailed invitations",
         include_str!("../../migrations/sqlite/0202_mailed_invitations.sql"),
     ),
+    (
+        203,
+        "lineages",
+        include_str!("../../migrations/sqlite/0203_lineages.sql"),
+    ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 5] = [
+const POSTGRES: [Step; 6] = [
     (
         1,
         "control",
@@ -80,6 +85,11 @@ const POSTGRES: [Step; 5] = [
         202,
         "mailed invitations",
         include_str!("../../migrations/postgres/0202_mailed_invitations.sql"),
+    ),
+    (
+        203,
+        "lineages",
+        include_str!("../../migrations/postgres/0203_lineages.sql"),
     ),
 ];
 
