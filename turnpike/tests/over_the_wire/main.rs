@@ -14,6 +14,7 @@ mod channel_socket;
 mod client;
 mod coap;
 mod coaps;
+mod events;
 mod http;
 mod load;
 mod open;
