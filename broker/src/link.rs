@@ -34,10 +34,15 @@ pub(crate) struct LinkListener {
     pub(crate) close_on_revoked: bool,
 }
 
+<<<<<<< HEAD
 /// A name that is no id is nobody's, as that of the broker itself is.
 fn client_of(identity: &str) -> EntityId {
     EntityId::from_text(identity).unwrap_or(EntityId::SYS)
 }
+=======
+/// The number of no credential: control counts them from 1.
+const FORGOTTEN: u64 = u64::MAX;
+>>>>>>> control
 
 /// A question that control has not answered yet.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ enum Asked {
 #[derive(Debug)]
 struct Fence {
     revision: u64,
+    /// Number of the last telling that it covers.
+    told: u64,
     round: u64,
     missing: usize,
     second: bool,
@@ -91,6 +98,8 @@ pub(crate) struct Link<W> {
     applied: u64,
     /// Highest revision whose fence has passed.
     fenced: u64,
+    /// Counts what shards were told: revisions begin anew with another lineage, this does not.
+    told: u64,
     /// What shards were told since the last fence, for one that begins anew.
     unfenced: Vec<(u64, Notice)>,
     /// A lease that holds once its revision is fenced.
@@ -121,6 +130,7 @@ impl<W: 'static> Link<W> {
             next_round: 1,
             applied: 0,
             fenced: 0,
+            told: 0,
             unfenced: Vec::new(),
             lease: None,
             serving: false,
@@ -282,10 +292,29 @@ impl<W: 'static> Link<W> {
         match event {
             FollowerEvent::Snapshot {
                 revision,
+                afresh,
                 changes,
                 identities,
             } => {
-                let notices = self.writer.load(&changes, &identities);
+                let mut notices = Vec::new();
+                if afresh {
+                    tracing::warn!(
+                        revision,
+                        "control's database is another one than before: every client is identified anew"
+                    );
+                    // Numbers that are equal may stand for other secrets: what is known by one is
+                    // forgotten, and whoever came by it comes again.
+                    for identity in &identities {
+                        let forgotten = Change::PrincipalSet {
+                            id: identity.id,
+                            kind: identity.kind,
+                            status: identity.status,
+                            credential: FORGOTTEN,
+                        };
+                        notices.extend(self.writer.apply(&forgotten));
+                    }
+                }
+                notices.extend(self.writer.load(&changes, &identities));
                 // Whatever was fenced before: this state is fenced and confirmed anew, over this
                 // pipe, and a fence that began before it says nothing of it.
                 self.fence = None;
@@ -374,9 +403,9 @@ impl<W: 'static> Link<W> {
             channel,
             right,
         };
-        let revision = self.applied;
+        let told = self.told;
         for notice in self.writer.apply(&change) {
-            self.shared.post_all(|| Post::Notice { revision, notice });
+            self.shared.post_all(|| Post::Notice { told, notice });
         }
     }
 
@@ -390,9 +419,11 @@ impl<W: 'static> Link<W> {
 
     /// The tables hold a revision: shards hear of it before the fence that follows.
     fn told(&mut self, revision: u64, notices: Vec<Notice>) {
+        self.told += 1;
+        let told = self.told;
         for notice in notices {
-            self.shared.post_all(|| Post::Notice { revision, notice });
-            self.unfenced.push((revision, notice));
+            self.shared.post_all(|| Post::Notice { told, notice });
+            self.unfenced.push((told, notice));
         }
         self.applied = revision;
         self.counters.revision.store(revision, Ordering::Relaxed);
@@ -409,6 +440,7 @@ impl<W: 'static> Link<W> {
         self.next_round += 1;
         self.fence = Some(Fence {
             revision: self.applied,
+            told: self.told,
             round,
             missing: self.shared.shards(),
             second: false,
@@ -432,16 +464,16 @@ impl<W: 'static> Link<W> {
             fence.round = self.next_round;
             fence.missing = self.shared.shards();
             self.next_round += 1;
-            let (round, covers) = (fence.round, Some(fence.revision));
+            let (round, covers) = (fence.round, Some(fence.told));
             self.shared.post_all(|| Post::Fence { round, covers });
             return;
         }
-        let (revision, began_us) = (fence.revision, fence.began_us);
+        let (revision, told, began_us) = (fence.revision, fence.told, fence.began_us);
         self.fence = None;
         self.fenced = revision;
         let (fenced, later) = std::mem::take(&mut self.unfenced)
             .into_iter()
-            .partition(|(of, _)| *of <= revision);
+            .partition(|(of, _)| *of <= told);
         self.unfenced = later;
         let fenced: Vec<(u64, Notice)> = fenced;
         for (_, notice) in fenced {
@@ -485,8 +517,8 @@ impl<W: 'static> Link<W> {
         });
         self.activities.forget(shard);
         let inbox = &self.shared.inboxes[shard.index()];
-        for &(revision, notice) in &self.unfenced {
-            inbox.post_one(Post::Notice { revision, notice });
+        for &(told, notice) in &self.unfenced {
+            inbox.post_one(Post::Notice { told, notice });
         }
         if self.serving {
             inbox.post_one(Post::Serve(self.rules()));

@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, Question};
+use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, Question, Snapshot};
 use authcache::{Change, EntityId, Identity, PrincipalRecord, Right, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -17,8 +19,13 @@ const CHANNEL: EntityId = EntityId::from_u128(2);
 const TOPIC: &str = "m/d/c/c/t";
 
 /// One domain, one channel, and whoever comes is a client that may do everything there.
-async fn control(mut pipe: DuplexStream) {
-    let mut leader = Leader::new(1, false, 0);
+async fn control(pipe: DuplexStream) {
+    control_at(pipe, 1, false, Arc::default()).await;
+}
+
+/// The same at a revision, which may be of another lineage than the broker knows; counts who asks.
+async fn control_at(mut pipe: DuplexStream, revision: u64, afresh: bool, asked: Arc<AtomicUsize>) {
+    let mut leader = Leader::new(revision, false, 0);
     let link = leader.connected(LeaseTerms::Pipe, 0);
     let mut buffer = vec![0; 4096];
     while let Ok(taken @ 1..) = pipe.read(&mut buffer).await {
@@ -27,8 +34,15 @@ async fn control(mut pipe: DuplexStream) {
             .expect("it is a feed");
         while let Some(event) = leader.poll() {
             match event {
-                LeaderEvent::Joined { link, .. } => {
-                    leader.snapshot(link, 1, directory(), Vec::new());
+                LeaderEvent::Joined { link, held, .. } => {
+                    let number = |id: &EntityId| id.to_u128() - 100;
+                    let snapshot = Snapshot {
+                        revision,
+                        afresh,
+                        changes: directory(),
+                        identities: held.iter().map(number).map(identity).collect(),
+                    };
+                    leader.snapshot(link, snapshot);
                 }
                 LeaderEvent::Asked {
                     link,
@@ -38,7 +52,8 @@ async fn control(mut pipe: DuplexStream) {
                     let name = shown.username.expect("clients name themselves");
                     let number_of = name.parse().expect("names are numbers");
                     let answer = Answer::Identity(identity(number_of), None);
-                    leader.answer(link, number, 1, answer);
+                    leader.answer(link, number, revision, answer);
+                    asked.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => {}
             }
@@ -91,6 +106,10 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
             }
         })
     });
+    (start_with(feed, 100).await, control)
+}
+
+async fn start_with(feed: Feed, lease_grace_ms: u64) -> Broker {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Listener::plain("mqtt", address);
     let config = Config {
@@ -98,7 +117,7 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
         own_descriptors: false,
         listeners: vec![listener],
         limits: Limits {
-            lease_grace_ms: 100,
+            lease_grace_ms,
             ..Limits::default()
         },
         node: EntityId::from_u128(7),
@@ -108,7 +127,7 @@ async fn two_shards() -> (Broker, tokio::task::JoinHandle<()>) {
         coap: Vec::new(),
         quic: None,
     };
-    (start(config, feed).await.expect("it starts"), control)
+    start(config, feed).await.expect("it starts")
 }
 
 /// A client of MQTT 3.1.1 that wants to know of nothing but payloads.
@@ -245,6 +264,51 @@ async fn broker_that_lost_control_refuses_who_comes_and_lets_go_who_was_there() 
     assert!(!broker.ready());
     // 3.1.1's code for "server unavailable".
     assert_eq!(Client::connect(address, 100).1, 3);
+    broker.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_lineage_ends_connections_and_what_was_verified_is_asked_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let current = Arc::new(parking_lot::Mutex::new(None::<tokio::task::JoinHandle<()>>));
+    // Revision 9, a cut, revision 9 again, and a restored backup of revision 4.
+    let mut states = [(9, false), (9, false), (4, true)].into_iter();
+    let (count, now) = (asked.clone(), current.clone());
+    let feed = Feed::here(move || -> Connecting {
+        let (revision, afresh) = states.next().unwrap_or((4, false));
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let control = tokio::spawn(control_at(theirs, revision, afresh, count.clone()));
+        *now.lock() = Some(control);
+        Box::pin(async move { Ok(Box::new(ours) as Box<dyn FeedPipe>) })
+    });
+    let broker = start_with(feed, 20_000).await;
+    let address = broker.listeners()[0].1;
+    let cut = || current.lock().take().expect("it serves").abort();
+    // While it is told a state nobody is let in.
+    let let_in = |number| loop {
+        match Client::connect(address, number) {
+            (client, 0) => return client,
+            (_, code) => assert_eq!(code, 3),
+        }
+    };
+    let mut client = let_in(1);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    cut();
+    // The same lineage: the connection stays, and the secret is remembered.
+    client.subscribe();
+    client.publish(1);
+    assert_eq!(client.payload(), 1);
+    let_in(1);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    let mut last = let_in(2);
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    while current.lock().is_none() {
+        tokio::task::yield_now().await;
+    }
+    cut();
+    assert!(last.is_closed());
+    let_in(2);
+    assert_eq!(asked.load(Ordering::Relaxed), 3, "nothing is remembered");
     broker.shutdown(Duration::from_secs(10)).await;
 }
 

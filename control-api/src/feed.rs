@@ -51,11 +51,12 @@ struct Pipe {
 }
 
 impl Feed {
-    /// A feed that has published everything up to `revision`. With `unknown_leases`, brokers may
+    /// A feed that has published everything up to `revision` of a lineage. With `unknown_leases`, brokers may
     /// trust an earlier control for one lease more: nothing settles before. If that control was not
     /// told to stop (`followed`), its pipes may last for the time that it trusts to lead, and leases
     /// count from then.
     pub(crate) fn new(
+        lineage: EntityId,
         revision: u64,
         followed: bool,
         unknown_leases: bool,
@@ -64,7 +65,7 @@ impl Feed {
         identifier: Identifier,
     ) -> Feed {
         let since_ms = clock.now_ms() + if followed { TRUST_MS } else { 0 };
-        let leader = Leader::new(revision, unknown_leases || followed, since_ms);
+        let leader = Leader::new(revision, unknown_leases || followed, since_ms).of(lineage);
         Feed(Arc::new(Shared {
             clock,
             state: Mutex::new(State {
@@ -96,16 +97,42 @@ impl Feed {
         self.with(|leader, _| leader.publish(revision, changes));
     }
 
-    /// Returns once every broker has applied `revision`, or its lease has ended.
-    pub(crate) async fn settled(&self, revision: u64) {
+    /// Publishes what the database holds, which is older than what was published.
+    pub(crate) async fn begin_anew(&self) {
+        let begun = self.0.store.begin_lineage(|lineage, revision| {
+            tracing::error!(
+                revision,
+                "the database was restored from a backup: brokers are told everything afresh, and \
+                 every client is identified anew"
+            );
+            // What was verified was so in another database.
+            self.0.identifier.passwords().forget();
+            self.with(|leader, now_ms| leader.begin_anew(lineage, revision, now_ms));
+            self.0.settled.send_replace(0);
+        });
+        let begun = async {
+            begun.await?;
+            self.0.identifier.begin_anew().await
+        };
+        if let Err(error) = begun.await {
+            tracing::error!(%error, "a restored database cannot be used yet");
+        }
+    }
+
+    /// Returns once every broker has applied `revision`, or its lease has ended. False if the
+    /// lineage in which it was committed is over: a backup was restored over it.
+    pub(crate) async fn settled(&self, lineage: u64, revision: u64) -> bool {
         let mut settled = self.0.settled.subscribe();
         loop {
+            if self.0.store.lineages() != lineage {
+                return false;
+            }
             let timeout = self.with(|leader, now_ms| {
                 leader.tick(now_ms);
                 (!leader.settled(revision)).then(|| leader.next_timeout())
             });
             let Some(timeout) = timeout else {
-                return;
+                return self.0.store.lineages() == lineage;
             };
             let ended = async {
                 match timeout {
@@ -229,6 +256,7 @@ impl Feed {
             // are bounded, by the links and by the questions a link may have open.
             LeaderEvent::Joined {
                 link,
+                told,
                 node,
                 incarnation,
                 held,
@@ -236,7 +264,7 @@ impl Feed {
                 let feed = self.clone();
                 tokio::spawn(async move { feed.note_start(node, incarnation).await });
                 let feed = self.clone();
-                tokio::spawn(async move { feed.join(link, held).await });
+                tokio::spawn(async move { feed.join(link, told, held).await });
             }
             LeaderEvent::Active {
                 node,
@@ -331,16 +359,18 @@ impl Feed {
         }
     }
 
-    async fn join(&self, link: LinkId, held: Vec<EntityId>) {
-        match snapshot::read(&self.0.store, &held).await {
-            Ok(snapshot) => self.with(|leader, _| {
-                leader.snapshot(
-                    link,
-                    snapshot.revision,
-                    snapshot.changes,
-                    snapshot.identities,
-                );
-            }),
+    async fn join(&self, link: LinkId, told: (Option<EntityId>, u64), held: Vec<EntityId>) {
+        match snapshot::read(&self.0.store, told, &held).await {
+            Ok(snapshot) => {
+                if snapshot.afresh {
+                    tracing::warn!(
+                        told = told.1,
+                        revision = snapshot.revision,
+                        "a broker was told what this database never committed: it begins anew"
+                    );
+                }
+                self.with(|leader, _| leader.snapshot(link, snapshot));
+            }
             Err(error) => {
                 tracing::error!(%error, "no snapshot for a broker: it is disconnected to try again");
                 if let Some(pipe) = lock(&self.0.state).pipes.get(&link) {

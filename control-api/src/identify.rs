@@ -23,7 +23,7 @@ use crate::store::{
     Store, StoreError, access, certificates, channels, clients, domains, entities, users,
 };
 use crate::throttle::Throttle;
-use crate::token::{Tokens, Verified};
+use crate::token::{TokenError, Tokens, Verified};
 use crate::{authz, pat, token};
 
 pub(crate) use batch::Answered;
@@ -159,6 +159,21 @@ impl Identifier {
             return Err(LoginError::BadCredentials);
         };
         Ok(user)
+    }
+
+    /// The database is another one than before: the keys in it are read again.
+    pub(crate) async fn begin_anew(&self) -> Result<(), StoreError> {
+        let read = self
+            .0
+            .tokens
+            .read_again(&self.0.store, &self.0.pepper)
+            .await;
+        read.map_err(|error| match error {
+            TokenError::Store(error) => error,
+            TokenError::Sealed | TokenError::Refused => {
+                StoreError::BrokenRow("signing keys that the pepper does not open")
+            }
+        })
     }
 
     pub(crate) fn tokens(&self) -> &Tokens {

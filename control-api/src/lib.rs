@@ -254,9 +254,11 @@ impl Control {
                 write.commit().await?;
             }
         }
-        let (_, revision) = store.read_at().await?;
+        let mut revision = 0;
+        let lineage = store.begin_lineage(|_, at| revision = at).await?;
         let identifier = Identifier::new(store.clone(), pepper, passwords, tokens, clock);
         let feed = Feed::new(
+            lineage,
             revision,
             start.followed,
             config.remote_brokers,

@@ -6,12 +6,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::feed::Feed;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Revisions read at a time.
 const BATCH: i64 = 256;
 /// A commit whose caller went away before it could wake anybody is found within this time.
 const POLL: Duration = Duration::from_millis(500);
+/// Between two tries to begin anew on a restored database, of which the first should do.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Wakes the task that reads the outbox. Cheap to clone.
 #[derive(Clone, Default)]
@@ -44,6 +46,10 @@ impl Outbox {
                     for (revision, changes) in rows {
                         feed.publish(revision, changes);
                     }
+                }
+                Err(StoreError::Older { .. }) => {
+                    feed.begin_anew().await;
+                    tokio::time::sleep(RETRY).await;
                 }
                 Err(_) => tokio::time::sleep(POLL).await,
             }

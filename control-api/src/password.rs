@@ -61,6 +61,11 @@ impl Passwords {
         self.run(hash).await?.ok_or(Busy)
     }
 
+    /// Forgets which passwords were verified.
+    pub(crate) fn forget(&self) {
+        *lock(&self.remembered) = Recent::new(REMEMBERED_MS, REMEMBERED_MAX);
+    }
+
     /// Whether the password is this user's. An unknown user takes as long as a wrong password.
     pub(crate) async fn verify(
         &self,

@@ -1,11 +1,17 @@
 //! Everything a broker must know, as of one revision.
 
+<<<<<<< HEAD
 use std::collections::HashMap;
 
 use authcache::{Change, EntityId, Identity, Status};
+=======
+use authcache::feed::Snapshot;
+use authcache::{Change, EntityId, Status};
+>>>>>>> control
 
 use crate::identify::{identity_of, pat_identity, user_identity};
 use crate::model::{Channel, Domain, Time};
+<<<<<<< HEAD
 use crate::store::channels::RIGHTS_AT_ONCE;
 use crate::store::clients::ClientAuth;
 use crate::store::sql::Connection;
@@ -23,7 +29,22 @@ pub(crate) struct Snapshot {
 
 /// Reads the directory, and the principals a broker holds; those that are gone are left out.
 pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, StoreError> {
+=======
+use crate::store::{Store, StoreError, access, channels, clients, domains, lineage, users};
+
+/// Reads the directory, and the principals a broker holds; those that are gone are left out. `told`
+/// is what the broker knows, which may be of a database that this one was restored over.
+pub(crate) async fn read(
+    store: &Store,
+    told: (Option<EntityId>, u64),
+    held: &[EntityId],
+) -> Result<Snapshot, StoreError> {
+>>>>>>> control
     let (mut tx, revision) = store.read_at().await?;
+    let afresh = match told {
+        (Some(id), told) => !lineage::holds(&mut tx, id, told).await?,
+        (None, _) => false,
+    };
     let domains = domains::all_domains(&mut tx).await?;
     let channels = channels::all_channels(&mut tx).await?;
     let changes = domains
@@ -42,6 +63,7 @@ pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, S
     }
     Ok(Snapshot {
         revision,
+        afresh,
         changes,
         identities,
     })

@@ -151,23 +151,19 @@ struct Claims {
 impl Tokens {
     /// Reads the keys; makes the first one if there is none.
     pub(crate) async fn open(store: &Store, pepper: &Pepper) -> Result<Tokens, TokenError> {
-        let mut connection = store.read().await?;
-        let mut rows = keys::keys(&mut connection).await?;
-        drop(connection);
-        if rows.iter().all(|row| row.retired) {
-            let row = make_key(pepper, Time::now())?;
-            let mut write = store.write().await?;
-            write.insert_key(&row).await?;
-            write.commit().await?;
-            rows.insert(0, row);
-        }
-        let keys = rows
-            .into_iter()
-            .map(|row| open_key(row, pepper).map(Arc::new))
-            .collect::<Result<_, _>>()?;
         Ok(Tokens {
-            keys: RwLock::new(keys),
+            keys: RwLock::new(read_keys(store, pepper).await?),
         })
+    }
+
+    /// Reads the keys again, from a database that is another one than before.
+    pub(crate) async fn read_again(
+        &self,
+        store: &Store,
+        pepper: &Pepper,
+    ) -> Result<(), TokenError> {
+        self.replace(read_keys(store, pepper).await?);
+        Ok(())
     }
 
     /// Makes a new key to sign with; the ones before verify until their last token has expired.
@@ -339,6 +335,22 @@ impl Tokens {
             expires_at: claims.exp.try_into().map_err(|_| TokenError::Refused)?,
         })
     }
+}
+
+async fn read_keys(store: &Store, pepper: &Pepper) -> Result<Vec<Arc<Key>>, TokenError> {
+    let mut connection = store.read().await?;
+    let mut rows = keys::keys(&mut connection).await?;
+    drop(connection);
+    if rows.iter().all(|row| row.retired) {
+        let row = make_key(pepper, Time::now())?;
+        let mut write = store.write().await?;
+        write.insert_key(&row).await?;
+        write.commit().await?;
+        rows.insert(0, row);
+    }
+    rows.into_iter()
+        .map(|row| open_key(row, pepper).map(Arc::new))
+        .collect()
 }
 
 fn make_key(pepper: &Pepper, now: Time) -> Result<KeyRow, TokenError> {

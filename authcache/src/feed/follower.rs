@@ -15,6 +15,9 @@ pub enum FollowerEvent {
     Snapshot {
         /// The revision it is the state of.
         revision: u64,
+        /// Whether what was told before is not part of its lineage: equal numbers of credentials
+        /// mean nothing then, so all principals held begin anew.
+        afresh: bool,
         /// The directory, domains before their channels.
         changes: Vec<Change>,
         /// The principals held that still exist; the others are gone.
@@ -59,7 +62,8 @@ pub enum FollowerEvent {
 pub struct Follower {
     node: EntityId,
     incarnation: u64,
-    /// Last revision handed to the owner.
+    /// Lineage and number of the last revision handed to the owner.
+    lineage: Option<EntityId>,
     revision: u64,
     state: State,
     frames: Frames,
@@ -89,6 +93,7 @@ impl Follower {
         Follower {
             node,
             incarnation,
+            lineage: None,
             revision: 0,
             state: State::Cut,
             frames: Frames::default(),
@@ -125,6 +130,7 @@ impl Follower {
         Message::Hello {
             node: self.node,
             incarnation: self.incarnation,
+            lineage: self.lineage,
             revision: self.revision,
             held,
         }
@@ -256,6 +262,8 @@ impl Follower {
     fn message(&mut self, message: Message) -> Result<(), FeedError> {
         match message {
             Message::Snapshot {
+                lineage,
+                afresh,
                 revision,
                 part,
                 last,
@@ -268,7 +276,7 @@ impl Follower {
                     });
                 };
                 if let Some(whole) = assembly.add(revision, part, last, changes, identities)? {
-                    self.joined(whole);
+                    self.joined(lineage, afresh, whole);
                 }
                 Ok(())
             }
@@ -316,11 +324,13 @@ impl Follower {
         }
     }
 
-    fn joined(&mut self, whole: Whole) {
+    fn joined(&mut self, lineage: EntityId, afresh: bool, whole: Whole) {
+        self.lineage = Some(lineage);
         self.revision = whole.revision;
         self.state = State::Live;
         self.events.push_back(FollowerEvent::Snapshot {
             revision: whole.revision,
+            afresh,
             changes: whole.changes,
             identities: whole.identities,
         });

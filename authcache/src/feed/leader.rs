@@ -21,6 +21,19 @@ pub enum LeaseTerms {
     Pipe,
 }
 
+/// Everything a broker must know, as of one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The revision.
+    pub revision: u64,
+    /// Whether what the broker was told before is not part of this lineage.
+    pub afresh: bool,
+    /// The directory, domains before their channels.
+    pub changes: Vec<Change>,
+    /// The principals that it holds and that still exist.
+    pub identities: Vec<Identity>,
+}
+
 /// What the owner of a [`Leader`] must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaderEvent {
@@ -29,6 +42,8 @@ pub enum LeaderEvent {
     Joined {
         /// Its link.
         link: LinkId,
+        /// Lineage and number of the revision that it was told last.
+        told: (Option<EntityId>, u64),
         /// Its node.
         node: EntityId,
         /// Number of the node's start.
@@ -72,6 +87,7 @@ pub enum LeaderEvent {
 /// `published <= committed`: the owner publishes committed revisions in order, each once, and may
 /// have read answers and snapshots at a later revision than it has published; they wait here.
 pub struct Leader {
+    lineage: EntityId,
     revision: u64,
     settled: u64,
     now_ms: u64,
@@ -106,11 +122,37 @@ impl Leader {
             } else {
                 now_ms
             },
+            lineage: EntityId::from_bytes([0; 16]),
             links: BTreeMap::new(),
             next_link: 0,
             history: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Publishes revisions of this lineage.
+    #[must_use]
+    pub fn of(mut self, lineage: EntityId) -> Leader {
+        self.lineage = lineage;
+        self
+    }
+
+    /// Publishes another lineage from now on, behind `revision`: some of what was published is not
+    /// committed any more, because the database is older than it was. Every link is overrun, and
+    /// nothing settles before their brokers' leases are over or they have applied the new state.
+    pub fn begin_anew(&mut self, lineage: EntityId, revision: u64, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.lineage = lineage;
+        self.revision = revision;
+        self.settled = 0;
+        self.history.clear();
+        for (&id, link) in &mut self.links {
+            if !link.cut {
+                self.events.push_back(LeaderEvent::Overrun { link: id });
+            }
+            link.strand();
+        }
+        self.settle();
     }
 
     /// A broker's pipe is there. It counts from its Hello on.
@@ -183,28 +225,16 @@ impl Leader {
         self.settle();
     }
 
-    /// Gives a link that joined what it asked for, as of `revision`.
-    pub fn snapshot(
-        &mut self,
-        id: LinkId,
-        revision: u64,
-        changes: Vec<Change>,
-        identities: Vec<Identity>,
-    ) {
+    /// Gives a link that joined what it asked for.
+    pub fn snapshot(&mut self, id: LinkId, state: Snapshot) {
         let now_ms = self.now_ms;
         if let Some(link) = self.links.get_mut(&id) {
-            link.snapshot(
-                revision,
-                self.revision,
-                changes,
-                identities,
-                &self.history,
-                now_ms,
-            );
+            link.snapshot(state, self.lineage, self.revision, &self.history, now_ms);
             if let Stage::Joining = link.stage {
                 // The history does not reach back to the snapshot: it must be read again.
                 self.events.push_back(LeaderEvent::Joined {
                     link: id,
+                    told: link.told,
                     node: link.node,
                     incarnation: link.incarnation,
                     held: link.held.clone(),
@@ -303,9 +333,10 @@ impl Leader {
             Message::Hello {
                 node,
                 incarnation,
-                revision: _,
+                lineage,
+                revision,
                 held,
-            } => self.hello(id, node, incarnation, held),
+            } => self.hello(id, node, incarnation, (lineage, revision), held),
             Message::Ask { number, question } => {
                 let link = self.link(id)?;
                 if link.unanswered.len() >= ASKS_MAX {
@@ -366,6 +397,7 @@ impl Leader {
         id: LinkId,
         node: EntityId,
         incarnation: u64,
+        told: (Option<EntityId>, u64),
         held: Vec<EntityId>,
     ) -> Result<(), FeedError> {
         // An older pipe of the same node is this broker before a cut, or a process that is gone: what
@@ -380,10 +412,11 @@ impl Leader {
         });
         let link = self.link(id)?;
         link.hold(held)?;
-        link.join(node, incarnation, lease_until);
+        link.join(node, incarnation, told, lease_until);
         let held = link.held.clone();
         self.events.push_back(LeaderEvent::Joined {
             link: id,
+            told,
             node,
             incarnation,
             held,

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::leader::LeaseTerms;
+use super::leader::{LeaseTerms, Snapshot};
 use super::message::{Answer, FeedError, Frames, HELD_MAX, Message, Question};
 use super::{LEASE_MS, LEASE_SKEW_MS, LEASE_UNLIMITED, snapshot};
 use crate::EntityId;
-use crate::change::{Change, Identity};
+use crate::change::Change;
 
 /// Bytes that may wait for a broker that does not read, beside the snapshot it asked for.
 const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -28,6 +28,8 @@ pub(super) struct Link {
     pub(super) cut: bool,
     pub(super) node: EntityId,
     pub(super) incarnation: u64,
+    /// Lineage and number of the revision that the broker was told last before it joined.
+    pub(super) told: (Option<EntityId>, u64),
     pub(super) held: Vec<EntityId>,
     /// Last revision in the stream.
     pub(super) sent: u64,
@@ -55,6 +57,7 @@ impl Link {
             cut: false,
             node: EntityId::from_bytes([0; 16]),
             incarnation: 0,
+            told: (None, 0),
             held: Vec::new(),
             sent: 0,
             applied: 0,
@@ -82,7 +85,14 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn join(&mut self, node: EntityId, incarnation: u64, lease_until: Option<u64>) {
+    pub(super) fn join(
+        &mut self,
+        node: EntityId,
+        incarnation: u64,
+        told: (Option<EntityId>, u64),
+        lease_until: Option<u64>,
+    ) {
+        self.told = told;
         self.telling = false;
         self.node = node;
         self.incarnation = incarnation;
@@ -96,13 +106,13 @@ impl Link {
     /// if the history does not reach back that far.
     pub(super) fn snapshot(
         &mut self,
-        revision: u64,
+        state: Snapshot,
+        lineage: EntityId,
         published: u64,
-        changes: Vec<Change>,
-        identities: Vec<Identity>,
         history: &VecDeque<(u64, Vec<Change>)>,
         now_ms: u64,
     ) {
+        let revision = state.revision;
         if !matches!(self.stage, Stage::Joining) {
             return;
         }
@@ -113,7 +123,13 @@ impl Link {
             return;
         }
         let before = self.out.len();
-        for part in snapshot::parts(revision, changes, identities) {
+        for part in snapshot::parts(
+            lineage,
+            state.afresh,
+            revision,
+            state.changes,
+            state.identities,
+        ) {
             part.put(&mut self.out);
         }
         self.snapshot_bytes += self.out.len() - before;
@@ -189,6 +205,17 @@ impl Link {
             }
             (Stage::Live, LeaseTerms::Pipe) | (Stage::Ended, _) => {}
         }
+    }
+
+    /// What the broker was told belongs to a lineage that is over: it counts as long as its lease,
+    /// and nothing that it applied does.
+    pub(super) fn strand(&mut self) {
+        self.stage = Stage::Ended;
+        self.sent = 0;
+        self.applied = 0;
+        self.out = Vec::new();
+        self.unanswered.clear();
+        self.waiting.clear();
     }
 
     pub(super) fn cut(&mut self, now_ms: u64) {

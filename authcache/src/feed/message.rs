@@ -36,6 +36,8 @@ pub enum Message {
         node: EntityId,
         /// Number of the node's start.
         incarnation: u64,
+        /// The lineage of the revision that it was told last; none if it was told none.
+        lineage: Option<EntityId>,
         /// Last revision it was told, 0 for none.
         revision: u64,
         /// The rest of the principals held.
@@ -43,6 +45,11 @@ pub enum Message {
     },
     /// A part of everything, as of one revision. Parts are numbered from 0.
     Snapshot {
+        /// The lineage that it belongs to: what one database committed, in one line.
+        lineage: EntityId,
+        /// Whether what the broker was told before is not part of it, so that all it holds begin
+        /// anew.
+        afresh: bool,
         /// The revision this is the state of.
         revision: u64,
         /// Number of this part.

@@ -29,7 +29,7 @@ mod snapshot;
 
 pub use certificate::{CertificatePrint, ShownCertificate};
 pub use follower::{Follower, FollowerEvent};
-pub use leader::{Leader, LeaderEvent, LeaseTerms, LinkId};
+pub use leader::{Leader, LeaderEvent, LeaseTerms, LinkId, Snapshot};
 pub use message::{
     Activity, Answer, Credentials, FeedError, MESSAGE_BYTES_MAX, Message, Question, Refusal,
     SharedKey,

@@ -1,6 +1,7 @@
 //! Snapshots in parts: cut by the leader, put together by the follower.
 
 use super::message::{FeedError, Message};
+use crate::EntityId;
 use crate::change::{Change, Identity};
 
 /// Aim for the size of a part in bytes. One identity may be larger than that; the bound of a message
@@ -9,6 +10,8 @@ const PART_BYTES: usize = 256 * 1024;
 
 /// Cuts a snapshot into parts. There is always at least one, and only the last one says so.
 pub(super) fn parts(
+    lineage: EntityId,
+    afresh: bool,
     revision: u64,
     changes: Vec<Change>,
     identities: Vec<Identity>,
@@ -37,6 +40,8 @@ pub(super) fn parts(
         done = changes.peek().is_none() && identities.peek().is_none();
         part += 1;
         Some(Message::Snapshot {
+            lineage,
+            afresh,
             revision,
             part: part - 1,
             last: done,

@@ -22,19 +22,23 @@ impl Writer {
             return;
         };
         let index = held.index;
-        if held.credential != credential {
+        let changed = held.credential != credential;
+        if changed {
             held.credential = credential;
             self.cache.credentials.hold(index, credential);
-            out.push(Notice::PrincipalClosed(index, Cause::CredentialChanged));
         }
+        // Who may not be there at all is told that, not that another secret would do.
+        let shut_out = Notice::PrincipalClosed(index, Cause::CredentialChanged);
         let words = self.cache.directory.principals.grow(index.get());
         let before = words.state.load(Ordering::Relaxed);
         let after = before & !state::LIVE | live_bit(status);
         if before == after {
+            out.extend(changed.then_some(shut_out));
             return;
         }
         words.state.store(after, Ordering::Release);
         if status.is_live() {
+            out.extend(changed.then_some(shut_out));
             out.push(Notice::RightsChanged(index));
         } else {
             self.cache.credentials.forget(index);

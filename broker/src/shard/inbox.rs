@@ -48,10 +48,10 @@ pub(crate) enum Post<W> {
         question: RightsQuestion,
         answered: bool,
     },
-    /// Control changed something with this revision.
-    Notice { revision: u64, notice: Notice },
-    /// Acknowledge this round at the end of the turn. The second round of a fence names the
-    /// revision that it covers: what other shards posted before they heard of it is here.
+    /// Control changed something. `told` numbers what shards are told, in order.
+    Notice { told: u64, notice: Notice },
+    /// Acknowledge this round at the end of the turn. The second round of a fence names the last
+    /// number that it covers: what other shards posted before they heard of it is here.
     Fence { round: u64, covers: Option<u64> },
     /// Control's state is known: accept clients by these rules.
     Serve(Vec<session::ListenerRules>),

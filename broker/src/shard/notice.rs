@@ -9,26 +9,26 @@ use crate::shard::Shard;
 use crate::shard::wires::Wires;
 
 impl<W: Wires> Shard<W> {
-    pub(crate) fn notice(&mut self, revision: u64, notice: Notice) {
+    pub(crate) fn notice(&mut self, told: u64, notice: Notice) {
         match notice {
             // Lists and caches of the domain are stale by their stamp; the next use judges again.
             Notice::EpochBumped(domain) => self.close_without_right(domain),
             Notice::RightsChanged(principal) => self.rights_changed(principal),
             Notice::PrincipalClosed(principal, cause) => {
                 self.close_principal(principal, cause);
-                self.shut_out.push((revision, principal, cause));
+                self.shut_out.push((told, principal, cause));
             }
             Notice::DomainClosed(domain) => self.close_domain(domain),
             Notice::ChannelRemoved(channel) => self.channel_removed(channel),
         }
     }
 
-    /// The second round of the fence for `revision`: connections that other shards had identified
+    /// The second round of the fence that covers `told`: connections that other shards had identified
     /// before they heard of it have arrived, and end like those that were here.
-    pub(crate) fn close_late_arrivals(&mut self, revision: u64) {
+    pub(crate) fn close_late_arrivals(&mut self, told: u64) {
         let (due, later) = std::mem::take(&mut self.shut_out)
             .into_iter()
-            .partition(|(of, ..)| *of <= revision);
+            .partition(|(of, ..)| *of <= told);
         self.shut_out = later;
         let due: Vec<(u64, PrincipalIndex, Cause)> = due;
         for (_, principal, cause) in due {

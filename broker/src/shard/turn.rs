@@ -208,10 +208,10 @@ impl<W: Wires> Shard<W> {
                 self.wide_answered(question, answered);
             }
             Post::Key { number, key } => self.outlets.wires.key(number, key),
-            Post::Notice { revision, notice } => self.notice(revision, notice),
+            Post::Notice { told, notice } => self.notice(told, notice),
             Post::Fence { round, covers } => {
-                if let Some(revision) = covers {
-                    self.close_late_arrivals(revision);
+                if let Some(told) = covers {
+                    self.close_late_arrivals(told);
                 }
                 self.fences.push(round);
             }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, LinkId};
+use authcache::feed::{Answer, Leader, LeaderEvent, LeaseTerms, LinkId, Snapshot};
 use authcache::{AuthCache, Capacity, Change, EntityId, Identity};
 use router::{Interest, ShardId, SharedGroups, Subs};
 use session::{IdSource, Limits, ListenerRules, Now};
@@ -392,7 +392,13 @@ impl Broker {
         if reads > 0 && (database.outbox.is_empty() || dice.percent(50)) {
             match self.reads.swap_remove(dice.roll(reads)) {
                 Read::Snapshot(link, revision, changes, identities) => {
-                    self.leader.snapshot(link, revision, changes, identities);
+                    let snapshot = Snapshot {
+                        revision,
+                        changes,
+                        identities,
+                        afresh: false,
+                    };
+                    self.leader.snapshot(link, snapshot);
                 }
                 Read::Answer(link, number, revision, answer) => {
                     self.leader.answer(link, number, revision, answer);

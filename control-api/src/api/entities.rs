@@ -127,7 +127,8 @@ fn new_entity(
     let mut entity = Entity::new(kind, id, inside.domain.id, name.as_str(), now);
     entity.created_by = Some(inside.user);
     apply(&mut entity, fields)?;
-    if let Some(status) = fields.text("status") {
+    let status = fields.text("status").filter(|status| !status.is_empty());
+    if let Some(status) = status {
         entity.status = status_of(status)?;
     }
     if let Some(parent) = &parent {

@@ -75,7 +75,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     if by_admin {
         person.administrator = is_admin(body.text("role").unwrap_or("user"))?;
         person.status = match body.text("status") {
-            None | Some("enabled") => Status::Enabled,
+            None | Some("" | "enabled") => Status::Enabled,
             Some("disabled") => Status::Disabled,
             Some(_) => {
                 return Err(Failure::bad(

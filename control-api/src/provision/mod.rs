@@ -198,13 +198,23 @@ impl Provision {
     /// Commits, wakes the outbox, and waits until the revision has settled.
     pub(crate) async fn commit(&self, write: Write) -> Result<(), ProvisionError> {
         let regrouped = write.regrouped();
-        let revision = write.commit().await?;
-        self.outbox.wake();
-        self.feed.settled(revision).await;
+        self.settle(write).await?;
         match regrouped {
             Some(domain) => self.settle_held(domain).await,
             None => Ok(()),
         }
+    }
+
+    async fn settle(&self, write: Write) -> Result<(), ProvisionError> {
+        let lineage = write.lineage();
+        let committed = write.commit().await;
+        // Whoever reads the outbox also sees that the database is older than it was.
+        self.outbox.wake();
+        let revision = committed?;
+        if self.feed.settled(lineage, revision).await {
+            return Ok(());
+        }
+        Err(StoreError::Restored.into())
     }
 
     /// Removes domains for good that were deleted before this time; how many.
@@ -226,9 +236,7 @@ impl Provision {
         loop {
             let mut write = self.store.write().await?;
             let more = write.settle_held(domain).await?;
-            let revision = write.commit().await?;
-            self.outbox.wake();
-            self.feed.settled(revision).await;
+            self.settle(write).await?;
             if !more {
                 return Ok(());
             }

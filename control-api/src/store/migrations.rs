@@ -6,7 +6,11 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
+<<<<<<< HEAD
 const SQLITE: [Step; 11] = [
+=======
+const SQLITE: [Step; 10] = [
+>>>>>>> control
     (
         1,
         "control",
@@ -62,10 +66,19 @@ const SQLITE: [Step; 11] = [
         "mailed invitations",
         include_str!("../../migrations/sqlite/0202_mailed_invitations.sql"),
     ),
+    (
+        203,
+        "lineages",
+        include_str!("../../migrations/sqlite/0203_lineages.sql"),
+    ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
+<<<<<<< HEAD
 const POSTGRES: [Step; 7] = [
+=======
+const POSTGRES: [Step; 6] = [
+>>>>>>> control
     (
         1,
         "control",
@@ -100,6 +113,11 @@ const POSTGRES: [Step; 7] = [
         202,
         "mailed invitations",
         include_str!("../../migrations/postgres/0202_mailed_invitations.sql"),
+    ),
+    (
+        203,
+        "lineages",
+        include_str!("../../migrations/postgres/0203_lineages.sql"),
     ),
 ];
 

@@ -15,6 +15,7 @@ mod held;
 pub(crate) mod journal;
 pub(crate) mod keys;
 mod lead;
+pub(crate) mod lineage;
 pub(crate) mod listing;
 pub(crate) mod mailed;
 mod marks;
@@ -43,6 +44,7 @@ use crate::model::Time;
 use crate::secret::random_id;
 use lead::Lead;
 pub(crate) use lead::TRUST_MS;
+use lineage::Committed;
 use place::Place;
 use sql::{Connection, Tx};
 use totals::Totals;
@@ -69,6 +71,19 @@ pub enum StoreError {
     /// The database gives no answer.
     #[error("the database gave no answer within {0:?}")]
     Silent(Duration),
+    /// The database is older than what was committed to it: a backup was restored.
+    #[error(
+        "the database stands at revision {revision}, though {newest} was committed: it was restored from a backup"
+    )]
+    Older {
+        /// Where it stands.
+        revision: u64,
+        /// Where it stood.
+        newest: u64,
+    },
+    /// What was committed is gone: a backup was restored over it before brokers had it.
+    #[error("a backup was restored over what was just committed")]
+    Restored,
     /// Another process leads on this database.
     #[error(
         "another control process leads on this database; stop that one, or give this one another database or schema"
@@ -93,6 +108,8 @@ pub(crate) struct Store(Arc<Inner>);
 struct Inner {
     pools: Pools,
     totals: Arc<Totals>,
+    /// What this process has committed.
+    committed: Committed,
     /// Number of this start, once it is counted. On PostgreSQL nothing is written under another.
     incarnation: OnceLock<i64>,
 }
@@ -158,6 +175,7 @@ impl Store {
         let store = Store(Arc::new(Inner {
             pools,
             totals: Arc::default(),
+            committed: Committed::default(),
             incarnation: OnceLock::new(),
         }));
         let mut write = store.write().await?;
@@ -194,6 +212,8 @@ impl Store {
             }
         }
         Ok(Write {
+            lineage: self.0.committed.lineages(),
+            store: self.clone(),
             tx,
             changes: Vec::new(),
             regrouped: None,
@@ -215,9 +235,16 @@ impl Store {
     }
 
     /// Begins a transaction that [reads](Self::read), with the revision that it sees.
+    ///
+    /// # Errors
+    /// Also [`StoreError::Older`].
     pub(crate) async fn read_at(&self) -> Result<(Connection, u64), StoreError> {
+        let newest = self.0.committed.newest();
         let mut tx = self.read().await?;
         let revision = revision(&mut tx).await?;
+        if revision < newest {
+            return Err(StoreError::Older { revision, newest });
+        }
         Ok((tx, revision))
     }
 
@@ -227,7 +254,7 @@ impl Store {
         after: u64,
         limit: i64,
     ) -> Result<Vec<(u64, Vec<Change>)>, StoreError> {
-        let mut connection = self.read().await?;
+        let (mut connection, _) = self.read_at().await?;
         let rows: Vec<(i64, Vec<u8>)> = sql::query_as(
             "SELECT revision, changes FROM outbox WHERE revision > $1 ORDER BY revision LIMIT $2",
         )
@@ -325,6 +352,9 @@ async fn raise(connection: &mut Connection, name: &str) -> Result<u64, StoreErro
 
 /// A transaction that writes: rows, and the changes that brokers must hear of.
 pub(crate) struct Write {
+    store: Store,
+    /// Which lineage of this process's it belongs to.
+    lineage: u64,
     tx: Connection,
     changes: Vec<Change>,
     /// The domain in whose groups something happened.
@@ -346,12 +376,21 @@ impl Write {
     /// Commits rows and changes as one revision; without changes there is no new one.
     /// Answers with the last revision.
     pub(crate) async fn commit(mut self) -> Result<u64, StoreError> {
+        let newest = self.store.0.committed.newest();
         if self.changes.is_empty() {
             let last = revision(&mut self.tx).await?;
+            if last < newest {
+                let revision = last;
+                return Err(StoreError::Older { revision, newest });
+            }
             self.tx.commit().await?;
             return Ok(last);
         }
         let number = raise(&mut self.tx, "revision").await?;
+        if number <= newest {
+            let revision = number - 1;
+            return Err(StoreError::Older { revision, newest });
+        }
         let changes = postcard::to_stdvec(&self.changes)
             .map_err(|_| StoreError::BrokenRow("changes that cannot be written"))?;
         sql::query("INSERT INTO outbox (revision, changes, created_at) VALUES ($1, $2, $3)")
@@ -365,6 +404,7 @@ impl Write {
             .execute(&mut self.tx)
             .await?;
         self.tx.commit().await?;
+        self.store.0.committed.note(number);
         Ok(number)
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn config(folder: impl Into<PathBuf>) -> Config {
 }
 
 /// The database that belongs to a folder; none for SQLite, where it is inside.
-fn database(folder: &Path) -> Option<Database> {
+pub(crate) fn database(folder: &Path) -> Option<Database> {
     let server = server()?;
     let schema = schema(folder);
     let url = format!("{server}?application_name={schema}&options[search_path]={schema}");

@@ -172,7 +172,7 @@ async fn a_rejoining_broker_gets_the_principals_it_holds_and_not_those_that_are_
         .await
         .unwrap();
     let held = [at.client.client.id, EntityId::from_u128(99)];
-    let snapshot = crate::snapshot::read(&at.control().0.store, &held)
+    let snapshot = crate::snapshot::read(&at.control().0.store, (None, 0), &held)
         .await
         .unwrap();
     assert_eq!(snapshot.revision, at.control().0.feed.revision());
@@ -191,4 +191,105 @@ async fn a_pipe_that_speaks_nonsense_is_closed() {
     let error = at.control.serve_feed(theirs).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     assert_eq!(at.control.0.feed.leased(), 0);
+}
+
+#[tokio::test]
+async fn restored_backup_is_noticed_before_anything_is_answered_under_it() {
+    let at = plant().await;
+    let (control, store) = (at.control(), &at.control().0.store);
+    let provision = control.provision();
+    let broker = Broker::join(control, false).await;
+    let (_, backup) = store.read_at().await.unwrap();
+    provision
+        .connect("plant", &at.connections(&["publish", "subscribe"]))
+        .await
+        .unwrap();
+    provision
+        .disconnect("plant", &at.connections(&["publish"]))
+        .await
+        .unwrap();
+    let (_, newest) = store.read_at().await.unwrap();
+    assert_eq!(newest, backup + 2);
+    let lineage = {
+        let mut tx = store.read().await.unwrap();
+        let row = crate::store::sql::query("SELECT id FROM lineages").fetch_optional(&mut tx);
+        row.await.unwrap().unwrap().get::<Vec<u8>>("id").unwrap()
+    };
+    let lineage = EntityId::from_bytes(lineage.try_into().unwrap());
+    let mut write = store.write().await.unwrap();
+    crate::store::sql::query("DELETE FROM connections")
+        .execute(write.connection())
+        .await
+        .unwrap();
+    write.restore(backup).await.unwrap();
+    // Whatever asks first is refused; then the feed begins anew, and the old pipe is closed.
+    let gone = tokio::time::timeout(Duration::from_secs(10), broker.feed).await;
+    assert!(gone.unwrap().is_ok(), "its pipe is closed");
+    let begun = Instant::now();
+    while provision
+        .connect("plant", &at.connections(&["publish"]))
+        .await
+        .is_err()
+    {
+        assert!(begun.elapsed() < Duration::from_secs(10), "never again");
+    }
+    // Numbers that were told before come again, and are applied before they are answered.
+    let broker = Broker::join(control, false).await;
+    broker.hold_back(true);
+    let (revoking, connections) = (control.clone(), at.connections(&["publish"]));
+    let revoke =
+        tokio::spawn(async move { revoking.provision().disconnect("plant", &connections).await });
+    broker.until(|told| !told.deltas.is_empty()).await;
+    assert!(broker.deltas()[0].0 <= newest && !revoke.is_finished());
+    broker.hold_back(false);
+    revoke.await.unwrap().unwrap();
+    // A broker that was told what is gone begins anew, one that was not does not.
+    for (told, afresh) in [
+        ((None, 0), false),
+        ((Some(lineage), backup), false),
+        ((Some(lineage), backup + 1), true),
+        ((Some(EntityId::from_u128(9)), 1), true),
+    ] {
+        let snapshot = crate::snapshot::read(store, told, &[]).await.unwrap();
+        assert_eq!(snapshot.afresh, afresh, "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn database_that_is_older_is_neither_read_nor_written_for_brokers() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = super::both::database(folder.path())
+        .unwrap_or_else(|| crate::Database::file(folder.path().join("control.db")));
+    let store = crate::store::Store::open(database.place()).await.unwrap();
+    store.start().await.unwrap();
+    let commit = async || {
+        let mut write = store.write().await.unwrap();
+        write.change(Change::UserRightsStale {
+            domain: EntityId::from_u128(1),
+        });
+        write.commit().await
+    };
+    let before = commit().await.unwrap();
+    let newest = commit().await.unwrap();
+    store.write().await.unwrap().restore(before).await.unwrap();
+    let older = |error: Option<crate::StoreError>| {
+        matches!(error, Some(crate::StoreError::Older { revision, newest: told })
+            if revision == before && told == newest)
+    };
+    assert!(older(store.read_at().await.err()));
+    assert!(older(store.outbox(newest, 1).await.err()));
+    assert!(older(commit().await.err()));
+    let write = store.write().await.unwrap();
+    assert!(
+        older(write.commit().await.err()),
+        "nor what brokers do not hear of"
+    );
+    let mut told = None;
+    store
+        .begin_lineage(|_, revision| told = Some(revision))
+        .await
+        .unwrap();
+    assert_eq!(told, Some(before));
+    assert_eq!(commit().await.unwrap(), newest);
+    assert_eq!(store.read_at().await.unwrap().1, newest);
 }

@@ -192,6 +192,7 @@ async fn drive(mut pipe: DuplexStream, shared: Arc<Mutex<Told>>) {
                     revision,
                     changes,
                     identities,
+                    ..
                 } => {
                     told.snapshot = Some((changes, identities));
                     told.revision = revision;

@@ -131,6 +131,23 @@ impl Broker {
         tokens[kind].as_str().unwrap().to_owned()
     }
 
+    /// A call of the API with a token, which has to succeed; what it answers.
+    pub(crate) fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Value {
+        let line = format!("{path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nX-Rest:");
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let answer = self.http(method, &line, &body);
+        assert!(
+            answer.starts_with("HTTP/1.1 20"),
+            "{method} {path}: {answer}"
+        );
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or(Value::Null)
+    }
+
     fn http(&self, method: &str, path: &str, body: &str) -> String {
         let address = self.ready["listeners"]["api"].as_str().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();

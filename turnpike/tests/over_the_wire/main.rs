@@ -16,6 +16,7 @@ mod client;
 mod coap;
 mod coaps;
 mod doors;
+mod events;
 mod http;
 mod load;
 mod matrix;

@@ -36,6 +36,13 @@ fn who(principal: u128) -> Question {
     })
 }
 
+fn as_of(revision: u64) -> Snapshot {
+    Snapshot {
+        revision,
+        ..Snapshot::default()
+    }
+}
+
 /// One leader and one follower; bytes move only in `exchange`.
 struct Pair {
     leader: Leader,
@@ -66,7 +73,7 @@ impl Pair {
             pair.leader.poll(),
             Some(LeaderEvent::Joined { .. })
         ));
-        pair.leader.snapshot(pair.link, 0, vec![], vec![]);
+        pair.leader.snapshot(pair.link, as_of(0));
         pair.exchange();
         assert!(matches!(
             pair.follower.poll(),
@@ -240,7 +247,7 @@ fn a_rejoining_broker_is_counted_with_the_lease_of_its_cut_pipe() {
     // The snapshot and its confirmation settle it before the old lease would have.
     let events: Vec<_> = std::iter::from_fn(|| pair.leader.poll()).collect();
     assert!(matches!(&events[..], [LeaderEvent::Joined { held, .. }] if held[..] == [id(7)]));
-    pair.leader.snapshot(pair.link, 1, vec![], vec![]);
+    pair.leader.snapshot(pair.link, as_of(1));
     pair.exchange();
     pair.follower.applied(1);
     pair.exchange();
@@ -354,7 +361,7 @@ fn a_gap_is_told_once_and_healed_by_a_snapshot() {
     pair.follower.rejoin(vec![]);
     pair.leader.publish(1, vec![]);
     pair.exchange();
-    pair.leader.snapshot(pair.link, 1, vec![], vec![]);
+    pair.leader.snapshot(pair.link, as_of(1));
     pair.exchange();
     // What was told before the Hello arrived is not followed; the snapshot has it.
     assert!(matches!(
@@ -374,7 +381,7 @@ fn a_snapshot_read_before_a_published_revision_is_followed_by_it() {
     let mut pair = Pair::new(LeaseTerms::Pipe);
     pair.exchange();
     pair.publish(1);
-    pair.leader.snapshot(pair.link, 0, vec![], vec![]);
+    pair.leader.snapshot(pair.link, as_of(0));
     pair.exchange();
     assert!(matches!(
         pair.follower.poll(),
@@ -391,7 +398,7 @@ fn a_snapshot_older_than_the_history_is_read_again() {
         pair.publish(revision);
     }
     while pair.leader.poll().is_some() {}
-    pair.leader.snapshot(pair.link, 0, vec![], vec![]);
+    pair.leader.snapshot(pair.link, as_of(0));
     assert!(matches!(
         pair.leader.poll(),
         Some(LeaderEvent::Joined { .. })
@@ -415,7 +422,12 @@ fn large_snapshots_and_lists_travel_in_parts() {
     assert_eq!(told, held);
     let changes: Vec<_> = (0..50_000).map(|n| right_set(n, Right::BOTH)).collect();
     let identities: Vec<_> = (0..50_000).map(|n| identity(n, Right::BOTH)).collect();
-    leader.snapshot(link, 0, changes.clone(), identities.clone());
+    let told = Snapshot {
+        changes: changes.clone(),
+        identities: identities.clone(),
+        ..as_of(0)
+    };
+    leader.snapshot(link, told);
     bytes.clear();
     leader.output(link, &mut bytes);
     for piece in bytes.chunks(4_093) {
@@ -423,6 +435,7 @@ fn large_snapshots_and_lists_travel_in_parts() {
     }
     let whole = FollowerEvent::Snapshot {
         revision: 0,
+        afresh: false,
         changes,
         identities,
     };
@@ -565,4 +578,119 @@ fn more_activity_than_one_message_may_tell_is_refused() {
     Message::Activity { clients }.put(&mut bytes);
     let refused = pair.leader.input(pair.link, &bytes, 0);
     assert_eq!(refused, Err(FeedError::TooMany { what: "activity" }));
+}
+
+/// Overruns of links, and those that joined with what they were told.
+fn told(leader: &mut Leader) -> (usize, Vec<(Option<EntityId>, u64)>) {
+    let mut overrun = 0;
+    let mut joined = Vec::new();
+    while let Some(event) = leader.poll() {
+        match event {
+            LeaderEvent::Overrun { .. } => overrun += 1,
+            LeaderEvent::Joined { told, .. } => joined.push(told),
+            other => panic!("{other:?}"),
+        }
+    }
+    (overrun, joined)
+}
+
+#[test]
+fn older_database_settles_nothing_before_the_leases_of_the_newer_one_are_over() {
+    let mut pair = Pair::joined(LeaseTerms::Timed);
+    for revision in 1..=3 {
+        pair.publish(revision);
+    }
+    pair.exchange();
+    while pair.apply().is_some() {}
+    pair.exchange();
+    assert_eq!(pair.settled(), [3]);
+    // The database was restored as of revision 1.
+    pair.leader.begin_anew(id(2), 1, pair.now_ms);
+    assert_eq!(told(&mut pair.leader), (1, vec![]), "its pipe is closed");
+    pair.leader.publish(2, vec![]);
+    assert_eq!(pair.leader.revision(), 2);
+    // What the broker applied of the lost revisions says nothing of these.
+    pair.follower.applied(3);
+    pair.exchange();
+    assert!(!pair.leader.settled(1) && !pair.leader.settled(2));
+    assert!(
+        pair.follower.poll().is_none(),
+        "nothing of the new lineage on the old pipe"
+    );
+    pair.leader.disconnected(pair.link, pair.now_ms);
+    pair.advance(LEASE_MS + LEASE_SKEW_MS);
+    assert!(pair.leader.settled(2));
+}
+
+#[test]
+fn broker_ahead_of_an_older_database_is_given_its_state_and_lives_in_its_lineage() {
+    let mut pair = Pair::new(LeaseTerms::Pipe);
+    pair.leader = Leader::new(7, false, 0).of(id(1));
+    pair.link = pair.leader.connected(LeaseTerms::Pipe, 0);
+    pair.exchange();
+    assert_eq!(told(&mut pair.leader), (0, vec![(None, 0)]));
+    pair.leader.snapshot(pair.link, as_of(7));
+    pair.exchange();
+    // Another control on a database restored as of revision 4.
+    pair.follower.disconnected();
+    pair.leader = Leader::new(4, false, 0).of(id(2));
+    pair.link = pair.leader.connected(LeaseTerms::Pipe, 0);
+    pair.follower.connected(vec![id(7)], 0);
+    pair.exchange();
+    assert_eq!(told(&mut pair.leader), (0, vec![(Some(id(1)), 7)]));
+    let afresh = Snapshot {
+        afresh: true,
+        identities: vec![identity(7, Right::NONE)],
+        ..as_of(4)
+    };
+    pair.leader.snapshot(pair.link, afresh);
+    pair.exchange();
+    while let Some(event) = pair.follower.poll() {
+        if let FollowerEvent::Snapshot {
+            revision: 4,
+            afresh,
+            ..
+        } = event
+        {
+            assert!(afresh);
+        }
+    }
+    assert_eq!(pair.follower.revision(), 4);
+    pair.leader.publish(5, vec![]);
+    pair.exchange();
+    assert_eq!(
+        pair.apply(),
+        Some(5),
+        "revisions that it had heard of in another lineage"
+    );
+    pair.exchange();
+    assert!(pair.leader.settled(5));
+    // A short cut within the lineage begins nothing anew.
+    pair.leader.disconnected(pair.link, 0);
+    pair.follower.disconnected();
+    pair.link = pair.leader.connected(LeaseTerms::Pipe, 0);
+    pair.follower.connected(vec![], 0);
+    pair.exchange();
+    let joined = std::iter::from_fn(|| pair.leader.poll()).find_map(|event| match event {
+        LeaderEvent::Joined { told, .. } => Some(told),
+        _ => None,
+    });
+    assert_eq!(joined, Some((Some(id(2)), 5)));
+}
+
+#[test]
+fn answers_that_waited_for_a_lost_revision_are_not_given() {
+    let mut pair = Pair::joined(LeaseTerms::Timed);
+    pair.follower.ask(who(7));
+    pair.exchange();
+    let Some(LeaderEvent::Asked { number, .. }) = pair.leader.poll() else {
+        panic!("asked");
+    };
+    // Read at revision 2, which is committed and not published; then it is gone.
+    let answer = Answer::Identity(identity(7, Right::BOTH), None);
+    pair.leader.answer(pair.link, number, 2, answer);
+    pair.leader.begin_anew(id(2), 1, 0);
+    pair.publish(2);
+    pair.exchange();
+    assert!(pair.follower.poll().is_none());
 }

@@ -124,7 +124,11 @@ impl World {
         let at = self.dice.roll(self.reads.len() as u64) as usize;
         match self.reads.swap_remove(at) {
             Read::Snapshot(link, revision, identities) => {
-                self.leader.snapshot(link, revision, vec![], identities);
+                let snapshot = Snapshot {
+                    identities,
+                    ..as_of(revision)
+                };
+                self.leader.snapshot(link, snapshot);
             }
             Read::Answer(link, number, revision, answer) => {
                 self.leader.answer(link, number, revision, answer);

@@ -166,11 +166,8 @@ async fn t_id_3_no_route_reaches_another_tenant_or_tells_what_exists_there() {
                 (unknown_status, unknown.mask(&nowhere)),
                 "{method} {pattern}: an outsider can tell that the domain exists"
             );
-            // The other's things, asked for in a domain of one's own.
-            if !(pattern.contains("{id}")
-                || pattern.contains("/connect")
-                || pattern.contains("/disconnect"))
-            {
+            // The other's things, asked for in a domain of one's own: by the path or in the body.
+            if !names_things(pattern, route) {
                 continue;
             }
             let (status, foreign) = ask(
@@ -201,7 +198,7 @@ async fn t_id_3_no_route_reaches_another_tenant_or_tells_what_exists_there() {
             asked += 1;
         }
     }
-    assert!(asked > 60, "{asked}");
+    assert!(asked > 100, "{asked}");
     for kind in ["clients", "channels", "groups"] {
         for query in ["id", "group", "channel", "client"] {
             let of = |ids: &Ids| match query {
@@ -233,6 +230,29 @@ async fn t_id_3_no_route_reaches_another_tenant_or_tells_what_exists_there() {
             );
         }
     }
+    let explain = async |ids: &Ids, subject: &str, object: &str| {
+        let path = format!(
+            "/{}/authz/explain?subject={subject}&action=read&object={object}",
+            own.domain
+        );
+        let (status, answer) = world.server.call("GET", &path, &bob.token, None).await;
+        (status, ids.mask(&answer))
+    };
+    let unknown = Ids::unknown();
+    for of in [
+        |ids: &Ids| ids.client.clone(),
+        |ids: &Ids| ids.channel.clone(),
+        |ids: &Ids| ids.group.clone(),
+    ] {
+        assert_eq!(
+            explain(&victim, &bob.id, &of(&victim)).await,
+            explain(&unknown, &bob.id, &of(&unknown)).await
+        );
+        assert_eq!(
+            explain(&victim, &of(&victim), &own.channel).await,
+            explain(&unknown, &of(&unknown), &own.channel).await
+        );
+    }
     // Nothing of the victim's was changed on the way.
     let shown = world
         .expect(
@@ -244,6 +264,130 @@ async fn t_id_3_no_route_reaches_another_tenant_or_tells_what_exists_there() {
         )
         .await;
     assert_eq!(names(&shown, "clients"), ["c"]);
+}
+
+/// Whether a request of this route names things of a domain besides the domain itself.
+fn names_things(pattern: &str, route: &Value) -> bool {
+    const NAMES: [&str; 16] = [
+        "client_ids",
+        "client_id",
+        "thing_ids",
+        "thing_id",
+        "channel_ids",
+        "channel_id",
+        "parent_group_id",
+        "parent_id",
+        "group_id",
+        "group_ids",
+        "groups",
+        "children_ids",
+        "role_id",
+        "group",
+        "channel",
+        "client",
+    ];
+    let schema = &route["requestBody"]["content"]["application/json"]["schema"];
+    let fields = [&schema["properties"], &schema["items"]["properties"]];
+    let in_body = |name: &str| fields.iter().any(|fields| !fields[name].is_null());
+    ["{id}", "{client}", "{role}"]
+        .iter()
+        .any(|part| pattern.contains(part))
+        || NAMES.iter().any(|name| in_body(name))
+}
+
+#[tokio::test]
+async fn t_id_3_what_belongs_to_another_user_is_not_told_from_what_nobody_has() {
+    let world = World::new().await;
+    let (ann, bob) = (world.person("ann").await, world.person("bob").await);
+    let domain = world.domain(&ann, "victim").await;
+    let pat = json!({ "name": "p", "duration": "1h" });
+    let pat = text(&world.server.made("/pats", &ann.token, 201, pat).await["id"]);
+    let key = json!({ "type": 3, "duration": 3600 });
+    let key = text(&world.server.made("/keys", &ann.token, 201, key).await["id"]);
+    let path = "/users/tokens/refresh-tokens";
+    let logins = world.expect("GET", path, &ann.token, None, 200).await;
+    let login = text(&logins["refresh_tokens"][0]["id"]);
+    let mut asked = 0;
+    for (pattern, methods) in crate::api::document()["paths"].as_object().unwrap() {
+        // Users see each other, briefly; what they may change there is nothing, whoever it is.
+        let of_users = pattern.starts_with("/users/{id}") || pattern == "/journal/user/{id}";
+        if pattern.contains("{domain}") {
+            continue;
+        }
+        for (method, route) in methods.as_object().unwrap() {
+            let fields =
+                &route["requestBody"]["content"]["application/json"]["schema"]["properties"];
+            let in_body = ["domain_id", "token_id"]
+                .iter()
+                .find(|name| !fields[**name].is_null());
+            let security = route["security"].as_array().unwrap();
+            if security.is_empty() || !pattern.contains("{id}") && in_body.is_none() {
+                continue;
+            }
+            let unknown = crate::secret::random_id().to_string();
+            let ask = async |foreign: bool| {
+                let of = |own: &str| {
+                    if foreign {
+                        own.to_owned()
+                    } else {
+                        unknown.clone()
+                    }
+                };
+                let id = match pattern {
+                    _ if of_users => of(&ann.id),
+                    _ if pattern.starts_with("/keys") => of(&key),
+                    _ => of(&pat),
+                };
+                let mut body = json!({});
+                for (name, schema) in fields.as_object().into_iter().flatten() {
+                    body[name] = match name.as_str() {
+                        "domain_id" => json!(of(&domain)),
+                        "token_id" => json!(of(&login)),
+                        // Another way to name an invitation, which takes precedence.
+                        "token" => continue,
+                        "duration" => json!("1h"),
+                        _ if schema["type"] == "string" => json!("xxxxxxxx"),
+                        _ => json!([]),
+                    };
+                }
+                let method = method.to_uppercase();
+                let path = pattern.replace("{id}", &id);
+                let (status, answer) = world
+                    .server
+                    .call(&method, &path, &bob.token, Some(&body))
+                    .await;
+                let mut shown = answer.to_string();
+                for own in [&id, &of(&domain), &of(&login)] {
+                    shown = shown.replace(own.as_str(), "ID");
+                }
+                (status, shown)
+            };
+            if of_users
+                && method == "get"
+                && !pattern.ends_with("/domains")
+                && pattern != "/journal/user/{id}"
+            {
+                let (status, shown) = ask(true).await;
+                assert!(
+                    status == 200 && !shown.contains("email"),
+                    "{pattern}: {shown}"
+                );
+                continue;
+            }
+            let (foreign, nobody) = (ask(true).await, ask(false).await);
+            assert!(foreign.0 >= 400, "{method} {pattern}: {foreign:?}");
+            assert_eq!(foreign, nobody, "{method} {pattern}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 20, "{asked}");
+    // Ann's things are still hers.
+    world
+        .expect("GET", &format!("/pats/{pat}"), &ann.token, None, 200)
+        .await;
+    world
+        .expect("GET", &format!("/keys/{key}"), &ann.token, None, 200)
+        .await;
 }
 
 fn ids_of(ids: &Ids) -> Ids {

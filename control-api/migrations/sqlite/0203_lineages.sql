@@ -1,0 +1,6 @@
+-- Starts, and restored backups that were noticed: each continues at a revision (`store/lineage.rs`).
+CREATE TABLE lineages (
+    id BLOB NOT NULL PRIMARY KEY,
+    number BIGINT NOT NULL UNIQUE,
+    revision BIGINT NOT NULL
+);
