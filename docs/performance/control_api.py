@@ -13,7 +13,8 @@ the next time. PostgreSQL (Debian: postgresql) runs as a private server in that 
 The binary is $TURNPIKE or target/release/turnpike.
 
 Each kind of list is asked for 50 times, with another value each time where it takes one: the first answers
-are cold. Their p99 is the slowest of the 50.
+are cold. Their p99 is the slowest of the 50. The CPU time is that of the whole server (not of PostgreSQL)
+while it answers, which other work on the machine changes little.
 """
 
 import argparse
@@ -103,6 +104,16 @@ class Turnpike:
             time.sleep(0.05)
         self.login = json.loads(self.ready.read_text())["admin"]
         self.connection = http.client.HTTPConnection(json.loads(said.read_text())["listeners"]["api"])
+
+    def cpu(self):
+        """CPU time of all threads in milliseconds, told to the nanosecond."""
+        spent = 0
+        for thread in glob.glob(f"/proc/{self.process.pid}/task/*/schedstat"):
+            try:
+                spent += int(Path(thread).read_text().split()[0])
+            except OSError:
+                pass  # It has ended meanwhile.
+        return spent / 1e6
 
     def call(self, method, path, token=None, body=None, allowed=()):
         headers = {"content-type": "application/json"}
@@ -204,12 +215,16 @@ def lists(server, found):
         return "?metadata=" + urllib.parse.quote(json.dumps(value))
 
     def measure(name, who, kind, query):
-        times = []
+        times, spent = [], []
         for _ in range(ROUNDS):
+            before = server.cpu()
             answer, took = call("GET", f"/{domain}/{kind}{query()}", who)
             times.append(took)
-        found.append(summary(f"{kind}: {name}", times, answer["total"]))
-        print("{call}: p50 {p50:.1f}, p99 {p99:.1f}, first {first:.1f} ms".format(**found[-1]), flush=True)
+            spent.append(server.cpu() - before)
+        cpu = summary("", spent, 0)
+        found.append(summary(f"{kind}: {name}", times, answer["total"]) | {"cpu_p50": cpu["p50"], "cpu_p99": cpu["p99"]})
+        print("{call}: p50 {p50:.1f}, p99 {p99:.1f}, first {first:.1f} ms, CPU {cpu_p50:.1f}, {cpu_p99:.1f} ms"
+              .format(**found[-1]), flush=True)
 
     for kind, most in sizes.items():
         any_of = lambda count: number(seed, count)
@@ -243,11 +258,11 @@ def lists(server, found):
     return sizes
 
 
-def machine():
+def machine(arguments):
     cpu = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="ascii") if line.startswith("model name")]
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {"date": datetime.date.today().isoformat(), "commit": commit.stdout.strip(), "cpu": cpu[0], "cores": len(cpu),
-            "kernel": platform.release(), "command": "docs/performance/control_api.py " + " ".join(sys.argv[1:])}
+            "kernel": platform.release(), "command": f"docs/performance/control_api.py measure --share {arguments.share:g}"}
 
 
 def measure(arguments, database):
@@ -257,7 +272,7 @@ def measure(arguments, database):
     os.chmod(folder.parent, 0o755)
     postgres = Postgres(folder / "server") if database == "postgres" else None
     server = Turnpike(folder, postgres and postgres.url())
-    raw = {"machine": machine(), "database": postgres.version if postgres else "SQLite", "fill": [], "lists": []}
+    raw = {"machine": machine(arguments), "database": postgres.version if postgres else "SQLite", "fill": [], "lists": []}
     filled = folder / "filled.json"
     if filled.exists():
         raw["fill"] = json.loads(filled.read_text())
@@ -292,8 +307,9 @@ def write():
               for row in raw["fill"] if "p50" in row],
             *["| {call} | {seconds:.0f} s | | | | |".format(**row) for row in raw["fill"] if "seconds" in row], "",
             f"{len(raw['lists']) - missed} of {len(raw['lists'])} kinds of list are below {BAR_MS} ms at p99.", "",
-            "| list | total | p50 ms | p99 ms | first ms |", "| --- | --- | --- | --- | --- |",
-            *["| {call} | {0} | {p50:.1f} | {1} | {first:.1f} |".format(
+            "| list | total | p50 ms | p99 ms | first ms | CPU p50 ms | CPU p99 ms |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            *["| {call} | {0} | {p50:.1f} | {1} | {first:.1f} | {cpu_p50:.1f} | {cpu_p99:.1f} |".format(
                 count(row["total"]), f"**{row['p99']:.1f}**" if row["p99"] >= BAR_MS else f"{row['p99']:.1f}", **row)
               for row in raw["lists"]], "",
         ]
