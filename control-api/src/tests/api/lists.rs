@@ -303,3 +303,59 @@ async fn deep_pages_of_a_member_of_groups_join_in_either_direction() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_member_of_groups_connects_what_is_in_them_and_nothing_else() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let bob = world.person("bob").await;
+    let domain = world.domain(&ann, "plant").await;
+    let top = json!({ "name": "top" });
+    let top = world.entity(&ann, &domain, "groups", top).await;
+    let low = json!({ "name": "low", "parent_id": top });
+    let low = world.entity(&ann, &domain, "groups", low).await;
+    let mut ids = Vec::new();
+    for group in [&top, &low, ""] {
+        for kind in ["clients", "channels"] {
+            let body = json!({ "name": "one", "parent_group_id": group });
+            ids.push(world.entity(&ann, &domain, kind, body).await);
+        }
+    }
+    world
+        .role(&ann, &format!("/domains/{domain}"), &["read"], &[&bob])
+        .await;
+    let actions = [
+        "client_connect_to_channel",
+        "channel_connect_to_client",
+        "subgroup_client_connect_to_channel",
+        "subgroup_channel_connect_to_client",
+    ];
+    let base = format!("/{domain}/groups/{top}");
+    world.role(&ann, &base, &actions, &[&bob]).await;
+    let path = format!("/{domain}/channels/connect");
+    let unknown = authcache::EntityId::from_u128(7).to_string();
+    let (inside, outside) = (&ids[..4], &ids[4..]);
+    for pairwise in [true, false] {
+        for (client, channel) in [
+            (&outside[0], &inside[1]),
+            (&inside[0], &outside[1]),
+            (&unknown, &inside[1]),
+            (&inside[0], &unknown),
+        ] {
+            let body = json!({
+                "client_ids": [inside[2], client], "channel_ids": [inside[3], channel],
+                "types": ["publish"], "pairwise": pairwise,
+            });
+            world
+                .expect("POST", &path, &bob.token, Some(body), 403)
+                .await;
+        }
+    }
+    let body = json!({
+        "client_ids": [inside[0], inside[2]], "channel_ids": [inside[1], inside[3]],
+        "types": ["publish"],
+    });
+    world
+        .expect("POST", &path, &bob.token, Some(body), 201)
+        .await;
+}
