@@ -613,7 +613,7 @@ pub(super) async fn filter(
             _ => None,
         },
         order: match order {
-            "name" => "e.name",
+            "name" => listing::NAME,
             "created_at" => "e.created_at",
             _ => listing::MOVED,
         },

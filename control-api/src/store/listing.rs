@@ -75,6 +75,8 @@ pub(crate) struct Filter {
 
 /// The order by when an object was made, or changed last.
 pub(crate) const MOVED: &str = "COALESCE(e.updated_at, e.created_at)";
+/// The order by name.
+pub(crate) const NAME: &str = "e.name";
 
 impl Filter {
     /// Whether nothing but a status and marks narrow it.
@@ -156,7 +158,7 @@ pub(crate) async fn list(
         domain,
         filter,
         viewer,
-        mark: mark.clone().zip(filter.status),
+        mark: mark.clone(),
         plan,
         rare,
         in_words: filter.name.is_some() && !connection.is_postgres(),
@@ -164,9 +166,7 @@ pub(crate) async fn list(
     let is_kept = marks.is_some_and(|marks| marks.is_empty())
         || mark.as_ref().is_some_and(|(kind, _)| *kind < METADATA);
     let (total, branches) = if is_kept {
-        let tag = mark.as_ref().map_or("", |(_, tag)| tag);
-        let total = kept_total(connection, kind, domain, tag, filter.status).await?;
-        (total, list.branches())
+        list.kept(connection).await?
     } else {
         list.count(connection).await?
     };
@@ -183,10 +183,11 @@ pub(crate) async fn list(
         (filter.ascending, page.offset)
     };
     let branches = match branches[..] {
+        [Branch::Whole(_), ..] => branches,
         // The marks are in this order alone.
-        [Branch::Marked] if filter.order == MOVED => branches,
-        [Branch::Marked] => vec![Branch::Whole],
-        _ if total > MEMBERS => vec![Branch::Whole],
+        [Branch::Marked(_), ..] if filter.order == MOVED => branches,
+        [Branch::Marked(_), ..] => list.whole(),
+        _ if total > MEMBERS => list.whole(),
         _ => branches,
     };
     let direction = if ascending { "ASC" } else { "DESC" };
@@ -225,28 +226,6 @@ fn only_mark(marks: &[(i64, Vec<String>)]) -> Option<(i64, String)> {
         return None;
     };
     Some((*kind, mark.clone()))
-}
-
-/// How many objects of a kind have a tag, or are there at all for an empty one: kept by the database.
-async fn kept_total(
-    connection: &mut Connection,
-    kind: Kind,
-    domain: EntityId,
-    tag: &str,
-    status: Option<Status>,
-) -> Result<u64, StoreError> {
-    let mut query = Builder::new(
-        "SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM entity_counts WHERE domain_id = ",
-    );
-    query.push_bind(blob(domain));
-    query.push(" AND kind = ").push_bind(kind.number());
-    query.push(" AND tag = ").push_bind(tag);
-    if let Some(status) = status {
-        let status = rows::status_number(status);
-        query.push(" AND status = ").push_bind(status);
-    }
-    let (total,): (i64,) = query.build_as().fetch_one(connection).await?;
-    Ok(total.cast_unsigned())
 }
 
 /// Finds out whether a name, a tag or metadata leaves few, and if it is a mark, which one.
@@ -292,10 +271,10 @@ async fn are_few(
 /// A part of a list's rows; no row is in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Branch {
-    /// Whatever is seen, each row looked at.
-    Whole,
-    /// What has the one mark that is wanted; the rows are the marks.
-    Marked,
+    /// Whatever is seen of one status, or of all, each row looked at.
+    Whole(Option<Status>),
+    /// What has the one mark that is wanted and this status; the rows are the marks.
+    Marked(Status),
     /// What is in a group where a role gives this verb.
     InGroups(Verb),
     /// What a role on the object itself gives this verb on, and is not in such a group.
@@ -308,8 +287,8 @@ struct List<'a> {
     domain: EntityId,
     filter: &'a Filter,
     viewer: Option<Viewer>,
-    /// The one mark that is wanted, with a status, and nothing else.
-    mark: Option<((i64, String), Status)>,
+    /// The one mark that is wanted, if nothing else but a status is.
+    mark: Option<(i64, String)>,
     plan: Plan,
     /// Of the marks that are wanted, one that few have.
     rare: Option<usize>,
@@ -341,10 +320,36 @@ impl List<'_> {
         Ok((total, branches))
     }
 
+    /// How many have the tag that is wanted, or are there at all, which the database keeps, and the
+    /// branches in which there are some.
+    async fn kept(&self, connection: &mut Connection) -> Result<(u64, Vec<Branch>), StoreError> {
+        let tag = self.mark.as_ref().map_or("", |(_, tag)| tag);
+        let mut query = Builder::new("SELECT status, count FROM entity_counts WHERE domain_id = ");
+        query.push_bind(blob(self.domain));
+        query.push(" AND kind = ").push_bind(self.kind.number());
+        query.push(" AND tag = ").push_bind(tag);
+        let kept: Vec<(i64, i64)> = query.build_as().fetch_all(connection).await?;
+        let mut total = 0;
+        let mut held = Vec::new();
+        for (status, count) in kept {
+            let status = rows::status(status)?;
+            if count > 0 && self.filter.status.is_none_or(|wanted| wanted == status) {
+                total += count.cast_unsigned();
+                held.push(status);
+            }
+        }
+        let mut branches = self.branches();
+        branches.retain(|branch| match branch {
+            Branch::Whole(Some(status)) | Branch::Marked(status) => held.contains(status),
+            Branch::Whole(None) | Branch::InGroups(_) | Branch::Apart(_) => true,
+        });
+        Ok((total, branches))
+    }
+
     /// Clients and channels that somebody sees by one verb are found by their groups.
     fn branches(&self) -> Vec<Branch> {
         if self.mark.is_some() {
-            return vec![Branch::Marked];
+            return self.statuses().map(Branch::Marked).collect();
         }
         let verbs: Vec<Verb> = match self.viewer {
             Some(viewer) => viewer.verbs(self.filter.access).collect(),
@@ -354,8 +359,25 @@ impl List<'_> {
             (Kind::Client | Kind::Channel, [verb], Plan::Many) => {
                 vec![Branch::InGroups(*verb), Branch::Apart(*verb)]
             }
-            _ => vec![Branch::Whole],
+            _ => self.whole(),
         }
+    }
+
+    /// Each row is looked at; those of each status apart where each is in order by itself.
+    fn whole(&self) -> Vec<Branch> {
+        let in_order = matches!(self.filter.order, MOVED | NAME);
+        if in_order && self.plan == Plan::Many {
+            self.statuses().map(Some).map(Branch::Whole).collect()
+        } else {
+            vec![Branch::Whole(self.filter.status)]
+        }
+    }
+
+    /// The status that is wanted, or all.
+    fn statuses(&self) -> impl Iterator<Item = Status> {
+        let wanted = self.filter.status;
+        let all = [Status::Enabled, Status::Disabled, Status::Frozen].into_iter();
+        all.filter(move |status| wanted.is_none_or(|wanted| wanted == *status))
     }
 
     fn push_rows(
@@ -367,8 +389,8 @@ impl List<'_> {
     ) {
         for (at, branch) in branches.iter().enumerate() {
             let (table, id, order) = match branch {
-                Branch::Marked => ("entity_tags", "e.entity_id", "e.moved_at"),
-                Branch::Whole | Branch::InGroups(_) | Branch::Apart(_) => {
+                Branch::Marked(_) => ("entity_tags", "e.entity_id", "e.moved_at"),
+                Branch::Whole(_) | Branch::InGroups(_) | Branch::Apart(_) => {
                     (table(self.kind), "e.id", self.filter.order)
                 }
             };
@@ -383,7 +405,7 @@ impl List<'_> {
             }
             query.push(format!(" FROM {table} e WHERE "));
             match (branch, &self.mark) {
-                (Branch::Marked, Some(((kind, mark), status))) => {
+                (Branch::Marked(status), Some((kind, mark))) => {
                     query.push("e.domain_id = ").push_bind(blob(self.domain));
                     query.push(" AND e.kind = ").push_bind(*kind);
                     query.push(" AND e.tag = ").push_bind(mark);
@@ -412,16 +434,21 @@ impl List<'_> {
             // Groups where a role reaches are of the domain, and so is what is in them: the index
             // of members answers alone.
             (Branch::InGroups(_), _) => query.push("1 = 1"),
-            (Branch::Whole | Branch::Marked, Plan::Many) => {
+            (Branch::Whole(_) | Branch::Marked(_), Plan::Many) => {
                 query.push("e.domain_id = ").push_bind(blob(domain))
             }
             // A column inside a function keeps the database from walking the domain in order where
             // the few that a filter finds are looked up by their ids.
-            (Branch::Whole | Branch::Marked, Plan::Few) | (Branch::Apart(_), _) => query
+            (Branch::Whole(_) | Branch::Marked(_), Plan::Few) | (Branch::Apart(_), _) => query
                 .push("COALESCE(e.domain_id, e.domain_id) = ")
                 .push_bind(blob(domain)),
         };
-        if let Some(status) = filter.status {
+        let status = match branch {
+            Branch::Whole(status) => status,
+            Branch::Marked(status) => Some(status),
+            Branch::InGroups(_) | Branch::Apart(_) => filter.status,
+        };
+        if let Some(status) = status {
             query
                 .push(" AND e.status = ")
                 .push_bind(rows::status_number(status));
@@ -511,7 +538,7 @@ impl List<'_> {
                 access,
             };
             match branch {
-                Branch::Whole | Branch::Marked => {
+                Branch::Whole(_) | Branch::Marked(_) => {
                     for verb in viewer.verbs(access) {
                         query.push(" AND (");
                         seen.push_itself(query, verb);

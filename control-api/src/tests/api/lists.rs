@@ -175,6 +175,25 @@ async fn agrees(world: &World, ann: &Person, path: &str, kind: &str) {
         let path = format!("{path}?limit=100&{query}");
         world.expect("GET", &path, &ann.token, None, 200).await
     };
+    for order in ["name", "updated_at"] {
+        let query = format!("status=all&order={order}");
+        let whole = list(&query).await;
+        let key = |item: &Value| {
+            let moved = [&item["updated_at"], &item["created_at"]];
+            let moved = moved.iter().find_map(|time| time.as_str()).unwrap();
+            let first = if order == "name" {
+                item["name"].as_str().unwrap()
+            } else {
+                moved
+            };
+            (first.to_owned(), text(&item["id"]))
+        };
+        let keys: Vec<_> = whole[kind].as_array().unwrap().iter().map(key).collect();
+        assert!(
+            keys.is_sorted_by(|one, next| one > next),
+            "{query}: {keys:?}"
+        );
+    }
     let whole = list("status=all").await;
     assert_eq!(whole["total"], whole[kind].as_array().unwrap().len());
     for status in ["enabled", "disabled", "all"] {
