@@ -149,4 +149,6 @@ pub struct WebSocketOptions {
     pub origins: Vec<String>,
     /// What becomes of messages that a channel socket has no room for.
     pub slow_consumer: SlowPolicy,
+    /// Whether a channel socket without a credential is answered 403 instead of 401.
+    pub missing_is_403: bool,
 }

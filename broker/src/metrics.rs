@@ -275,6 +275,8 @@ pub(crate) struct Counters {
     pub(crate) health: Counter,
     closed: [Counter; Closed::ALL.len()],
     layer_faults: [Counter; LayerFault::ALL.len()],
+    /// Steps of handshakes that were taken outside the shard.
+    pub(crate) handshakes_elsewhere: Counter,
     pub(crate) panics: Counter,
     pub(crate) rights_asked: Counter,
     pub(crate) right_cache_hits: Counter,
@@ -492,6 +494,11 @@ pub(crate) fn render(
             sum(&|s| s.layer_faults[at].get()),
         );
     }
+    text.counter(
+        "handshake_steps_elsewhere",
+        "Steps of TLS handshakes that were more than a turn takes.",
+        sum(&|s| s.handshakes_elsewhere.get()),
+    );
     text.head(
         "publishes_refused",
         "counter",

@@ -25,6 +25,7 @@ use crate::reactor::admission::Admission;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::door::Door;
 use crate::reactor::dtls_files::DtlsFiles;
+use crate::reactor::shakers::Shakers;
 use crate::reactor::tcp::Wire;
 use crate::reactor::tls::{TlsDoor, TlsDoors};
 use crate::reactor::{Waker, listener};
@@ -254,6 +255,11 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         true => Some(Arc::new(Ferry::new(config.shards)?)),
         false => None,
     };
+    let shakers = match tls_doors.tls.is_empty() {
+        true => 0,
+        false => config.shards.div_ceil(2),
+    };
+    let shakers = Shakers::start(shakers)?;
     let mut threads = Vec::with_capacity(config.shards);
     for (at, (listeners, doors)) in sockets.into_iter().zip(doors).enumerate() {
         let id = ShardId::new(at as u8);
@@ -277,6 +283,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             admission: Arc::clone(&admission),
             waker: Arc::clone(&wakers[at]),
             listeners,
+            shakers: Arc::clone(&shakers),
             doors,
             start: began,
             ferry: ferry.clone(),

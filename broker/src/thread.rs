@@ -13,6 +13,7 @@ use crate::ferry::{Dock, Ferry, own_descriptors};
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::{Coap, CoapDoor};
 use crate::reactor::listener::Listener;
+use crate::reactor::shakers::Shakers;
 use crate::reactor::tcp::{NetWires, Wire};
 use crate::reactor::{Reactor, Waker};
 use crate::shard::Shard;
@@ -27,6 +28,8 @@ pub(crate) struct ShardThread {
     pub(crate) admission: Arc<Admission>,
     pub(crate) waker: Arc<Waker>,
     pub(crate) listeners: Vec<Listener>,
+    /// Who takes steps of handshakes for it.
+    pub(crate) shakers: Arc<Shakers>,
     /// The ends of the UDP listeners.
     pub(crate) doors: Vec<Arc<CoapDoor>>,
     pub(crate) start: Instant,
@@ -51,6 +54,7 @@ impl ShardThread {
             admission,
             waker,
             listeners,
+            shakers,
             doors,
             start,
             ferry,
@@ -79,7 +83,11 @@ impl ShardThread {
         let epoll = new_epoll()?;
         let wires = NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap(), dock());
         let shard = Shard::new(env, wires, subs(), incarnation, sys_interval_s);
-        let mut reactor = Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)?;
+        let new_reactor = |shard, epoll, listeners| {
+            let (waker, shakers) = (Arc::clone(&waker), Arc::clone(&shakers));
+            Reactor::new(shard, epoll, waker, listeners, shakers, start)
+        };
+        let mut reactor = new_reactor(shard, epoll, listeners)?;
         loop {
             if let Ok(ended) = catch_unwind(AssertUnwindSafe(|| reactor.run())) {
                 return ended;
@@ -92,7 +100,7 @@ impl ShardThread {
                 let wires =
                     NetWires::new(Arc::clone(&epoll), Arc::clone(&admission), coap(), dock());
                 let shard = Shard::anew(remains, wires, subs(), random());
-                Reactor::new(shard, epoll, Arc::clone(&waker), listeners, start)
+                new_reactor(shard, epoll, listeners)
             }));
             shared.counters[id.index()].panics.add(1);
             reactor = match begun {

@@ -29,6 +29,8 @@ pub(crate) struct WebSocketDoor {
     pub(crate) origins: Vec<String>,
     /// What becomes of messages that a channel socket has no room for.
     pub(crate) slow: SlowPolicy,
+    /// Whether a channel socket without a credential is answered 403 instead of 401.
+    pub(crate) missing_is_403: bool,
     /// Bounds for messages that carry MQTT.
     pub(crate) limits: ReceiverLimits,
 }
@@ -86,6 +88,7 @@ impl WebSocketDoor {
         WebSocketDoor {
             origins: options.origins.clone(),
             slow: options.slow_consumer,
+            missing_is_403: options.missing_is_403,
             limits: ReceiverLimits {
                 frame_bytes: u64::from(max_packet_size) + FRAME_SLACK,
                 // MQTT is a stream: its own limits hold for what messages carry.

@@ -12,7 +12,8 @@ use codec::ws::CloseCode;
 use session::Now;
 
 use crate::metrics::LayerFault;
-use crate::reactor::tls::{Broken, Tls};
+use crate::reactor::shakers::Taken;
+use crate::reactor::tls::{Broken, HANDSHAKE_BYTES_MAX, Tls};
 
 use crate::reactor::door::Door;
 use crate::reactor::proxy;
@@ -29,6 +30,8 @@ pub(crate) struct Layer {
     header: Option<Vec<u8>>,
     /// From the first byte on, where the door has TLS.
     tls: Option<Box<Tls>>,
+    /// Whether it is elsewhere for a step of the handshake.
+    away: bool,
     /// A certificate that was shown at the other end of a pipe.
     shown: Option<Box<ShownCertificate>>,
     websocket: Option<Box<WebSocket>>,
@@ -122,6 +125,7 @@ impl Layer {
         Some(Box::new(Layer {
             peer: None,
             tls: None,
+            away: false,
             shown: None,
             header: (!door.proxies.is_empty()).then(Vec::new),
             websocket: door.websocket.as_ref().map(|_| Box::new(WebSocket::new())),
@@ -139,6 +143,7 @@ impl Layer {
         Box::new(Layer {
             peer: Some(peer),
             tls: None,
+            away: false,
             shown,
             header: None,
             websocket: None,
@@ -219,20 +224,30 @@ impl Layer {
                     return Received::fault(LayerFault::Tls);
                 };
                 scratch.plain.clear();
-                let open = tls.open(input, &mut scratch.plain, &mut self.pending);
-                let received = self.websocket_bytes(&mut scratch.plain, &mut scratch.aside, now);
-                Received {
-                    place: match received.place {
-                        Place::Input(range) | Place::Plain(range) => Place::Plain(range),
-                        Place::Aside(range) => Place::Aside(range),
-                    },
-                    over: received.over.or(open.err().map(|broken| match broken {
-                        Broken::Closed => Ended::Closed,
-                        Broken::Fault => Ended::Fault(LayerFault::Tls),
-                    })),
-                }
+                let opened = tls.open(input, &mut scratch.plain, &mut self.pending);
+                self.opened(opened, scratch, now)
             }
         };
+        self.heard(received, before)
+    }
+
+    /// What TLS opened is in `scratch.plain`.
+    fn opened(&mut self, opened: Result<(), Broken>, scratch: &mut Scratch, now: Now) -> Received {
+        let received = self.websocket_bytes(&mut scratch.plain, &mut scratch.aside, now);
+        Received {
+            place: match received.place {
+                Place::Input(range) | Place::Plain(range) => Place::Plain(range),
+                Place::Aside(range) => Place::Aside(range),
+            },
+            over: received.over.or(opened.err().map(|broken| match broken {
+                Broken::Closed => Ended::Closed,
+                Broken::Fault => Ended::Fault(LayerFault::Tls),
+            })),
+        }
+    }
+
+    /// Notes what the layers answered behind `before` bytes, and whether all is over.
+    fn heard(&mut self, received: Received, before: usize) -> Received {
         self.answered += self.pending.len() - before;
         let unheard = self.answered > ANSWERED_MAX;
         let layer = match &self.websocket {
@@ -245,6 +260,35 @@ impl Layer {
         };
         self.ended |= received.over.is_some();
         received
+    }
+
+    /// Its TLS, to take the next step of the handshake elsewhere; `None` where something else comes
+    /// first, or there is more than a handshake has.
+    pub(crate) fn depart(&mut self, input: &[u8]) -> Option<Box<Tls>> {
+        if self.header.is_some() || input.len() > HANDSHAKE_BYTES_MAX {
+            return None;
+        }
+        let door = self.door.tls.as_ref()?;
+        let tls = self.tls.take().or_else(|| Tls::new(door).map(Box::new))?;
+        self.away = true;
+        Some(tls)
+    }
+
+    /// Whether its TLS is elsewhere: nothing is to be read.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// Its TLS is back.
+    pub(crate) fn came_back(&mut self, taken: Taken, scratch: &mut Scratch, now: Now) -> Received {
+        let before = self.pending.len();
+        self.away = false;
+        self.tls = Some(taken.tls);
+        self.pending.extend_from_slice(&taken.answers);
+        scratch.plain.clear();
+        scratch.plain.extend_from_slice(&taken.plain);
+        let received = self.opened(taken.opened, scratch, now);
+        self.heard(received, before)
     }
 
     /// Whether the next bytes of the peer cost the work of a handshake.
@@ -437,6 +481,10 @@ impl Layer {
 
     /// Says goodbye in the words of each layer, behind what is held back.
     pub(crate) fn close(&mut self) {
+        if self.away {
+            // What can be said is sealed elsewhere, or not agreed on.
+            return;
+        }
         let mut last = Vec::new();
         if let Some(websocket) = &mut self.websocket {
             websocket.close(&mut last);

@@ -11,6 +11,7 @@ mod handshakes;
 pub(crate) mod layer;
 pub(crate) mod listener;
 mod proxy;
+pub(crate) mod shakers;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 mod websocket;
@@ -30,7 +31,8 @@ use crate::ferry::Descriptor;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::layer::{Ended, Layer, Place, Received};
 use crate::reactor::listener::Listener;
-use crate::reactor::tcp::{End, LayerId, NetWires, TcpWire, token_of};
+use crate::reactor::shakers::{Returns, Shakers, Step};
+use crate::reactor::tcp::{End, LayerId, NetWires, TcpWire, data_of, token_of};
 use crate::shard::Shard;
 use crate::shard::wires::{Readable, Token};
 
@@ -86,8 +88,13 @@ const HELD_BACK: Duration = Duration::from_millis(1);
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_MAX: usize = 64;
 
-/// Steps of TLS handshakes in a turn: ~150 us each, so they hold up others by ~1 ms.
-const HANDSHAKES_MAX: u32 = 8;
+/// Steps of TLS handshakes that a turn takes itself, ~150 us each with a key of P-256; more are
+/// taken elsewhere ([`Shakers`]).
+const HANDSHAKES_MAX: u32 = 2;
+
+/// A connection that comes back from there is read: whatever came meanwhile had an event that was
+/// not looked at.
+const READ_AGAIN: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP);
 
 /// Connections that may be shaking hands on a shard: past it the oldest is closed. Each holds at
 /// most 32 KiB of its peer's bytes and the state of its handshake, 40 MiB together.
@@ -113,8 +120,11 @@ pub(crate) struct Reactor {
     looked_s: u32,
     /// Connections that began a handshake, oldest first; most of them are done with it.
     shaking: VecDeque<Token>,
-    /// Steps of handshakes that may still be taken in this turn.
+    /// Steps of handshakes that this turn may still take itself.
     handshakes: u32,
+    shakers: Arc<Shakers>,
+    /// Where the steps come back that are taken elsewhere.
+    returns: Arc<Returns>,
     /// Connections that may have more to read than was taken, with what their event said: it does
     /// not come again.
     unread: Vec<(u64, epoll::EventFlags)>,
@@ -130,6 +140,7 @@ impl Reactor {
         epoll: Arc<OwnedFd>,
         waker: Arc<Waker>,
         listeners: Vec<Listener>,
+        shakers: Arc<Shakers>,
         start: Instant,
     ) -> io::Result<Reactor> {
         epoll::add(
@@ -138,6 +149,7 @@ impl Reactor {
             epoll::EventData::new_u64(WAKER),
             epoll::EventFlags::IN,
         )?;
+        let returns = Returns::new(Arc::clone(&waker));
         Ok(Reactor {
             doors: shard.outlets.wires.coap.doors.clone(),
             shard,
@@ -152,6 +164,8 @@ impl Reactor {
             looked_s: 0,
             shaking: VecDeque::new(),
             handshakes: 0,
+            shakers,
+            returns,
             unread: Vec::new(),
             start,
         })
@@ -255,6 +269,9 @@ impl Reactor {
                 self.unread.push((data, event.flags));
             }
         }
+        if serve {
+            self.shaken();
+        }
         let second = self.look_after_sockets();
         self.look_after_peers(second);
         more |= !self.unread.is_empty();
@@ -320,12 +337,15 @@ impl Reactor {
 
     /// Reads what came through layers; the MQTT in it goes to the shard.
     fn layered(&mut self, token: Token, layer: LayerId, later: (u64, epoll::EventFlags)) {
-        if self.shard.outlets.wires.is_shaking_hands(layer) {
-            if self.handshakes == 0 {
-                // (Threats T-TLS-1: a storm of handshakes must not hold up whoever is connected.)
-                self.unread.push(later);
-                return;
-            }
+        let wires = &mut self.shard.outlets.wires;
+        if wires.is_away(layer) {
+            // It is read when it is back.
+            return;
+        }
+        // (Threats T-TLS-1: a storm of handshakes must not hold up whoever is connected.)
+        let shakes = wires.is_shaking_hands(layer);
+        let elsewhere = shakes && self.handshakes == 0;
+        if shakes && !elsewhere {
             self.handshakes -= 1;
         }
         let now = self.now();
@@ -345,20 +365,52 @@ impl Reactor {
             Err(rustix::io::Errno::INTR) => return self.unread.push(later),
             Err(_) => return self.shard.lost(token),
         };
-        if self.may_have_more(taken, later.1) {
-            self.unread.push(later);
-        }
         let input = &mut self.buffer[..taken];
         let wires = &mut self.shard.outlets.wires;
+        if elsewhere && let Some(tls) = wires.depart(layer, input) {
+            self.shard.env.counters.handshakes_elsewhere.add(1);
+            return self.shakers.send(Step {
+                token,
+                tls,
+                input: input.to_vec(),
+                returns: Arc::clone(&self.returns),
+            });
+        }
+        if taken == READ_BYTES || later.1.intersects(ENDED) {
+            self.unread.push(later);
+        }
         // As with machines: a fault in one connection's layers ends that connection.
         let received = catch_unwind(AssertUnwindSafe(|| wires.received(layer, input, now)));
-        let Received { place, over } = match received {
-            Ok(received) => received,
+        match received {
+            Ok(received) => self.carry(token, received),
             Err(_) => {
                 self.shard.panicked();
-                return self.shard.lost(token);
+                self.shard.lost(token);
             }
-        };
+        }
+    }
+
+    /// Takes back the connections whose step of a handshake was taken elsewhere.
+    fn shaken(&mut self) {
+        let now = self.now();
+        for taken in self.returns.take() {
+            let token = taken.token;
+            if taken.panicked {
+                self.shard.panicked();
+            }
+            // It may be gone; its slot is another's then.
+            let slot = self.shard.outlets.slots.current(token);
+            let Some(layer) = slot.and_then(|slot| slot.wire.as_ref()?.layer()) else {
+                continue;
+            };
+            let received = self.shard.outlets.wires.came_back(layer, taken, now);
+            self.carry(token, received);
+            self.unread.push((data_of(token).u64(), READ_AGAIN));
+        }
+    }
+
+    /// Sends what layers answer, gives the shard what they carried, and ends what is over.
+    fn carry(&mut self, token: Token, Received { place, over }: Received) {
         if let Some(slot) = self.shard.outlets.slots.current(token)
             && let Some(end) = &slot.wire
         {

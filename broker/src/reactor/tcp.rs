@@ -15,6 +15,8 @@ use crate::ferry::{Descriptor, Dock, Ferried};
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::{Coap, CoapKey};
 use crate::reactor::layer::{Layer, Outgoing, Received, Scratch};
+use crate::reactor::shakers::Taken;
+use crate::reactor::tls::Tls;
 use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
 /// One accepted connection with all that belongs to it.
@@ -165,6 +167,24 @@ impl NetWires {
             self.free.push(id);
         }
         layer
+    }
+
+    /// Whether a step of its handshake is being taken elsewhere.
+    pub(crate) fn is_away(&mut self, id: LayerId) -> bool {
+        self.layer(id).is_some_and(|layer| layer.is_away())
+    }
+
+    /// The TLS whose next step, with these bytes of the peer, can be taken elsewhere.
+    pub(crate) fn depart(&mut self, id: LayerId, input: &[u8]) -> Option<Box<Tls>> {
+        self.layer(id)?.depart(input)
+    }
+
+    /// A step was taken elsewhere; where the MQTT bytes behind the handshake lie.
+    pub(crate) fn came_back(&mut self, id: LayerId, taken: Taken, now: Now) -> Received {
+        let Some(Some(layer)) = self.layers.get_mut(id.index()) else {
+            return Received::nothing();
+        };
+        layer.came_back(taken, &mut self.scratch, now)
     }
 
     /// Whether the next bytes of a peer cost the work of a handshake.

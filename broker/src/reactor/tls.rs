@@ -92,7 +92,7 @@ pub(crate) enum Broken {
 }
 
 /// Bytes a peer may send before its handshake is done: a ClientHello and a chain of certificates.
-const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
+pub(crate) const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
 
 impl Tls {
     /// The state before the first byte; `None` if the listener's configuration makes none.
@@ -175,8 +175,10 @@ impl Tls {
         let mut at = 0;
         let mut result = Ok(());
         loop {
+            // Behind a fault there is only its alert to be sent: what is left would be another one.
+            let end = if result.is_err() { at } else { input.len() };
             let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut input[at..]);
+                self.connection.process_tls_records(&mut input[at..end]);
             let mut done = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -210,7 +212,7 @@ impl Tls {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a TLS connection failed");
-                    // Once more, for the alert; then the same error comes again.
+                    // Once more, for the alert.
                     done = result.is_err();
                     result = Err(Broken::Fault);
                 }

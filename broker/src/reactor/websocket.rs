@@ -255,7 +255,10 @@ fn accept(
     }
     let login = Login::find(upgrade.authorization, upgrade.query, &path.domain);
     if login.is_none() && !certified {
-        return Err(UpgradeError::Unauthorized);
+        return Err(match door.missing_is_403 {
+            true => UpgradeError::Missing,
+            false => UpgradeError::Unauthorized,
+        });
     }
     let format = upgrade.query.and_then(|query| query_value(query, "format"));
     let request = ChannelRequest {

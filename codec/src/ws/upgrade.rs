@@ -54,6 +54,9 @@ pub enum UpgradeError {
     /// No credential, or a wrong one.
     #[error("a credential is missing or wrong")]
     Unauthorized,
+    /// No credential, where that is answered as older servers do.
+    #[error("a credential is missing")]
+    Missing,
     /// A known client without the right.
     #[error("no right on this channel")]
     Forbidden,
@@ -71,7 +74,9 @@ impl UpgradeError {
         match self {
             UpgradeError::Malformed(_) | UpgradeError::Protocol => (400, "Bad Request"),
             UpgradeError::Unauthorized => (401, "Unauthorized"),
-            UpgradeError::Origin | UpgradeError::Forbidden => (403, "Forbidden"),
+            UpgradeError::Origin | UpgradeError::Forbidden | UpgradeError::Missing => {
+                (403, "Forbidden")
+            }
             UpgradeError::NotFound => (404, "Not Found"),
             UpgradeError::Method => (405, "Method Not Allowed"),
             UpgradeError::NotWebSocket | UpgradeError::Version => (426, "Upgrade Required"),
@@ -302,6 +307,7 @@ pub fn put_refusal(error: UpgradeError, out: &mut Vec<u8>) {
         | UpgradeError::NotFound
         | UpgradeError::Protocol
         | UpgradeError::Origin
+        | UpgradeError::Missing
         | UpgradeError::Forbidden => "",
     };
     let answer = format!(

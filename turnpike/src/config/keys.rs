@@ -556,6 +556,18 @@ pub(crate) const KEYS: &[Key] = &[
         "compat.unchecked_role_grants",
         control.unchecked_role_grants
     ),
+    Key {
+        path: "compat.websocket_403",
+        expected: "true or false",
+        set: |config, value| {
+            let value = value.boolean()?;
+            for listener in [&mut config.ws, &mut config.wss, &mut config.http] {
+                listener.missing_is_403 = value;
+            }
+            Some(())
+        },
+        show: |config| Some(config.ws.missing_is_403.to_string()),
+    },
     size!(
         "limits.max_packet_size",
         limits.max_packet_size,

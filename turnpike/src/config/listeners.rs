@@ -23,6 +23,8 @@ pub(crate) struct MqttListener {
     pub(crate) origins: Vec<String>,
     /// What becomes of messages that a channel socket has no room for.
     pub(crate) slow_consumer: SlowPolicy,
+    /// Whether a channel socket without a credential is answered 403.
+    pub(crate) missing_is_403: bool,
     pub(crate) tls: Tls,
 }
 
@@ -104,6 +106,7 @@ impl MqttListener {
             proxies: Vec::new(),
             origins: Vec::new(),
             slow_consumer: SlowPolicy::default(),
+            missing_is_403: false,
             tls: Tls::default(),
         }
     }
@@ -123,6 +126,7 @@ impl MqttListener {
             websocket: websocket.then(|| broker::WebSocketOptions {
                 origins: self.origins.clone(),
                 slow_consumer: self.slow_consumer,
+                missing_is_403: self.missing_is_403,
             }),
             proxies: self.proxies.clone(),
             ..broker::Listener::plain(name, self.address)
@@ -156,6 +160,7 @@ impl MqttListener {
             websocket: broker::WebSocketOptions {
                 origins: self.origins.clone(),
                 slow_consumer: self.slow_consumer,
+                missing_is_403: self.missing_is_403,
             },
             tls: self.tls.for_broker(),
             cors_origins: cors_origins.to_vec(),

@@ -12,7 +12,7 @@ use codec::mqtt::{
 };
 
 /// Longest wait for something that has to come.
-const WAIT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Default)]
 pub(crate) struct Credentials {

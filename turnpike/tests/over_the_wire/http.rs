@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::broker::Broker;
 use crate::channel_socket::{Came, Socket, base64};
 use crate::client::{Client, Got, Options, tcp};
+use crate::websocket::ask;
 
 /// One connection over which requests follow each other.
 pub(crate) struct Http {
@@ -504,7 +505,8 @@ fn answers_of_older_servers_are_given_where_they_are_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::configured(
         folder,
-        "[compat]\nhttp_401 = true\nhttp_content_types = true\nclose_on_denied = true\n",
+        "[compat]\nhttp_401 = true\nhttp_content_types = true\nclose_on_denied = true\n\
+         websocket_403 = true\n",
     );
     let auth = authorization(&broker, 0);
     let path = format!("/{}", broker.topic("older"));
@@ -527,6 +529,16 @@ fn answers_of_older_servers_are_given_where_they_are_asked_for() {
     let none = "/m/demo/c/none?qos=1";
     assert_eq!(http.post(none, &typed("application/json"), b"{}"), 401);
     assert_eq!(http.ask("GET", "/m/demo/c/none", &auth, b"").0, 401);
+    for listener in ["ws", "http"] {
+        let status =
+            |more: &str| ask(&mut tcp(broker.listener(listener)), &path, more)[9..12].to_owned();
+        assert_eq!(status(""), "403", "{listener}");
+        assert_eq!(
+            status("Authorization: Client wrong\r\n"),
+            "401",
+            "{listener}"
+        );
+    }
     // MQTT: who cannot be told that a message was refused is closed.
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
         let options = Options {
