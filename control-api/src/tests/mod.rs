@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use authcache::feed::{Answer, Follower, FollowerEvent, Question};
+use authcache::feed::{Activity, Answer, Follower, FollowerEvent, Question};
 use authcache::{Change, EntityId, Identity};
 use both::config;
 use tempfile::TempDir;
@@ -112,6 +112,7 @@ struct Told {
     deltas: Vec<(u64, Vec<Change>)>,
     answers: VecDeque<(u64, Answer)>,
     asks: Vec<Question>,
+    reports: Vec<Vec<Activity>>,
     holds_back: bool,
     revision: u64,
 }
@@ -200,6 +201,9 @@ async fn drive(mut pipe: DuplexStream, shared: Arc<Mutex<Told>>) {
         }
         {
             let mut told = lock(&shared);
+            for report in told.reports.drain(..) {
+                follower.report(report);
+            }
             for question in told.asks.drain(..) {
                 follower.ask(question);
             }
