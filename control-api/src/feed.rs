@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use authcache::feed::{Activity, Answer, Leader, LeaderEvent, LeaseTerms, LinkId, Refusal};
@@ -344,6 +345,8 @@ impl Feed {
     /// Writes down what clients did, unless as much is being written already.
     async fn note_activity(&self, node: EntityId, incarnation: u64, clients: Vec<Activity>) {
         let Ok(_permit) = self.0.recording.try_acquire() else {
+            let lost = &self.0.identifier.counts().reports_lost;
+            lost.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("the database is too slow to note what clients do");
             return;
         };

@@ -49,6 +49,8 @@ pub(crate) struct Counts {
     pub(crate) failures: AtomicU64,
     pub(crate) throttled: AtomicU64,
     pub(crate) unavailable: AtomicU64,
+    /// Reports of brokers that were not written down.
+    pub(crate) reports_lost: AtomicU64,
 }
 
 /// A login over HTTP that did not succeed.

@@ -48,6 +48,11 @@ pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
             "Questions of brokers that could not be answered.",
             count(&counts.unavailable),
         ),
+        (
+            "control_reports_lost",
+            "Reports of what clients did that came faster than they can be written down.",
+            count(&counts.reports_lost),
+        ),
     ] {
         // The family of a counter is named without `_total` in OpenMetrics and with it before.
         let family = if end.is_empty() {

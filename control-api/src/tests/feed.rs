@@ -293,3 +293,46 @@ async fn database_that_is_older_is_neither_read_nor_written_for_brokers() {
     assert_eq!(commit().await.unwrap(), newest);
     assert_eq!(store.read_at().await.unwrap().1, newest);
 }
+
+#[tokio::test]
+async fn reports_that_a_slow_database_has_no_room_for_are_lost_and_counted() {
+    let at = plant().await;
+    let broker = Broker::join(at.control(), false).await;
+    let store = &at.control().0.store;
+    // The start of the broker is noted first, then nothing more for a while.
+    let noted = async || {
+        let mut connection = store.read().await.unwrap();
+        let row = crate::store::sql::query("SELECT node_id FROM brokers");
+        row.fetch_optional(&mut connection).await.unwrap().is_some()
+    };
+    while !noted().await {
+        tokio::task::yield_now().await;
+    }
+    let slow = store.write().await.unwrap();
+    let did = authcache::feed::Activity {
+        client: at.client.client.id,
+        inbound: 1,
+        outbound: 0,
+        subscriptions: 0,
+    };
+    lock(&broker.shared).reports.extend(vec![vec![did]; 20]);
+    // Its answer comes behind the reports.
+    let (principal, channel) = (EntityId::from_u128(99), at.channel.id);
+    broker.ask(Question::Rights { principal, channel }).await;
+    let lost = &at.control().0.identifier.counts().reports_lost;
+    assert_eq!(lost.load(std::sync::atomic::Ordering::Relaxed), 4);
+    drop(slow);
+    let begun = Instant::now();
+    loop {
+        let mut connection = store.read().await.unwrap();
+        let row = crate::store::sql::query("SELECT inbound FROM client_activity");
+        let row = row.fetch_optional(&mut connection).await.unwrap();
+        let inbound = row.map_or(0, |row| row.get::<i64>("inbound").unwrap());
+        if inbound == 16 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{inbound} of 16");
+        drop(connection);
+        tokio::task::yield_now().await;
+    }
+}

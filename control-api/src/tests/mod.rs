@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use authcache::feed::{Answer, Follower, FollowerEvent, Question};
+use authcache::feed::{Activity, Answer, Follower, FollowerEvent, Question};
 use authcache::{Change, EntityId, Identity};
 use both::config;
 use tempfile::TempDir;
@@ -113,6 +113,7 @@ struct Told {
     /// By the number of the question.
     answers: VecDeque<(u64, Answer)>,
     asks: Vec<Question>,
+    reports: Vec<Vec<Activity>>,
     holds_back: bool,
     revision: u64,
 }
@@ -210,6 +211,9 @@ async fn drive(mut pipe: DuplexStream, shared: Arc<Mutex<Told>>) {
         }
         {
             let mut told = lock(&shared);
+            for report in told.reports.drain(..) {
+                follower.report(report);
+            }
             for question in told.asks.drain(..) {
                 follower.ask(question);
             }
