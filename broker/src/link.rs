@@ -34,15 +34,13 @@ pub(crate) struct LinkListener {
     pub(crate) close_on_revoked: bool,
 }
 
-<<<<<<< HEAD
 /// A name that is no id is nobody's, as that of the broker itself is.
 fn client_of(identity: &str) -> EntityId {
     EntityId::from_text(identity).unwrap_or(EntityId::SYS)
 }
-=======
+
 /// The number of no credential: control counts them from 1.
 const FORGOTTEN: u64 = u64::MAX;
->>>>>>> control
 
 /// A question that control has not answered yet.
 #[derive(Debug)]

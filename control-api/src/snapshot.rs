@@ -1,36 +1,19 @@
 //! Everything a broker must know, as of one revision.
 
-<<<<<<< HEAD
 use std::collections::HashMap;
 
-use authcache::{Change, EntityId, Identity, Status};
-=======
 use authcache::feed::Snapshot;
-use authcache::{Change, EntityId, Status};
->>>>>>> control
+use authcache::{Change, EntityId, Identity, Status};
 
 use crate::identify::{identity_of, pat_identity, user_identity};
 use crate::model::{Channel, Domain, Time};
-<<<<<<< HEAD
 use crate::store::channels::RIGHTS_AT_ONCE;
 use crate::store::clients::ClientAuth;
 use crate::store::sql::Connection;
-use crate::store::{Store, StoreError, access, channels, clients, domains, users};
+use crate::store::{Store, StoreError, access, channels, clients, domains, lineage, users};
 
 /// Principals that are read with one statement.
 const AT_ONCE: usize = 256;
-
-/// A snapshot for one broker.
-pub(crate) struct Snapshot {
-    pub(crate) revision: u64,
-    pub(crate) changes: Vec<Change>,
-    pub(crate) identities: Vec<Identity>,
-}
-
-/// Reads the directory, and the principals a broker holds; those that are gone are left out.
-pub(crate) async fn read(store: &Store, held: &[EntityId]) -> Result<Snapshot, StoreError> {
-=======
-use crate::store::{Store, StoreError, access, channels, clients, domains, lineage, users};
 
 /// Reads the directory, and the principals a broker holds; those that are gone are left out. `told`
 /// is what the broker knows, which may be of a database that this one was restored over.
@@ -39,7 +22,6 @@ pub(crate) async fn read(
     told: (Option<EntityId>, u64),
     held: &[EntityId],
 ) -> Result<Snapshot, StoreError> {
->>>>>>> control
     let (mut tx, revision) = store.read_at().await?;
     let afresh = match told {
         (Some(id), told) => !lineage::holds(&mut tx, id, told).await?,

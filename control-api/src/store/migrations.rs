@@ -6,11 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-<<<<<<< HEAD
-const SQLITE: [Step; 11] = [
-=======
-const SQLITE: [Step; 10] = [
->>>>>>> control
+const SQLITE: [Step; 12] = [
     (
         1,
         "control",
@@ -52,33 +48,29 @@ const SQLITE: [Step; 10] = [
         include_str!("../../migrations/sqlite/0008_marks_in_order.sql"),
     ),
     (
-        100,
+        9,
         "certificates",
-        include_str!("../../migrations/sqlite/0100_certificates.sql"),
+        include_str!("../../migrations/sqlite/0009_certificates.sql"),
     ),
     (
-        201,
+        10,
         "logins elsewhere",
-        include_str!("../../migrations/sqlite/0201_logins_elsewhere.sql"),
+        include_str!("../../migrations/sqlite/0010_logins_elsewhere.sql"),
     ),
     (
-        202,
+        11,
         "mailed invitations",
-        include_str!("../../migrations/sqlite/0202_mailed_invitations.sql"),
+        include_str!("../../migrations/sqlite/0011_mailed_invitations.sql"),
     ),
     (
-        203,
+        12,
         "lineages",
-        include_str!("../../migrations/sqlite/0203_lineages.sql"),
+        include_str!("../../migrations/sqlite/0012_lineages.sql"),
     ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-<<<<<<< HEAD
-const POSTGRES: [Step; 7] = [
-=======
-const POSTGRES: [Step; 6] = [
->>>>>>> control
+const POSTGRES: [Step; 8] = [
     (
         1,
         "control",
@@ -100,24 +92,24 @@ const POSTGRES: [Step; 6] = [
         include_str!("../../migrations/postgres/0004_marks_in_order.sql"),
     ),
     (
-        100,
+        5,
         "certificates",
-        include_str!("../../migrations/postgres/0100_certificates.sql"),
+        include_str!("../../migrations/postgres/0005_certificates.sql"),
     ),
     (
-        201,
+        6,
         "logins elsewhere",
-        include_str!("../../migrations/postgres/0201_logins_elsewhere.sql"),
+        include_str!("../../migrations/postgres/0006_logins_elsewhere.sql"),
     ),
     (
-        202,
+        7,
         "mailed invitations",
-        include_str!("../../migrations/postgres/0202_mailed_invitations.sql"),
+        include_str!("../../migrations/postgres/0007_mailed_invitations.sql"),
     ),
     (
-        203,
+        8,
         "lineages",
-        include_str!("../../migrations/postgres/0203_lineages.sql"),
+        include_str!("../../migrations/postgres/0008_lineages.sql"),
     ),
 ];
 

@@ -89,14 +89,6 @@ impl Broker {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
-    /// What the API answers to `token` with this body; null if it says nothing.
-    pub(crate) fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Value {
-        let path = format!("{path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nX-Rest:");
-        let answer = self.http(method, &path, &body.to_string());
-        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
-        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_default()
-    }
-
     /// What Prometheus would read.
     pub(crate) fn metrics(&self) -> String {
         self.http("GET", "/metrics", "")
