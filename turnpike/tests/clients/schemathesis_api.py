@@ -96,6 +96,9 @@ def candidates(path, name):
         return users
     if name == "client":
         return ids["clients"]
+    if name == "provider":
+        # One that is there would lead out of the server: api_examples.sh goes that way.
+        return ["nobody"]
     if name == "kind":
         return ["group", "channel", "client"]
     if name == "role":
