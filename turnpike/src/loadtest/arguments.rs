@@ -268,6 +268,10 @@ pub(super) struct Devices {
     /// Keep Alive in seconds; 0 for none. A PINGREQ is sent twice in that time.
     #[arg(long, short = 'k', alias = "keepalive", default_value_t = 60)]
     pub(super) keep_alive: u16,
+    /// Connections that another run of this command holds meanwhile: their source addresses are
+    /// left to it.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(super) beside: usize,
 }
 
 #[derive(Args, Debug)]

@@ -115,6 +115,7 @@ fn connections(arguments: &arguments::Connections) -> anyhow::Result<()> {
     }
     let mut place = Place::take(broker, || Ok(plan.need()?))?;
     plan.target = place.target()?;
+    plan.target.first_serial = arguments.devices.beside;
     let report = ::loadtest::connections(&plan, &mut Watch::new(broker.quiet).moments());
     place.leave();
     let report = report?;
