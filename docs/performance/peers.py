@@ -89,8 +89,8 @@ EXTRA_BAR = 1.3
 # megabytes, whatever the number of connections.
 MANY = {"--connections": "100000", "--together": "2048"}
 MANY_SHARDS = {"TURNPIKE_OWN_DESCRIPTORS": "true", "TURNPIKE_SHARDS": "16"}
-# QoS 2 is not spoken by nats-server 2.9.
-LEFT_OUT = {("w5", "nats-server")}
+# QoS 2 is not spoken by nats-server 2.9; rumqttd stops answering before it holds 2000 connections.
+LEFT_OUT = {("w5", "nats-server"), ("w7", "rumqttd")}
 
 
 def run(command, **options):
