@@ -98,7 +98,7 @@ const READ_AGAIN: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFl
 
 /// Connections that may be shaking hands on a shard: past it the oldest is closed. Each holds at
 /// most 32 KiB of its peer's bytes and the state of its handshake, 40 MiB together.
-const SHAKING_MAX: usize = 1024;
+pub(crate) const SHAKING_MAX: usize = 1024;
 
 /// Milliseconds without accepting after the process ran out of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -367,12 +367,11 @@ impl Reactor {
         };
         let input = &mut self.buffer[..taken];
         let wires = &mut self.shard.outlets.wires;
-        if elsewhere && let Some(tls) = wires.depart(layer, input) {
+        if elsewhere && let Some(work) = wires.depart(layer, input) {
             self.shard.env.counters.handshakes_elsewhere.add(1);
             return self.shakers.send(Step {
                 token,
-                tls,
-                input: input.to_vec(),
+                work,
                 returns: Arc::clone(&self.returns),
             });
         }
