@@ -262,20 +262,32 @@ impl Layer {
         received
     }
 
-    /// Its TLS, to take the next step of the handshake elsewhere; `None` where something else comes
-    /// first, or there is more than a handshake has.
+    /// Its TLS with what is behind a PROXY header, to take the next step of the handshake elsewhere;
+    /// `None` where there is no such step, or more than a handshake has.
     pub(crate) fn depart(&mut self, input: &[u8]) -> Option<Work> {
-        if self.header.is_some() || input.len() > HANDSHAKE_BYTES_MAX {
+        let door = self.door.tls.as_ref()?;
+        let (source, input) = match &self.header {
+            None => (None, input.to_vec()),
+            Some(header) => {
+                let mut whole = [header, input].concat();
+                let found = proxy::read(&whole).ok()??;
+                whole.drain(..found.len);
+                (found.source, whole)
+            }
+        };
+        if input.is_empty() || input.len() > HANDSHAKE_BYTES_MAX {
             return None;
         }
-        let door = self.door.tls.as_ref()?;
         let tls = self.tls.take().or_else(|| Tls::new(door).map(Box::new))?;
+        if self.header.take().is_some() {
+            self.peer = source;
+        }
         let away = Arc::new(());
         let awaited = Arc::downgrade(&away);
         self.away = Some(away);
         Some(Work {
             tls,
-            input: input.to_vec(),
+            input,
             awaited,
         })
     }

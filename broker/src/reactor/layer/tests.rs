@@ -252,6 +252,23 @@ fn input_in_pieces_of_any_size_is_the_same_input() {
 }
 
 #[test]
+fn what_is_behind_a_proxy_header_is_taken_elsewhere_and_the_header_counts() {
+    let doors = doors();
+    let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
+    for already in [0, 7, header.len() - 1] {
+        let mut pair = Pair::new(&doors.kinds[3], &doors.trust);
+        pair.deliver(&header[..already], usize::MAX);
+        let hello = pair.client.seal(b"");
+        assert!(pair.layer.depart(&header[already..]).is_none());
+        assert!(!pair.layer.is_away());
+        let work = pair.layer.depart(&[&header[already..], &hello].concat());
+        assert_eq!(work.expect("a step").input, hello);
+        assert!(pair.layer.is_away());
+        assert_eq!(pair.layer.peer(), Some([192, 0, 2, 1].into()));
+    }
+}
+
+#[test]
 fn steps_of_connections_that_are_gone_do_not_gather() {
     let doors = doors();
     let returns = Returns::new(Arc::new(Waker::new().unwrap()));
