@@ -269,9 +269,8 @@ impl Reactor {
                 self.unread.push((data, event.flags));
             }
         }
-        if serve {
-            self.shaken();
-        }
+        // None of them has had its CONNACK: they are answered without a lease, too.
+        self.shaken();
         let second = self.look_after_sockets();
         self.look_after_peers(second);
         more |= !self.unread.is_empty();
@@ -404,7 +403,7 @@ impl Reactor {
             };
             let received = self.shard.outlets.wires.came_back(layer, taken, now);
             self.carry(token, received);
-            self.unread.push((data_of(token).u64(), READ_AGAIN));
+            self.connection(data_of(token).u64(), READ_AGAIN);
         }
     }
 
