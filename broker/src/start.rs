@@ -259,7 +259,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
         true => 0,
         false => config.shards.div_ceil(2),
     };
-    let shakers = Shakers::start(shakers)?;
+    let shakers = Shakers::start(shakers, config.shards)?;
     let mut threads = Vec::with_capacity(config.shards);
     for (at, (listeners, doors)) in sockets.into_iter().zip(doors).enumerate() {
         let id = ShardId::new(at as u8);

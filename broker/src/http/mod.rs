@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use authcache::feed::ShownCertificate;
 use bytes::Bytes;
 use codec::mqtt::ReasonCode;
 use http_body_util::{BodyExt, Limited};
@@ -254,7 +255,7 @@ impl Messaging {
             Method::POST => self.body(body).await?,
             _ => Vec::new(),
         };
-        let repeated = self.repeated(&parts, &body)?;
+        let repeated = self.repeated(&parts, &body, peer)?;
         let directory = self.guests.shared.cache.directory();
         let topic_of = |channel: &str| {
             let id = authcache::EntityId::from_text(channel)?;
@@ -297,7 +298,7 @@ impl Messaging {
     }
 
     /// The key of a request that may be sent again, and what it says.
-    fn repeated(&self, parts: &Parts, body: &[u8]) -> Result<Option<Repeated>, Fault> {
+    fn repeated(&self, parts: &Parts, body: &[u8], peer: &Peer) -> Result<Option<Repeated>, Fault> {
         let Some(key) = parts.headers.get("idempotency-key") else {
             return Ok(None);
         };
@@ -311,6 +312,7 @@ impl Messaging {
         Ok(Some(Repeated {
             key: key.to_vec(),
             request: self.repeats.print(&[path.as_bytes(), content_type, body]),
+            certificate: peer.certificate.clone(),
         }))
     }
 
@@ -323,11 +325,16 @@ impl Messaging {
         messages: Vec<Outgoing>,
         success: Success,
     ) -> Result<(Guest, Outcome), Fault> {
-        let Repeated { key, request } = repeated;
+        let Repeated {
+            key,
+            request,
+            certificate,
+        } = repeated;
         let count = messages.len();
+        let who = self.repeats.who(guest.login(), certificate.as_deref());
         let begun = self
             .repeats
-            .begin(guest.login(), &key, request, count, Instant::now());
+            .begin(who, &key, request, count, Instant::now());
         let place = match begun {
             Begun::First(place) => place,
             Begun::Again(outcome) => return Ok((guest, outcome)),
@@ -441,6 +448,7 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 struct Repeated {
     key: Vec<u8>,
     request: [u8; 32],
+    certificate: Option<Box<ShownCertificate>>,
 }
 
 /// Publishes everything and says what came of it.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use authcache::feed::ShownCertificate;
 use bytes::Bytes;
 use hyper::StatusCode;
 use parking_lot::Mutex;
@@ -149,16 +150,21 @@ impl Repeats {
         digest.finalize().into()
     }
 
-    /// Begins a request of `messages` messages, whose credential was found to be right.
+    /// A print of who asks: by a credential, and by a certificate where TLS knows the peer by it.
+    pub(crate) fn who(&self, login: &Login, certificate: Option<&ShownCertificate>) -> Print {
+        let shown = certificate.map_or(&[][..], |shown| shown.print.as_bytes());
+        self.print(&[login.username.as_bytes(), login.password.as_bytes(), shown])
+    }
+
+    /// Begins a request of `messages` messages of `who`, which was found to be right.
     pub(crate) fn begin(
         self: &Arc<Self>,
-        login: &Login,
+        login: Print,
         key: &[u8],
         request: Print,
         messages: usize,
         now: Instant,
     ) -> Begun {
-        let login = self.print(&[login.username.as_bytes(), login.password.as_bytes()]);
         let print = self.print(&[&login, key]);
         let mut state = self.state.lock();
         state.forget_older_than(now);
@@ -290,11 +296,12 @@ impl fmt::Debug for Place {
 mod tests {
     use super::*;
 
-    fn login(name: &str) -> Login {
-        Login {
+    fn asking(repeats: &Repeats, name: &str) -> Print {
+        let login = Login {
             username: name.to_owned(),
             password: "secret".to_owned(),
-        }
+        };
+        repeats.who(&login, None)
     }
 
     fn accepted() -> Outcome {
@@ -314,14 +321,14 @@ mod tests {
 
     /// Carries a request out.
     fn first(repeats: &Arc<Repeats>, who: &str, key: &str, now: Instant) {
-        match repeats.begin(&login(who), key.as_bytes(), [1; 32], 1, now) {
+        match repeats.begin(asking(repeats, who), key.as_bytes(), [1; 32], 1, now) {
             Begun::First(place) => place.finish(&accepted()),
             other => panic!("{who} {key}: {other:?}"),
         }
     }
 
     fn again(repeats: &Arc<Repeats>, who: &str, key: &str, now: Instant) -> Begun {
-        repeats.begin(&login(who), key.as_bytes(), [1; 32], 1, now)
+        repeats.begin(asking(repeats, who), key.as_bytes(), [1; 32], 1, now)
     }
 
     #[test]
@@ -332,7 +339,7 @@ mod tests {
         assert!(
             matches!(again(&repeats, "a", "k", later), Begun::Again(outcome) if outcome == accepted())
         );
-        let other = repeats.begin(&login("a"), b"k", [2; 32], 1, later);
+        let other = repeats.begin(asking(&repeats, "a"), b"k", [2; 32], 1, later);
         assert!(matches!(other, Begun::OtherRequest));
         first(&repeats, "b", "k", later);
         first(&repeats, "a", "k", now + WINDOW);
@@ -380,7 +387,9 @@ mod tests {
     #[test]
     fn answers_are_bounded_in_bytes_before_they_are_there() {
         let (repeats, now) = (small(), Instant::now());
-        let begin = |key: &[u8], messages| repeats.begin(&login("a"), key, [1; 32], messages, now);
+        let begin = |key: &[u8], messages| {
+            repeats.begin(asking(&repeats, "a"), key, [1; 32], messages, now)
+        };
         let large = begin(b"1", 90);
         assert!(matches!(begin(b"2", 11), Begun::Full));
         let Begun::First(place) = large else {

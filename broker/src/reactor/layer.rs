@@ -12,7 +12,7 @@ use codec::ws::CloseCode;
 use session::Now;
 
 use crate::metrics::LayerFault;
-use crate::reactor::shakers::Taken;
+use crate::reactor::shakers::{Taken, Work};
 use crate::reactor::tls::{Broken, HANDSHAKE_BYTES_MAX, Tls};
 
 use crate::reactor::door::Door;
@@ -30,8 +30,8 @@ pub(crate) struct Layer {
     header: Option<Vec<u8>>,
     /// From the first byte on, where the door has TLS.
     tls: Option<Box<Tls>>,
-    /// Whether it is elsewhere for a step of the handshake.
-    away: bool,
+    /// Held while it is elsewhere for a step of the handshake.
+    away: Option<Arc<()>>,
     /// A certificate that was shown at the other end of a pipe.
     shown: Option<Box<ShownCertificate>>,
     websocket: Option<Box<WebSocket>>,
@@ -125,7 +125,7 @@ impl Layer {
         Some(Box::new(Layer {
             peer: None,
             tls: None,
-            away: false,
+            away: None,
             shown: None,
             header: (!door.proxies.is_empty()).then(Vec::new),
             websocket: door.websocket.as_ref().map(|_| Box::new(WebSocket::new())),
@@ -143,7 +143,7 @@ impl Layer {
         Box::new(Layer {
             peer: Some(peer),
             tls: None,
-            away: false,
+            away: None,
             shown,
             header: None,
             websocket: None,
@@ -262,27 +262,45 @@ impl Layer {
         received
     }
 
-    /// Its TLS, to take the next step of the handshake elsewhere; `None` where something else comes
-    /// first, or there is more than a handshake has.
-    pub(crate) fn depart(&mut self, input: &[u8]) -> Option<Box<Tls>> {
-        if self.header.is_some() || input.len() > HANDSHAKE_BYTES_MAX {
+    /// Its TLS with what is behind a PROXY header, to take the next step of the handshake elsewhere;
+    /// `None` where there is no such step, or more than a handshake has.
+    pub(crate) fn depart(&mut self, input: &[u8]) -> Option<Work> {
+        let door = self.door.tls.as_ref()?;
+        let (source, input) = match &self.header {
+            None => (None, input.to_vec()),
+            Some(header) => {
+                let mut whole = [header, input].concat();
+                let found = proxy::read(&whole).ok()??;
+                whole.drain(..found.len);
+                (found.source, whole)
+            }
+        };
+        if input.is_empty() || input.len() > HANDSHAKE_BYTES_MAX {
             return None;
         }
-        let door = self.door.tls.as_ref()?;
         let tls = self.tls.take().or_else(|| Tls::new(door).map(Box::new))?;
-        self.away = true;
-        Some(tls)
+        if self.header.take().is_some() {
+            self.peer = source;
+        }
+        let away = Arc::new(());
+        let awaited = Arc::downgrade(&away);
+        self.away = Some(away);
+        Some(Work {
+            tls,
+            input,
+            awaited,
+        })
     }
 
     /// Whether its TLS is elsewhere: nothing is to be read.
     pub(crate) fn is_away(&self) -> bool {
-        self.away
+        self.away.is_some()
     }
 
     /// Its TLS is back.
     pub(crate) fn came_back(&mut self, taken: Taken, scratch: &mut Scratch, now: Now) -> Received {
         let before = self.pending.len();
-        self.away = false;
+        self.away = None;
         self.tls = Some(taken.tls);
         self.pending.extend_from_slice(&taken.answers);
         scratch.plain.clear();
@@ -481,7 +499,7 @@ impl Layer {
 
     /// Says goodbye in the words of each layer, behind what is held back.
     pub(crate) fn close(&mut self) {
-        if self.away {
+        if self.is_away() {
             // What can be said is sealed elsewhere, or not agreed on.
             return;
         }

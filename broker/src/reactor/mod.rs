@@ -98,7 +98,7 @@ const READ_AGAIN: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFl
 
 /// Connections that may be shaking hands on a shard: past it the oldest is closed. Each holds at
 /// most 32 KiB of its peer's bytes and the state of its handshake, 40 MiB together.
-const SHAKING_MAX: usize = 1024;
+pub(crate) const SHAKING_MAX: usize = 1024;
 
 /// Milliseconds without accepting after the process ran out of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -269,9 +269,8 @@ impl Reactor {
                 self.unread.push((data, event.flags));
             }
         }
-        if serve {
-            self.shaken();
-        }
+        // None of them has had its CONNACK: they are answered without a lease, too.
+        self.shaken();
         let second = self.look_after_sockets();
         self.look_after_peers(second);
         more |= !self.unread.is_empty();
@@ -367,12 +366,11 @@ impl Reactor {
         };
         let input = &mut self.buffer[..taken];
         let wires = &mut self.shard.outlets.wires;
-        if elsewhere && let Some(tls) = wires.depart(layer, input) {
+        if elsewhere && let Some(work) = wires.depart(layer, input) {
             self.shard.env.counters.handshakes_elsewhere.add(1);
             return self.shakers.send(Step {
                 token,
-                tls,
-                input: input.to_vec(),
+                work,
                 returns: Arc::clone(&self.returns),
             });
         }
@@ -405,7 +403,7 @@ impl Reactor {
             };
             let received = self.shard.outlets.wires.came_back(layer, taken, now);
             self.carry(token, received);
-            self.unread.push((data_of(token).u64(), READ_AGAIN));
+            self.connection(data_of(token).u64(), READ_AGAIN);
         }
     }
 

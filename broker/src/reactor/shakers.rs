@@ -2,20 +2,21 @@
 //! connected.
 //!
 //! A connection's TLS goes there with the bytes that its peer sent, and comes back with what is to
-//! be answered; meanwhile the connection is not read. It has one step under way at most, so the
-//! queue is as long as the places for handshakes on all shards (`SHAKING_MAX`), each with at most
-//! 32 KiB of its peer; when those are taken, the oldest gives its own up.
+//! be answered; meanwhile the connection is not read. It has one step under way at most, so as many
+//! are awaited as there are places for handshakes on all shards ([`SHAKING_MAX`]), each with at most
+//! 32 KiB of its peer; when those are taken, the oldest gives its own up. Steps that were given up
+//! are not taken, and at most as many of them wait as there are places.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::reactor::Waker;
 use crate::reactor::tls::{Broken, Tls};
+use crate::reactor::{SHAKING_MAX, Waker};
 use crate::shard::wires::Token;
 
 /// A tenth of the weight of a shard's thread: under full load handshakes go on, slowly.
@@ -28,10 +29,12 @@ pub(crate) struct Shakers {
     threads: Vec<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// Twice the steps that can be awaited: past it those go that are not.
+    steps_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -44,11 +47,19 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) token: Token,
-    pub(crate) tls: Box<Tls>,
-    /// What its peer sent.
-    pub(crate) input: Vec<u8>,
+    pub(crate) work: Work,
     /// Whose it is.
     pub(crate) returns: Arc<Returns>,
+}
+
+/// A step by itself.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) tls: Box<Tls>,
+    /// What the peer sent.
+    pub(crate) input: Vec<u8>,
+    /// Gone with the connection.
+    pub(crate) awaited: Weak<()>,
 }
 
 /// A step that was taken.
@@ -99,8 +110,12 @@ impl Returns {
 impl Shakers {
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(threads: usize) -> io::Result<Arc<Shakers>> {
-        let queue = Arc::new(Queue::default());
+    pub(crate) fn start(threads: usize, shards: usize) -> io::Result<Arc<Shakers>> {
+        let queue = Arc::new(Queue {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            steps_max: 2 * shards * SHAKING_MAX,
+        });
         let threads = (0..threads).map(|number| {
             let queue = Arc::clone(&queue);
             std::thread::Builder::new()
@@ -120,8 +135,19 @@ impl Shakers {
     }
 
     pub(crate) fn send(&self, step: Step) {
-        self.queue.state.lock().steps.push_back(step);
+        let mut state = self.queue.state.lock();
+        state.steps.push_back(step);
+        if state.steps.len() > self.queue.steps_max {
+            state.steps.retain(Step::is_awaited);
+        }
+        drop(state);
         self.queue.changed.notify_one();
+    }
+
+    /// Steps that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.state.lock().steps.len()
     }
 }
 
@@ -154,8 +180,10 @@ impl Queue {
             if state.over {
                 return None;
             }
-            if let Some(step) = state.steps.pop_front() {
-                return Some(step);
+            while let Some(step) = state.steps.pop_front() {
+                if step.is_awaited() {
+                    return Some(step);
+                }
             }
             self.changed.wait(&mut state);
         }
@@ -163,19 +191,20 @@ impl Queue {
 }
 
 impl Step {
+    fn is_awaited(&self) -> bool {
+        self.work.awaited.strong_count() > 0
+    }
+
     fn take(self) -> Taken {
-        let Step {
-            token,
-            mut tls,
-            mut input,
-            returns: _,
-        } = self;
+        let Work {
+            mut tls, mut input, ..
+        } = self.work;
         let (mut plain, mut answers) = (Vec::new(), Vec::new());
         let opened = catch_unwind(AssertUnwindSafe(|| {
             tls.open(&mut input, &mut plain, &mut answers)
         }));
         Taken {
-            token,
+            token: self.token,
             tls,
             plain,
             answers,

@@ -15,8 +15,7 @@ use crate::ferry::{Descriptor, Dock, Ferried};
 use crate::reactor::admission::Admission;
 use crate::reactor::coap::{Coap, CoapKey};
 use crate::reactor::layer::{Layer, Outgoing, Received, Scratch};
-use crate::reactor::shakers::Taken;
-use crate::reactor::tls::Tls;
+use crate::reactor::shakers::{Taken, Work};
 use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
 /// One accepted connection with all that belongs to it.
@@ -174,8 +173,8 @@ impl NetWires {
         self.layer(id).is_some_and(|layer| layer.is_away())
     }
 
-    /// The TLS whose next step, with these bytes of the peer, can be taken elsewhere.
-    pub(crate) fn depart(&mut self, id: LayerId, input: &[u8]) -> Option<Box<Tls>> {
+    /// The step of a handshake that these bytes of the peer ask for, if it can be taken elsewhere.
+    pub(crate) fn depart(&mut self, id: LayerId, input: &[u8]) -> Option<Work> {
         self.layer(id)?.depart(input)
     }
 

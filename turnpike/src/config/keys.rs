@@ -6,7 +6,7 @@ use std::time::Duration;
 use broker::{QueuePolicy, SlowPolicy};
 use control_api::{Database, MailSink};
 
-use super::value::{Value, show_duration, show_size};
+use super::value::{Value, is_origin, quoted, show_duration, show_size};
 use super::{Config, Role};
 
 /// One key of the configuration.
@@ -766,20 +766,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
 ];
 
-/// Whether a text is the origin of a page, as browsers send it.
-fn is_origin(text: &str) -> bool {
-    let scheme = text.starts_with("http://") || text.starts_with("https://");
-    scheme && !text.ends_with('/')
-}
-
 /// Whether what stands around the last colon names a host and a port.
 fn is_host_and_port((host, port): (&str, &str)) -> bool {
     !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-/// Text in TOML's basic strings. What `{:?}` escapes beyond them does not occur in these values.
-pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Sizes are `u32`, `u64` or `usize`, all of them at most 64 bits here.

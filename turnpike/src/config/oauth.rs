@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use control_api::OauthProvider;
 
-use super::keys::quoted;
-use super::value::Value;
+use super::value::{Value, quoted};
 
 /// Characters of a provider's name.
 const NAME_MAX: usize = 32;

@@ -152,6 +152,17 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// Whether a text is the origin of a page, as browsers send it.
+pub(super) fn is_origin(text: &str) -> bool {
+    let scheme = text.starts_with("http://") || text.starts_with("https://");
+    scheme && !text.ends_with('/')
+}
+
+/// Text in TOML's basic strings. What `{:?}` escapes beyond them does not occur in these values.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 // MQTT.js against a running broker: both versions, every QoS, retained, will, aliases, resume.
-// Usage: node mqttjs_client.mjs READY_JSON [LISTENER [CA]], with MQTT.js installed where node finds
-// it; LISTENER is mqtt, mqtts, ws or wss, and CA signed the certificate of mqtts and wss.
+// Usage: node mqttjs_client.mjs READY_JSON [LISTENER [CA [FOLDER]]], with MQTT.js installed where node
+// finds it; LISTENER is mqtt, mqtts, ws or wss, and CA signed the certificate of mqtts and wss. With
+// FOLDER a client shows ID.pem and ID.key from there, and no password.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,6 +14,14 @@ const WAIT_MS = 20_000;
 const listener = process.argv[3] ?? "mqtt";
 const path = listener.startsWith("ws") ? "/mqtt" : "";
 const trust = process.argv[4] ? { ca: readFileSync(process.argv[4]) } : {};
+const folder = process.argv[5];
+const by = folder ? `${listener} by certificate` : listener;
+
+function login({ id, secret }) {
+  if (!folder) return { username: id, password: secret };
+  const [cert, key] = ["pem", "key"].map((end) => readFileSync(`${folder}/${id}.${end}`));
+  return { cert, key };
+}
 
 function within(promise, what) {
   let timer;
@@ -23,11 +32,9 @@ function within(promise, what) {
 }
 
 async function connect(number, protocolVersion, options = {}) {
-  const { id, secret } = ready.demo.clients[number];
   const client = mqtt.connect(`${listener}://${ready.listeners[listener]}${path}`, {
     ...trust,
-    username: id,
-    password: secret,
+    ...login(ready.demo.clients[number]),
     protocolVersion,
     reconnectPeriod: 0,
     ...options,
@@ -100,7 +107,7 @@ for (const version of [4, 5]) {
   await again.endAsync();
   await subscriber.endAsync();
   await publisher.endAsync();
-  console.log(`ok MQTT.js ${listener} version ${version}`);
+  console.log(`ok MQTT.js ${by} version ${version}`);
 }
 
 const aliasing = await connect(1, 5, { autoAssignTopicAlias: true });
@@ -119,4 +126,4 @@ for (let n = 0; n < 10; n += 1) {
 }
 await aliasing.endAsync();
 await resolving.endAsync();
-console.log(`ok MQTT.js ${listener} topic aliases both ways`);
+console.log(`ok MQTT.js ${by} topic aliases both ways`);

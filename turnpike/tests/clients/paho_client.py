@@ -1,7 +1,8 @@
 """paho-mqtt against a running broker: both protocol versions, every QoS.
 
-Usage: paho_client.py READY_JSON [LISTENER [CA]], where READY_JSON holds what `turnpike serve --json`
-printed, LISTENER is mqtt, mqtts, ws or wss, and CA signed the certificate of the last two.
+Usage: paho_client.py READY_JSON [LISTENER [CA [FOLDER]]], where READY_JSON holds what `turnpike serve
+--json` printed, LISTENER is mqtt, mqtts, ws or wss, and CA signed the certificate of mqtts and wss.
+With FOLDER a client shows ID.pem and ID.key from there, and no password.
 Waits on events only; exits non-zero with the first promise that does not hold.
 """
 
@@ -18,6 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 WAIT_S = 20
 LISTENER = sys.argv[2] if len(sys.argv) > 2 else "mqtt"
 CA = sys.argv[3] if len(sys.argv) > 3 else None
+FOLDER = sys.argv[4] if len(sys.argv) > 4 else None
 
 
 class Client:
@@ -33,8 +35,10 @@ class Client:
             arguments["clean_session"] = clean
         self.mqtt = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, **arguments)
         if LISTENER in ("mqtts", "wss"):
-            self.mqtt.tls_set(CA)
-        self.mqtt.username_pw_set(credentials["id"], credentials["secret"])
+            shown = FOLDER and f"{FOLDER}/{credentials['id']}"
+            self.mqtt.tls_set(CA, shown and f"{shown}.pem", shown and f"{shown}.key")
+        if not FOLDER:
+            self.mqtt.username_pw_set(credentials["id"], credentials["secret"])
         self.messages = queue.Queue()
         self.connected = queue.Queue()
         self.subscribed = queue.Queue()
@@ -213,6 +217,7 @@ def version5(ready, base):
 
 
 def main():
+    by = f"{LISTENER} by certificate" if FOLDER else LISTENER
     with open(sys.argv[1], encoding="utf-8") as file:
         ready = json.load(file)
     demo = ready["demo"]
@@ -220,9 +225,9 @@ def main():
     for version, name in ((mqtt.MQTTv311, "v311"), (mqtt.MQTTv5, "v5")):
         for check in (round_trips, retained, will, resume, shared):
             check(ready, version, f"{root}/{name}/{check.__name__}")
-            print(f"ok paho {LISTENER} {name} {check.__name__}", flush=True)
+            print(f"ok paho {by} {name} {check.__name__}", flush=True)
     version5(ready, f"{root}/properties")
-    print(f"ok paho {LISTENER} v5 properties", flush=True)
+    print(f"ok paho {by} v5 properties", flush=True)
 
 
 main()

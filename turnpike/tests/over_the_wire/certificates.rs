@@ -75,12 +75,17 @@ fn connect(
 
 /// The status of a request with a certificate and no credential.
 fn post(broker: &Broker, authority: &Authority, shown: &Shown) -> u16 {
+    post_with(broker, authority, shown, "")
+}
+
+/// As [`post`], with more headers.
+fn post_with(broker: &Broker, authority: &Authority, shown: &Shown, headers: &str) -> u16 {
     let config = Arc::new(config(authority, Some(clone(shown)), BOTH));
     let mut stream = open(broker.listener("http"), &config, "localhost").unwrap();
     let topic = broker.topic("certified");
     write!(
         stream,
-        "POST /{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
+        "POST /{topic} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: 1\r\n\r\nx"
     )
     .unwrap();
     let mut answer = [0; 1024];
@@ -149,4 +154,22 @@ fn registered_certificate_opens_every_door_until_it_is_taken_away() {
     }
     assert_eq!(peer.post(&topic, b"x"), Code::UNAUTHORIZED);
     assert_eq!(post(&broker, &authority, &shown), 401);
+}
+
+#[test]
+fn idempotency_key_of_one_certificate_is_another_ones_too() {
+    let authority = Authority::new();
+    let broker = broker(&authority);
+    let (mut reader, _) = Client::connect(broker.address(), &broker.client(0), &Options::default());
+    reader.subscribe(&broker.topic("certified"), QoS::AtMostOnce);
+    for (number, times) in [(0, 2), (1, 1)] {
+        let id = broker.client(number).username.unwrap();
+        let shown = authority.client(&id, None, number as u64 + 1);
+        for _ in 0..times {
+            let status = post_with(&broker, &authority, &shown, "Idempotency-Key: 1\r\n");
+            assert_eq!(status, 202);
+        }
+        assert_eq!(reader.payload(), "x", "client {number}");
+    }
+    assert_eq!(reader.ping(), []);
 }

@@ -14,10 +14,10 @@ use crate::client::{Client, Options, tcp};
 use crate::tls::{Authority, BOTH, config};
 use crate::websocket::{MQTT, WebSocket};
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A connection whose hello is sent.
-fn hello(broker: &Broker, authority: &Authority, door: &str, number: usize) -> Tls {
+pub(crate) fn hello(broker: &Broker, authority: &Authority, door: &str, number: usize) -> Tls {
     let versions = &BOTH[number % 2..=number % 2];
     let name = ServerName::try_from("localhost").unwrap();
     let config = Arc::new(config(authority, None, versions));

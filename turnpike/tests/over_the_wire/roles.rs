@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::broker::Broker;
 use crate::client::{Client, Credentials, Got, Options};
+use crate::handshakes::hello;
 use crate::tls::Authority;
 
 /// Longest wait for something that has to come.
@@ -28,8 +29,12 @@ fn control(folder: TempDir, port: u16) -> Broker {
 }
 
 fn edge(folder: TempDir, port: u16) -> Broker {
+    edge_with(folder, port, "")
+}
+
+fn edge_with(folder: TempDir, port: u16, more: &str) -> Broker {
     let configuration =
-        format!("role = \"broker\"\n[feed]\nconnect = \"localhost:{port}\"\n{FILES}");
+        format!("role = \"broker\"\n[feed]\nconnect = \"localhost:{port}\"\n{FILES}{more}");
     Broker::configured(folder, &configuration)
 }
 
@@ -96,6 +101,33 @@ fn broker_serves_with_rights_from_elsewhere_and_fails_closed_without_them() {
     let mut publisher = connect_until(&edge, &writer, ReasonCode::SUCCESS);
     publisher.publish(&topic, b"three", QoS::AtLeastOnce, false);
     assert_eq!(subscriber.payload(), "three");
+}
+
+#[test]
+fn storm_of_handshakes_without_a_lease_is_told_that_nobody_is_served() {
+    let authority = Authority::new();
+    let first = control(folder(&authority, "localhost"), 0);
+    let at_edge = folder(&authority, "edge");
+    authority.server(at_edge.path(), "door", "localhost");
+    let door = "[listeners.mqtts]\ncertificate = \"door.pem\"\nkey = \"door.key\"\n";
+    let edge = edge_with(at_edge, port(&first), door);
+    let login = first.client(0);
+    connect_until(&edge, &login, ReasonCode::SUCCESS);
+    let _gone = first.kill();
+    connect_until(&edge, &login, ReasonCode::SERVER_UNAVAILABLE);
+    // While the process stands still the hellos gather: more than a turn takes itself.
+    edge.signal("STOP");
+    let storm: Vec<_> = (0..16)
+        .map(|number| hello(&edge, &authority, "mqtts", number))
+        .collect();
+    edge.signal("CONT");
+    for tls in storm {
+        let (_, got) = Client::try_connect_over(tls, &login, &Options::default());
+        let Got::ConnAck { code, .. } = got else {
+            panic!("{got:?}");
+        };
+        assert_eq!(code, ReasonCode::SERVER_UNAVAILABLE);
+    }
 }
 
 #[test]

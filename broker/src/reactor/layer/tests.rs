@@ -2,12 +2,16 @@ use std::io::{Read, Write};
 
 use codec::ws::{Event, Head, Opcode, Receiver, ReceiverLimits, Role, put_frame};
 use proptest::prelude::*;
+use router::SlotId;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
 use crate::config::{Listener, WebSocketOptions};
+use crate::reactor::shakers::{Returns, Shakers, Step};
 use crate::reactor::tls::TlsDoors;
+use crate::reactor::{SHAKING_MAX, Waker};
+use crate::shard::wires::Token;
 use crate::tls::TlsOptions;
 
 /// A door of every kind, and what its client trusts.
@@ -245,6 +249,54 @@ fn input_in_pieces_of_any_size_is_the_same_input() {
             assert!(!pair.layer.is_shaking_hands());
         }
     }
+}
+
+#[test]
+fn what_is_behind_a_proxy_header_is_taken_elsewhere_and_the_header_counts() {
+    let doors = doors();
+    let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
+    for already in [0, 7, header.len() - 1] {
+        let mut pair = Pair::new(&doors.kinds[3], &doors.trust);
+        pair.deliver(&header[..already], usize::MAX);
+        let hello = pair.client.seal(b"");
+        assert!(pair.layer.depart(&header[already..]).is_none());
+        assert!(!pair.layer.is_away());
+        let work = pair.layer.depart(&[&header[already..], &hello].concat());
+        assert_eq!(work.expect("a step").input, hello);
+        assert!(pair.layer.is_away());
+        assert_eq!(pair.layer.peer(), Some([192, 0, 2, 1].into()));
+    }
+}
+
+#[test]
+fn steps_of_connections_that_are_gone_do_not_gather() {
+    let doors = doors();
+    let returns = Returns::new(Arc::new(Waker::new().unwrap()));
+    // Without a thread nothing is taken.
+    let shakers = Shakers::start(0, 1).unwrap();
+    let begin = || {
+        let mut layer = Layer::new(&doors.kinds[1]).unwrap();
+        let work = layer.depart(b"hello").expect("a step");
+        let token = Token {
+            slot: SlotId::new(1),
+            generation: 1,
+        };
+        shakers.send(Step {
+            token,
+            work,
+            returns: Arc::clone(&returns),
+        });
+        layer
+    };
+    let waits: Vec<_> = (0..10).map(|_| begin()).collect();
+    for _ in 0..5 * SHAKING_MAX {
+        drop(begin());
+    }
+    let waiting = shakers.waiting();
+    assert!(
+        (waits.len()..=2 * SHAKING_MAX).contains(&waiting),
+        "{waiting}"
+    );
 }
 
 #[test]
