@@ -39,6 +39,7 @@ pub(super) async fn send(
         .mailer()
         .ok_or_else(super::tokens::no_mail)?
         .clone();
+    let place = mailer.place().ok_or_else(Failure::unavailable)?;
     let email = check_email(email)?;
     let now = Time::now();
     let domain = inside.domain.id;
@@ -85,6 +86,7 @@ pub(super) async fn send(
         if let Err(error) = mailer.send(&email, "You are invited", &text).await {
             tracing::error!(%error, "a mail about an invitation could not be sent");
         }
+        drop(place);
     });
     Ok(Reply::empty(StatusCode::CREATED))
 }

@@ -357,27 +357,42 @@ pub(super) async fn request_reset(call: Call) -> Result<Reply, Failure> {
     drop(connection);
     // Who logs in elsewhere has no password here to forget.
     let person = person.filter(|person| person.auth_provider.is_empty());
-    if let Some(person) = person.filter(|person| person.status.is_live()) {
-        let token = new_mail_token(&call, person.id, &email, mail::RESET).await?;
-        let url = format!(
-            "{}/password/reset?token={}",
-            mailer.public_url(),
-            token.reveal()
-        );
-        let text = format!(
-            "Somebody asked for another password for {}. If that was you, use this link within \
-             15 minutes:\n\n{url}\n",
-            person.username
-        );
-        // Sent beside the answer, which takes the same time for an address that nobody has.
+    if let Some(person) = person.filter(|person| person.status.is_live())
+        && let Some(place) = mailer.place()
+    {
+        // Noted and sent beside the answer, which takes the same time for an address that nobody has.
         tokio::spawn(async move {
-            if let Err(error) = mailer.send(&email, "Reset your password", &text).await {
-                tracing::error!(%error, "a mail could not be sent");
-            }
+            // What goes wrong is logged where it does.
+            let _ = send_reset(&call, &mailer, &person, &email).await;
+            drop(place);
         });
     }
     let body = json!({ "msg": "Email with reset link is sent" });
     Ok(Reply::json(StatusCode::CREATED, body))
+}
+
+async fn send_reset(
+    call: &Call,
+    mailer: &mail::Mailer,
+    person: &Person,
+    email: &str,
+) -> Result<(), Failure> {
+    let token = new_mail_token(call, person.id, email, mail::RESET).await?;
+    let url = format!(
+        "{}/password/reset?token={}",
+        mailer.public_url(),
+        token.reveal()
+    );
+    let text = format!(
+        "Somebody asked for another password for {}. If that was you, use this link within \
+         15 minutes:\n\n{url}\n",
+        person.username
+    );
+    let sent = mailer.send(email, "Reset your password", &text).await;
+    sent.map_err(|error| {
+        tracing::error!(%error, "a mail could not be sent");
+        Failure::unavailable()
+    })
 }
 
 /// Sets another password by the link that was sent.

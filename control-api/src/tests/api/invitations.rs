@@ -308,6 +308,17 @@ async fn invitations_by_mail_end_and_are_bounded() {
 }
 
 #[tokio::test]
+async fn nobody_is_invited_by_a_mail_that_there_is_no_place_for() {
+    let at = inviting().await;
+    let mailer = at.world.at.control.mailer().unwrap();
+    let places: Vec<_> = std::iter::from_fn(|| mailer.place()).collect();
+    at.invite("bob@example.com", false, 503).await;
+    assert!(at.open().await.is_empty());
+    drop(places);
+    at.invite("bob@example.com", false, 201).await;
+}
+
+#[tokio::test]
 async fn without_mail_no_address_is_invited() {
     let world = World::new().await;
     let ann = world.person("ann").await;

@@ -613,6 +613,27 @@ async fn a_password_is_reset_and_an_address_verified_by_mail() {
     world.server.login(&ann.username, "battery staple").await;
 }
 
+#[tokio::test]
+async fn request_for_another_password_is_answered_alike_before_anything_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::with(ApiSettings {
+        mail: Some(crate::MailSink::Folder(folder.path().to_owned())),
+        ..ApiSettings::default()
+    })
+    .await;
+    world.person("ann").await;
+    // Nothing can be written meanwhile.
+    let held = world.at.control.0.store.write().await.unwrap();
+    for email in ["nobody@example.com", "ann@example.com"] {
+        let body = json!({ "email": email });
+        let asked = world.expect("POST", "/password/reset-request", "", Some(body), 201);
+        let answered = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
+        assert!(answered.is_ok(), "{email} waits for the database");
+    }
+    drop(held);
+    mailed(folder.path(), "Reset").await;
+}
+
 /// The token in the mail with this subject.
 async fn mailed(folder: &std::path::Path, subject: &str) -> String {
     let begun = std::time::Instant::now();
