@@ -706,3 +706,28 @@ async fn logins_beyond_a_thousand_end_the_oldest() {
         .expect("GET", "/users/profile", &ann.token, None, 401)
         .await;
 }
+
+#[tokio::test]
+async fn token_that_is_void_once_the_body_has_come_is_good_for_nothing() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let body = json!({ "name": "plant", "route": "plant" }).to_string();
+    let (token, length) = (&ann.token, body.len());
+    let head = format!(
+        "POST /domains HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n\
+         authorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(&world.server.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The body is asked for once the token was found to be good.
+    let mut asked = [0; 12];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100");
+    let path = format!("/users/{}/disable", ann.id);
+    world.expect("POST", &path, &world.admin, None, 200).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 401"), "{answer}");
+}
