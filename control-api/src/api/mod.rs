@@ -210,10 +210,12 @@ async fn carry_out(
         caller,
         old,
     };
-    call.check_scope().await?;
     let looks = route.method == Method::GET && call.control.settings().journal_views;
     let note = call.note();
-    let result = (route.handler)(call).await;
+    let result = match call.check_scope().await {
+        Ok(()) => (route.handler)(call).await,
+        Err(failure) => Err(failure),
+    };
     let outcome = match &result {
         Ok(_) if looks => Some(Outcome::Done),
         Err(failure) if failure.status == StatusCode::FORBIDDEN => Some(Outcome::Denied),

@@ -539,6 +539,11 @@ async fn what_was_done_and_denied_is_in_a_journal_that_cannot_be_changed() {
         )
         .await;
     world.expect("DELETE", &path, &bob.token, None, 403).await;
+    // Of a personal access token as well, where the domain is named by its route.
+    let pat = json!({ "name": "p", "duration": "1h" });
+    let pat = text(&world.server.made("/pats", &ann.token, 201, pat).await["secret"]);
+    let by_route = path.replace(&domain, "plant");
+    world.expect("DELETE", &by_route, &pat, None, 403).await;
     let journal = format!("/{domain}/journal/client/{client}");
     let query = format!("{journal}?with_attributes=true&with_metadata=true&dir=asc");
     let page = world.expect("GET", &query, &ann.token, None, 200).await;
@@ -553,9 +558,11 @@ async fn what_was_done_and_denied_is_in_a_journal_that_cannot_be_changed() {
         row("client.create", "done"),
         row("client.update", "done"),
         row("client.remove", "denied"),
+        row("client.remove", "denied"),
     ];
     assert_eq!(rows, expected);
     assert_eq!(page["journals"][2]["metadata"]["user_id"], bob.id);
+    assert_eq!(page["journals"][3]["metadata"]["user_id"], ann.id);
     assert_eq!(page["journals"][1]["attributes"]["name"], "new");
     assert!(!page.to_string().contains("secret"), "{page}");
     let filtered = format!("{journal}?operation=client.update");

@@ -176,7 +176,7 @@ async fn who_registers_himself_is_an_ordinary_user_whatever_he_says() {
 #[tokio::test]
 async fn refresh_tokens_are_good_once_and_a_second_use_ends_the_login() {
     let world = World::new().await;
-    world.person("ann").await;
+    let ann = world.person("ann").await;
     let login = json!({ "username": "ann", "password": PASSWORD, "description": "laptop" });
     let tokens = world
         .server
@@ -218,6 +218,11 @@ async fn refresh_tokens_are_good_once_and_a_second_use_ends_the_login() {
     world
         .expect("GET", "/users/profile", &access, None, 401)
         .await;
+    let path = format!("/journal/user/{}?operation=user.refresh_token", ann.id);
+    let page = world.expect("GET", &path, &world.admin, None, 200).await;
+    let noted = page["journals"].as_array().unwrap();
+    let noted: Vec<&Value> = noted.iter().map(|row| &row["outcome"]).collect();
+    assert_eq!(noted, ["denied", "done"]);
 }
 
 #[tokio::test]
