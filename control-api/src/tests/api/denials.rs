@@ -450,6 +450,20 @@ async fn wrong_requests_are_refused_with_the_status_that_says_why() {
         (
             "POST",
             clients.clone(),
+            Some(json!({ "credentials": { "identity": "a\0" } })),
+            400,
+        ),
+        (
+            "POST",
+            clients.clone(),
+            Some(json!({ "credentials": { "identity": "x".repeat(255) } })),
+            400,
+        ),
+        ("GET", format!("{clients}?name=a%00"), None, 400),
+        ("GET", "/%00/clients".to_owned(), None, 400),
+        (
+            "POST",
+            clients.clone(),
             Some(json!({ "metadata": [] })),
             400,
         ),
