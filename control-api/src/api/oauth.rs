@@ -40,6 +40,8 @@ enum Refused {
     EmailUnverified,
     /// Somebody has the address here who has not proven it, or administers the platform.
     EmailTaken,
+    /// The user administers the platform, and has a password here.
+    PasswordNeeded,
     /// Nobody knows the user, and people do not register themselves.
     Unknown,
     Disabled,
@@ -53,6 +55,7 @@ impl Refused {
             Refused::Provider => "provider_failed",
             Refused::EmailUnverified => "email_unverified",
             Refused::EmailTaken => "email_taken",
+            Refused::PasswordNeeded => "password_needed",
             Refused::Unknown => "not_registered",
             Refused::Disabled => "account_disabled",
             Refused::Busy => "try_again",
@@ -230,6 +233,10 @@ async fn user(
     };
     if person.status != Status::Enabled {
         return Ok(Err(Refused::Disabled));
+    }
+    // However the provider came to know it: it may have been an ordinary user then.
+    if person.administrator && person.auth_provider.is_empty() {
+        return Ok(Err(Refused::PasswordNeeded));
     }
     let user = users::user_auth(write.connection(), person.id).await?;
     Ok(user.ok_or(Refused::Unknown))
