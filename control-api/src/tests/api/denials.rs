@@ -697,6 +697,11 @@ async fn older_paths_lead_to_the_routes_of_today() {
         204,
     )
     .await;
+    // A relation that nobody gets makes no role.
+    let share = json!({ "user_ids": [thing], "relation": "viewer" });
+    expect("POST", format!("/things/{thing}/share"), Some(share), 400).await;
+    let page = expect("GET", format!("/{domain}/clients/{thing}/roles"), None, 200).await;
+    assert_eq!(page["total"], 1);
     let share = json!({ "user_ids": [bob.id], "relation": "viewer" });
     expect(
         "POST",
