@@ -222,7 +222,12 @@ async fn end(write: &mut Write, user: &UserAuth, session: EntityId) -> Result<bo
 
 /// Ends one of the caller's logins.
 pub(super) async fn revoke(call: Call) -> Result<Reply, Failure> {
-    let caller = call.caller()?.id;
+    let caller = call.caller()?;
+    if caller.key {
+        // As for the other routes that manage tokens, which all want a verified address.
+        return Err(Failure::unauthorized("the access token is not valid"));
+    }
+    let caller = caller.id;
     let session = parse_id("token_id", call.body().text("token_id").unwrap_or_default())?;
     let mut write = call.write().await?;
     let user = users::user_auth(write.connection(), caller).await?;
