@@ -211,7 +211,8 @@ mod tests {
         }
         let [known, unknown, elsewhere] = times.map(|mut times| {
             times.sort_by(f64::total_cmp);
-            times[times.len() / 2]
+            // The fastest: what else the machine does only adds.
+            times[0]
         });
         for other in [unknown, elsewhere] {
             assert!(
