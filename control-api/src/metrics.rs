@@ -53,6 +53,11 @@ pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
             "Reports of what clients did that came faster than they can be written down.",
             count(&counts.reports_lost),
         ),
+        (
+            "control_mails_refused",
+            "Mails that were not sent because too many were under way.",
+            control.mailer().map_or(0, crate::api::Mailer::refused),
+        ),
     ] {
         // The family of a counter is named without `_total` in OpenMetrics and with it before.
         let family = if end.is_empty() {

@@ -63,8 +63,11 @@ impl Time {
             "Z" | "z" => 0,
             _ => {
                 let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-                let seconds =
-                    hours.parse::<i64>().ok()? * 3_600 + minutes.parse::<i64>().ok()? * 60;
+                let (hours, minutes) = (hours.parse::<i64>().ok()?, minutes.parse::<i64>().ok()?);
+                if !((0..24).contains(&hours) && (0..60).contains(&minutes)) {
+                    return None;
+                }
+                let seconds = hours * 3_600 + minutes * 60;
                 if zone.starts_with('-') {
                     -seconds
                 } else {
@@ -352,6 +355,8 @@ mod tests {
             "yesterday",
             "2024-13-01T00:00:00Z",
             "2024-02-29T12:00:00",
+            "2024-02-29T12:00:00+24:00",
+            "2024-02-29T12:00:00+9223372036854775807:00",
         ] {
             assert_eq!(Time::parse(bad), None, "{bad}");
         }

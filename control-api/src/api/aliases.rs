@@ -11,6 +11,7 @@ use super::authorize::{Inside, Target};
 use super::call::Call;
 use super::failure::Failure;
 use super::fields::Body;
+use super::roles::Editing;
 use super::route::{self, Found};
 use super::{Reply, parents, roles as role_calls};
 use crate::Control;
@@ -249,7 +250,6 @@ fn relation_actions(kind: Kind, relation: &str) -> Actions {
 
 /// Gives users a relation to an object.
 pub(super) async fn assign(call: Call) -> Result<Reply, Failure> {
-    let users = call.body().texts("user_ids").unwrap_or_default();
     let mut write = call.write().await?;
     let inside = call.enter(write.connection()).await?;
     let target = call
@@ -258,10 +258,13 @@ pub(super) async fn assign(call: Call) -> Result<Reply, Failure> {
     let body = call.body();
     let relation = body.text("relation").unwrap_or("member");
     let role = relation_role(&mut write, &inside, &target, relation).await?;
-    write.commit().await?;
-    let members = json!(users);
-    let call = with_role(call, &role, "members", members);
-    let reply = role_calls::add_members(call).await?;
+    let at = Editing {
+        write,
+        inside,
+        target,
+        role,
+    };
+    let reply = role_calls::give(&call, at, "user_ids").await?;
     Ok(Reply {
         status: StatusCode::CREATED,
         ..reply
@@ -276,13 +279,6 @@ pub(super) async fn unassign(call: Call) -> Result<Reply, Failure> {
         ..call
     };
     role_calls::expel(call).await
-}
-
-fn with_role(mut call: Call, role: &Role, field: &str, value: serde_json::Value) -> Call {
-    call.params.retain(|(name, _)| name != "role");
-    call.params.push(("role".to_owned(), role.id.clone()));
-    call.fields = Body::One(call.body().with(field, value));
-    call
 }
 
 /// Puts a channel into a group; older calls answered with 201.

@@ -308,6 +308,7 @@ impl Call {
             .find(|value| !value.is_empty());
         Some(Note {
             control: self.control.clone(),
+            domain: self.param("domain").to_owned(),
             event: Event {
                 entity: crate::name::excerpt(entity.unwrap_or_default()),
                 domain: EntityId::from_text(self.param("domain")),
@@ -324,18 +325,27 @@ fn out_of_scope() -> Failure {
 /// An operation that changed nothing: one that was denied, or only looked.
 pub(super) struct Note {
     control: Control,
+    /// The domain as the path names it, by id or by route; empty if it names none.
+    domain: String,
     event: Event,
 }
 
 impl Note {
     /// Notes it in the journal. The caller gets the answer whether or not that works.
     pub(super) async fn record(self, outcome: Outcome) {
-        let event = Event {
+        let mut event = Event {
             outcome,
             ..self.event
         };
         let noted = async {
             let mut write = self.control.0.store.write().await?;
+            // The journal is read by ids.
+            if let Some(domain) = domains::kept_domain(write.connection(), &self.domain).await? {
+                event.domain = Some(domain.id);
+                if event.entity == self.domain {
+                    event.entity = domain.id.to_string();
+                }
+            }
             write.record(&event, Time::now()).await?;
             write.commit().await
         };

@@ -27,6 +27,8 @@ use crate::{authz, token};
 /// Tags that one object may have, and characters of one.
 const TAGS_MAX: usize = 100;
 const TAG_CHARACTERS_MAX: usize = 254;
+/// Characters of a client's identity.
+const IDENTITY_CHARACTERS_MAX: usize = 254;
 
 /// Makes one.
 pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
@@ -152,10 +154,8 @@ fn new_entity(
         }
         Kind::Client | Kind::Domain => {
             let credentials = fields.object("credentials").unwrap_or_default();
-            credentials
-                .text("identity")
-                .unwrap_or_default()
-                .clone_into(&mut entity.identity);
+            let identity = credentials.text("identity").unwrap_or_default();
+            check_identity(identity)?.clone_into(&mut entity.identity);
             let given = credentials
                 .text("secret")
                 .filter(|secret| !secret.is_empty());
@@ -166,6 +166,16 @@ fn new_entity(
         }
     }
     Ok((entity, secret))
+}
+
+fn check_identity(identity: &str) -> Result<&str, Failure> {
+    let length = identity.chars().count();
+    if length > IDENTITY_CHARACTERS_MAX || identity.chars().any(char::is_control) {
+        let message = format!("credentials.identity has {length} characters");
+        let expected = format!("expected at most {IDENTITY_CHARACTERS_MAX}, printable");
+        return Err(Failure::bad(message).with_detail(expected));
+    }
+    Ok(identity)
 }
 
 /// Keeps the digest of a client's secret, and the secret itself, sealed, where secrets are revealed or

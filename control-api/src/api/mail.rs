@@ -3,11 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::MailSink;
 use crate::model::Time;
@@ -20,6 +22,9 @@ pub(super) const VERIFY: i64 = 0;
 pub(super) const RESET: i64 = 1;
 /// How long a relay may take in all.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Mails that are sent beside the answers that caused them, at a time: so many connections to the
+/// relay. A further one is not sent, and counted.
+const BESIDE_MAX: usize = 32;
 /// Longest line of a relay's answer.
 const LINE_BYTES_MAX: u64 = 4_096;
 
@@ -43,6 +48,8 @@ struct Settings {
     sink: MailSink,
     from: String,
     public_url: String,
+    beside: Arc<Semaphore>,
+    refused: AtomicU64,
 }
 
 impl Mailer {
@@ -51,12 +58,28 @@ impl Mailer {
             sink,
             from,
             public_url,
+            beside: Arc::new(Semaphore::new(BESIDE_MAX)),
+            refused: AtomicU64::new(0),
         }))
     }
 
     /// Where people reach this installation; links in mails begin with it.
     pub(super) fn public_url(&self) -> &str {
         &self.0.public_url
+    }
+
+    /// A place for a mail that is sent beside an answer; none if too many are under way.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.0.beside.clone().try_acquire_owned().ok();
+        if place.is_none() {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        place
+    }
+
+    /// Mails that there was no place for.
+    pub(crate) fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
     }
 
     /// Sends a mail.
@@ -191,6 +214,17 @@ mod tests {
         ] {
             assert!(heard.contains(part), "{part:?} in {heard}");
         }
+    }
+
+    #[test]
+    fn mails_beside_answers_are_bounded_and_those_too_many_are_counted() {
+        let sink = MailSink::Folder("unused".into());
+        let mailer = Mailer::new(sink, String::new(), String::new());
+        let places: Vec<_> = std::iter::from_fn(|| mailer.place()).collect();
+        assert_eq!((places.len(), mailer.refused()), (BESIDE_MAX, 1));
+        drop(places);
+        assert!(mailer.place().is_some());
+        assert_eq!(mailer.refused(), 1);
     }
 
     #[tokio::test]

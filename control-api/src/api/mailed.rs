@@ -39,6 +39,7 @@ pub(super) async fn send(
         .mailer()
         .ok_or_else(super::tokens::no_mail)?
         .clone();
+    let place = mailer.place().ok_or_else(Failure::unavailable)?;
     let email = check_email(email)?;
     let now = Time::now();
     let domain = inside.domain.id;
@@ -85,6 +86,7 @@ pub(super) async fn send(
         if let Err(error) = mailer.send(&email, "You are invited", &text).await {
             tracing::error!(%error, "a mail about an invitation could not be sent");
         }
+        drop(place);
     });
     Ok(Reply::empty(StatusCode::CREATED))
 }
@@ -171,7 +173,9 @@ async fn give(
     now: Time,
 ) -> Result<(), Failure> {
     let own = access::invitation(write.connection(), found.domain, user).await?;
-    let open = own.is_some_and(|own| own.rejected_at.is_none() && !own.is_over(now));
+    let open = own
+        .as_ref()
+        .is_some_and(|own| own.rejected_at.is_none() && !own.is_over(now));
     if open || roles::is_member(write.connection(), found.domain, user).await? {
         return Ok(());
     }
@@ -182,8 +186,9 @@ async fn give(
         invited_by: found.invited_by,
         role: found.role.clone(),
         role_name: found.role_name.clone(),
-        created_at: now,
-        updated_at: None,
+        created_at: own.as_ref().map_or(now, |own| own.created_at),
+        // In place of one that is over or was rejected, it is sent again: its week begins now.
+        updated_at: own.map(|_| now),
         confirmed_at: None,
         rejected_at: None,
     };

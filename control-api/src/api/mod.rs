@@ -186,10 +186,15 @@ async fn carry_out(
     if let Some((name, value)) = route.default_query {
         query.set(name, value.to_owned());
     }
-    let caller = identify(&control, route.auth, bearer.as_deref()).await?;
+    let mut caller = identify(&control, route.auth, bearer.as_deref()).await?;
     let fields = match &route.body {
         BodyShape::None => fields::Body::None,
-        shape => fields::read(shape, caller.is_none(), &head.headers, body).await?,
+        shape => {
+            let read = fields::read(shape, caller.is_none(), &head.headers, body).await?;
+            // A body may take half a minute to come, and its sender's token may be void by then.
+            caller = identify(&control, route.auth, bearer.as_deref()).await?;
+            read
+        }
     };
     let cookies = head.headers.get(header::COOKIE);
     let cookies = cookies.and_then(|cookies| cookies.to_str().ok());
@@ -205,10 +210,12 @@ async fn carry_out(
         caller,
         old,
     };
-    call.check_scope().await?;
     let looks = route.method == Method::GET && call.control.settings().journal_views;
     let note = call.note();
-    let result = (route.handler)(call).await;
+    let result = match call.check_scope().await {
+        Ok(()) => (route.handler)(call).await,
+        Err(failure) => Err(failure),
+    };
     let outcome = match &result {
         Ok(_) if looks => Some(Outcome::Done),
         Err(failure) if failure.status == StatusCode::FORBIDDEN => Some(Outcome::Denied),

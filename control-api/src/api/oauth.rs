@@ -11,7 +11,7 @@ use crate::model::Time;
 use crate::name::{Name, Username};
 use crate::oauth::{AskError, Binding, Profile, Provider};
 use crate::secret::random_id;
-use crate::store::journal::{Event, Outcome};
+use crate::store::journal::Outcome;
 use crate::store::people::{self, Person};
 use crate::store::users::{self, NewUserRow, UserAuth};
 use crate::store::{Write, foreign};
@@ -40,6 +40,8 @@ enum Refused {
     EmailUnverified,
     /// Somebody has the address here who has not proven it, or administers the platform.
     EmailTaken,
+    /// The user administers the platform, and has a password here.
+    PasswordNeeded,
     /// Nobody knows the user, and people do not register themselves.
     Unknown,
     Disabled,
@@ -53,6 +55,7 @@ impl Refused {
             Refused::Provider => "provider_failed",
             Refused::EmailUnverified => "email_unverified",
             Refused::EmailTaken => "email_taken",
+            Refused::PasswordNeeded => "password_needed",
             Refused::Unknown => "not_registered",
             Refused::Disabled => "account_disabled",
             Refused::Busy => "try_again",
@@ -171,7 +174,7 @@ async fn enter(
             drop(write);
             let mut write = call.write().await?;
             let attributes = json!({ "provider": provider.name(), "error": refused.word() });
-            note(call, &mut write, None, Outcome::Denied, attributes).await?;
+            tokens::note(call, &mut write, None, Outcome::Denied, attributes).await?;
             call.commit(write).await?;
             return Ok(Err(refused));
         }
@@ -179,29 +182,9 @@ async fn enter(
     let description = format!("login at {}", provider.name());
     let session = tokens::open_session(&mut write, &user, description, now).await?;
     let attributes = json!({ "provider": provider.name(), "session": session.id.to_string() });
-    note(call, &mut write, Some(&user), Outcome::Done, attributes).await?;
+    tokens::note(call, &mut write, Some(&user), Outcome::Done, attributes).await?;
     call.commit(write).await?;
     tokens::pair(call, &user, &session, None, now).map(Ok)
-}
-
-async fn note(
-    call: &Call,
-    write: &mut Write,
-    user: Option<&UserAuth>,
-    outcome: Outcome,
-    attributes: serde_json::Value,
-) -> Result<(), Failure> {
-    let event = Event {
-        operation: call.route.operation.clone(),
-        outcome,
-        domain: None,
-        kind: "user",
-        entity: user.map(|user| user.id.to_string()).unwrap_or_default(),
-        user: user.map(|user| user.id),
-        peer: call.peer.to_string(),
-        attributes,
-    };
-    Ok(write.record(&event, Time::now()).await?)
 }
 
 /// The user who logged in there: known by the provider's name for it; or by a verified address, then
@@ -250,6 +233,10 @@ async fn user(
     };
     if person.status != Status::Enabled {
         return Ok(Err(Refused::Disabled));
+    }
+    // However the provider came to know it: it may have been an ordinary user then.
+    if person.administrator && person.auth_provider.is_empty() {
+        return Ok(Err(Refused::PasswordNeeded));
     }
     let user = users::user_auth(write.connection(), person.id).await?;
     Ok(user.ok_or(Refused::Unknown))

@@ -21,13 +21,14 @@ impl Query {
     /// Reads a query.
     ///
     /// # Errors
-    /// A name stands twice, or something is not UTF-8.
+    /// A name stands twice, or something is no text.
     pub(super) fn parse(text: &str) -> Result<Query, Failure> {
         let mut query = Query::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decoded = decode(name, true).zip(decode(value, true));
-            let (name, value) = decoded.ok_or_else(|| Failure::bad("the query is not UTF-8"))?;
+            let (name, value) = decoded
+                .ok_or_else(|| Failure::bad("the query is no text; expected UTF-8 without NUL"))?;
             if query.0.iter().any(|(known, _)| *known == name) {
                 let name = excerpt(&name);
                 return Err(Failure::bad(format!(
@@ -192,7 +193,8 @@ pub(super) fn wrong(name: &str, value: &str, expected: &str) -> Failure {
     ))
 }
 
-/// Undoes percent-encoding; in queries a plus is a space.
+/// Undoes percent-encoding; in queries a plus is a space. None if it is no text: not UTF-8, or with a
+/// NUL, which no database has to take.
 pub(super) fn decode(text: &str, query: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -207,7 +209,9 @@ pub(super) fn decode(text: &str, query: bool) -> Option<String> {
             other => other,
         });
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0'))
 }
 
 #[cfg(test)]
@@ -221,7 +225,7 @@ mod tests {
         assert!(matches!(query.tags(), Ok(Some(Tags::All(tags))) if tags == ["x", "y"]));
         assert_eq!((query.raw("empty"), query.text("empty")), (Some(""), None));
         assert_eq!(query.raw("gone"), None);
-        for bad in ["a=1&a=2", "a=%", "a=%zz", "a=%ff"] {
+        for bad in ["a=1&a=2", "a=%", "a=%zz", "a=%ff", "a=%00", "%00=a"] {
             assert!(Query::parse(bad).is_err(), "{bad}");
         }
     }

@@ -217,11 +217,11 @@ pub(super) async fn view(call: Call) -> Result<Reply, Failure> {
 }
 
 /// What a changing call works on: the transaction, the domain, the object and its role.
-struct Editing {
-    write: Write,
-    inside: Inside,
-    target: Target,
-    role: Role,
+pub(super) struct Editing {
+    pub(super) write: Write,
+    pub(super) inside: Inside,
+    pub(super) target: Target,
+    pub(super) role: Role,
 }
 
 async fn begin(call: &Call, verb: Verb) -> Result<Editing, Failure> {
@@ -360,12 +360,19 @@ async fn set_actions(
 
 /// Adds members to a role.
 pub(super) async fn add_members(call: Call) -> Result<Reply, Failure> {
-    let mut at = begin(&call, Verb::AddRoleUsers).await?;
+    let at = begin(&call, Verb::AddRoleUsers).await?;
+    give(&call, at, "members").await
+}
+
+/// Adds those whom a field of the body names to a role that the caller may give.
+pub(super) async fn give(call: &Call, mut at: Editing, field: &str) -> Result<Reply, Failure> {
     at.inside.may_give(&at.target, &at.role.actions)?;
-    let members = wanted(&call, "members")?;
+    let members = wanted(call, field)?;
     add(&mut at.write, &at.inside, &at.role, &members).await?;
-    let attributes = json!({ "role_id": at.role.id, "members": members });
-    done(&call, at.write, &at.inside, &at.target, attributes).await?;
+    let attributes = json!({
+        "role_id": at.role.id, "role_name": at.role.name, "members": members,
+    });
+    done(call, at.write, &at.inside, &at.target, attributes).await?;
     Ok(Reply::ok(json!({ "members": members })))
 }
 

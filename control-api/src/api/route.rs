@@ -111,14 +111,14 @@ pub(super) struct Found {
 /// The decoded segments of a path; a slash at the end does not count.
 ///
 /// # Errors
-/// A segment is not UTF-8.
+/// A segment is no text.
 pub(super) fn segments(path: &str) -> Result<Vec<String>, Failure> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
     path.split('/')
         .map(|segment| {
             super::query::decode(segment, false)
-                .ok_or_else(|| Failure::bad("the path is not UTF-8"))
+                .ok_or_else(|| Failure::bad("the path is no text; expected UTF-8 without NUL"))
         })
         .collect()
 }

@@ -13,7 +13,7 @@ use crate::model::Time;
 use crate::name::parse_id;
 use crate::secret::{Secret, random_id};
 use crate::store::access::{self, Session};
-use crate::store::journal::Outcome;
+use crate::store::journal::{Event, Outcome};
 use crate::store::people::{self, Person};
 use crate::store::users::{self, UserAuth};
 use crate::store::{Write, roles};
@@ -60,20 +60,31 @@ pub(super) async fn issue(call: Call) -> Result<Reply, Failure> {
     let domain = own_domain(&mut write, &user, body.text("domain_id")).await?;
     let description = body.text("description").unwrap_or_default().to_owned();
     let session = open_session(&mut write, &user, description, now).await?;
-    let id = user.id.to_string();
-    let event = crate::store::journal::Event {
-        operation: call.route.operation.clone(),
-        outcome: Outcome::Done,
-        domain: None,
-        kind: "user",
-        entity: id,
-        user: Some(user.id),
-        peer: call.peer.to_string(),
-        attributes: json!({ "session": session.id.to_string() }),
-    };
-    write.record(&event, now).await?;
+    let attributes = json!({ "session": session.id.to_string() });
+    note(&call, &mut write, Some(&user), Outcome::Done, attributes).await?;
     call.commit(write).await?;
     issued(&call, &user, &session, domain, now)
+}
+
+/// Notes what became of a login, whose user no token says.
+pub(super) async fn note(
+    call: &Call,
+    write: &mut Write,
+    user: Option<&UserAuth>,
+    outcome: Outcome,
+    attributes: serde_json::Value,
+) -> Result<(), Failure> {
+    let event = Event {
+        operation: call.route.operation.clone(),
+        outcome,
+        domain: None,
+        kind: "user",
+        entity: user.map(|user| user.id.to_string()).unwrap_or_default(),
+        user: user.map(|user| user.id),
+        peer: call.peer.to_string(),
+        attributes,
+    };
+    Ok(write.record(&event, Time::now()).await?)
 }
 
 /// Begins a login; the oldest one of a user who has too many ends.
@@ -98,19 +109,9 @@ pub(super) async fn open_session(
 }
 
 async fn note_failure(call: &Call) -> Result<(), Failure> {
-    let event = crate::store::journal::Event {
-        operation: call.route.operation.clone(),
-        outcome: Outcome::Denied,
-        domain: None,
-        kind: "user",
-        // Not what was typed: people type passwords where names belong.
-        entity: String::new(),
-        user: None,
-        peer: call.peer.to_string(),
-        attributes: json!({}),
-    };
     let mut write = call.write().await?;
-    write.record(&event, Time::now()).await?;
+    // Without what was typed: people type passwords where names belong.
+    note(call, &mut write, None, Outcome::Denied, json!({})).await?;
     write.commit().await?;
     Ok(())
 }
@@ -188,8 +189,11 @@ pub(super) async fn refresh(call: Call) -> Result<Reply, Failure> {
     let session = access::session(write.connection(), verified.session).await?;
     let session = session.filter(|session| session.user == user.id && session.expires_at > now);
     let mut session = session.ok_or_else(refused)?;
+    let attributes = json!({ "session": session.id.to_string() });
     if session.turn != verified.turn {
         end(&mut write, &user, session.id).await?;
+        let outcome = Outcome::Denied;
+        note(&call, &mut write, Some(&user), outcome, attributes).await?;
         call.commit(write).await?;
         tracing::warn!(user = %user.id, "a refresh token was used twice: its login was ended");
         return Err(refused());
@@ -201,6 +205,7 @@ pub(super) async fn refresh(call: Call) -> Result<Reply, Failure> {
         Some(_) => own_domain(&mut write, &user, wanted.as_deref()).await?,
         None => verified.domain,
     };
+    note(&call, &mut write, Some(&user), Outcome::Done, attributes).await?;
     call.commit(write).await?;
     issued(&call, &user, &session, domain, now)
 }
@@ -217,7 +222,12 @@ async fn end(write: &mut Write, user: &UserAuth, session: EntityId) -> Result<bo
 
 /// Ends one of the caller's logins.
 pub(super) async fn revoke(call: Call) -> Result<Reply, Failure> {
-    let caller = call.caller()?.id;
+    let caller = call.caller()?;
+    if caller.key {
+        // As for the other routes that manage tokens, which all want a verified address.
+        return Err(Failure::unauthorized("the access token is not valid"));
+    }
+    let caller = caller.id;
     let session = parse_id("token_id", call.body().text("token_id").unwrap_or_default())?;
     let mut write = call.write().await?;
     let user = users::user_auth(write.connection(), caller).await?;
@@ -357,27 +367,42 @@ pub(super) async fn request_reset(call: Call) -> Result<Reply, Failure> {
     drop(connection);
     // Who logs in elsewhere has no password here to forget.
     let person = person.filter(|person| person.auth_provider.is_empty());
-    if let Some(person) = person.filter(|person| person.status.is_live()) {
-        let token = new_mail_token(&call, person.id, &email, mail::RESET).await?;
-        let url = format!(
-            "{}/password/reset?token={}",
-            mailer.public_url(),
-            token.reveal()
-        );
-        let text = format!(
-            "Somebody asked for another password for {}. If that was you, use this link within \
-             15 minutes:\n\n{url}\n",
-            person.username
-        );
-        // Sent beside the answer, which takes the same time for an address that nobody has.
+    if let Some(person) = person.filter(|person| person.status.is_live())
+        && let Some(place) = mailer.place()
+    {
+        // Noted and sent beside the answer, which takes the same time for an address that nobody has.
         tokio::spawn(async move {
-            if let Err(error) = mailer.send(&email, "Reset your password", &text).await {
-                tracing::error!(%error, "a mail could not be sent");
-            }
+            // What goes wrong is logged where it does.
+            let _ = send_reset(&call, &mailer, &person, &email).await;
+            drop(place);
         });
     }
     let body = json!({ "msg": "Email with reset link is sent" });
     Ok(Reply::json(StatusCode::CREATED, body))
+}
+
+async fn send_reset(
+    call: &Call,
+    mailer: &mail::Mailer,
+    person: &Person,
+    email: &str,
+) -> Result<(), Failure> {
+    let token = new_mail_token(call, person.id, email, mail::RESET).await?;
+    let url = format!(
+        "{}/password/reset?token={}",
+        mailer.public_url(),
+        token.reveal()
+    );
+    let text = format!(
+        "Somebody asked for another password for {}. If that was you, use this link within \
+         15 minutes:\n\n{url}\n",
+        person.username
+    );
+    let sent = mailer.send(email, "Reset your password", &text).await;
+    sent.map_err(|error| {
+        tracing::error!(%error, "a mail could not be sent");
+        Failure::unavailable()
+    })
 }
 
 /// Sets another password by the link that was sent.

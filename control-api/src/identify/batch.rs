@@ -1,6 +1,7 @@
 //! Clients that show their id and their secret, many at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use authcache::EntityId;
@@ -94,9 +95,23 @@ impl Identifier {
             .collect();
         let mut refused = Vec::new();
         let mut admitted: HashMap<EntityId, Vec<Asked>> = HashMap::new();
-        for asked in std::mem::take(open) {
-            let client = self.whose(&asked.question, &known);
-            match client {
+        let found: Vec<(Asked, Option<&ClientAuth>)> = std::mem::take(open)
+            .into_iter()
+            .map(|asked| {
+                let client = self.whose(&asked.question, &known);
+                (asked, client)
+            })
+            .collect();
+        // Whoever guesses gains nothing by many guesses at a time: a right one among wrong ones from
+        // the same address is answered alone like those, behind the failures that count.
+        let wrong = found.iter().filter(|(_, client)| client.is_none());
+        let guessed: HashSet<_> = wrong
+            .filter_map(|(asked, _)| peer_and_id(&asked.question))
+            .collect();
+        for (asked, client) in found {
+            let is_guess =
+                peer_and_id(&asked.question).is_none_or(|named| guessed.contains(&named));
+            match client.filter(|_| !is_guess) {
                 None => alone.push(asked),
                 Some(client) if client.is_live() => {
                     admitted.entry(client.id).or_default().push(asked);
@@ -149,6 +164,11 @@ impl Identifier {
         let right = digest.matches(stored.unwrap_or(&[0; 32]));
         client.filter(|client| right && client.secret_digest.is_some())
     }
+}
+
+/// Where a question comes from, and the client that it names.
+fn peer_and_id(question: &Question) -> Option<(Option<IpAddr>, EntityId)> {
+    shown(question).map(|(id, _, credentials)| (credentials.peer, id))
 }
 
 /// Ids in order, each once.

@@ -522,7 +522,8 @@ impl List<'_> {
         }
         if let Some((from, to)) = filter.levels {
             // A path of n levels has 37 n - 1 characters.
-            let length = |levels: usize| i64::try_from(37 * levels).unwrap_or(i64::MAX) - 1;
+            let length =
+                |levels: usize| i64::try_from(levels.saturating_mul(37)).unwrap_or(i64::MAX) - 1;
             query
                 .push(" AND LENGTH(e.path) >= ")
                 .push_bind(length(from))

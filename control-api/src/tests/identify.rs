@@ -403,6 +403,27 @@ async fn failures_in_a_batch_are_throttled_like_others() {
 }
 
 #[tokio::test]
+async fn guesses_that_come_together_are_no_more_than_one_after_the_other() {
+    let at = plant().await;
+    let broker = Broker::join(at.control(), false).await;
+    let id = at.client.client.id.to_string();
+    let peer = Some("192.0.2.8".parse().unwrap());
+    let mut guesses: Vec<Credentials> = (0..200).map(|n| login(&id, &format!("{n}"))).collect();
+    guesses.push(device(&at));
+    let from_one = |guess| Question::Identify(Credentials { peer, ..guess });
+    let answers = broker
+        .ask_all(guesses.into_iter().map(from_one).collect())
+        .await;
+    assert_eq!(
+        answers.last(),
+        Some(&Answer::Refused(Refusal::Throttled)),
+        "the right one came last"
+    );
+    let elsewhere = broker.ask(Question::Identify(device(&at))).await;
+    assert!(matches!(elsewhere, Answer::Identity(..)));
+}
+
+#[tokio::test]
 async fn rights_of_many_are_read_in_parts_of_whole_clients() {
     let at = plant().await;
     let mut ids: Vec<EntityId> = fleet(&at, 5).await.into_iter().map(|(id, _)| id).collect();

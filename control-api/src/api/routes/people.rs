@@ -227,7 +227,7 @@ pub(super) fn of_tokens(all: &mut Vec<Route>) {
             "List the own logins",
             by!(tokens::list),
         )
-        .auth(Auth::Login)
+        .auth(Auth::Session)
         .answers(OK, "RefreshTokens"),
         route(
             post.clone(),

@@ -465,6 +465,7 @@ async fn groups_form_a_tree_without_circles_and_not_too_deep() {
     for (query, count) in [
         ("", 1),
         ("?start_level=2&end_level=4", 3),
+        ("?start_level=2&end_level=9223372036854775807", 10),
         ("?start_level=2&end_level=-1", 10),
         ("?start_level=0&end_level=-1&limit=100", 19),
     ] {

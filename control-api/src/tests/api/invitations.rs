@@ -247,6 +247,27 @@ async fn one_address_has_one_invitation_that_is_sent_again_or_taken_back() {
 }
 
 #[tokio::test]
+async fn invitation_by_mail_counts_in_place_of_one_that_is_over() {
+    let at = inviting().await;
+    let bob = at.world.person("bob").await;
+    let body = json!({ "invitee_user_id": bob.id, "role_id": at.role });
+    at.world
+        .expect("POST", &at.path(), &at.ann.token, Some(body), 201)
+        .await;
+    let mut write = at.world.at.control.0.store.write().await.unwrap();
+    crate::store::sql::query("UPDATE invitations SET created_at = 1")
+        .execute(write.connection())
+        .await
+        .unwrap();
+    write.commit().await.unwrap();
+    at.invite("bob@example.com", false, 201).await;
+    let body = json!({ "token": at.token(1).await });
+    at.world
+        .expect("POST", "/invitations/accept", &bob.token, Some(body), 204)
+        .await;
+}
+
+#[tokio::test]
 async fn invitations_by_mail_end_and_are_bounded() {
     let at = inviting().await;
     at.invite("bob@example.com", false, 201).await;
@@ -284,6 +305,17 @@ async fn invitations_by_mail_end_and_are_bounded() {
         "{told}"
     );
     at.invite("bob@example.com", true, 201).await;
+}
+
+#[tokio::test]
+async fn nobody_is_invited_by_a_mail_that_there_is_no_place_for() {
+    let at = inviting().await;
+    let mailer = at.world.at.control.mailer().unwrap();
+    let places: Vec<_> = std::iter::from_fn(|| mailer.place()).collect();
+    at.invite("bob@example.com", false, 503).await;
+    assert!(at.open().await.is_empty());
+    drop(places);
+    at.invite("bob@example.com", false, 201).await;
 }
 
 #[tokio::test]

@@ -33,9 +33,12 @@ async fn a_key_does_what_its_owner_may_but_manages_no_tokens() {
     for (path, body) in [
         ("/keys", json!({ "type": 3 })),
         ("/pats", json!({ "name": "p", "duration": "1h" })),
+        ("/users/tokens/revoke", json!({ "token_id": id })),
     ] {
         world.expect("POST", path, &value, Some(body), 401).await;
     }
+    let logins = "/users/tokens/refresh-tokens";
+    world.expect("GET", logins, &value, None, 401).await;
     let path = format!("/keys/{id}");
     let shown = world.expect("GET", &path, &ann.token, None, 200).await;
     assert_eq!(shown["issuer_id"], ann.id);

@@ -433,6 +433,35 @@ async fn account_is_not_taken_over_unless_both_sides_have_proven_the_address() {
 }
 
 #[tokio::test]
+async fn administrator_with_a_password_shows_it_though_the_provider_knew_it_before() {
+    let at = Elsewhere::new(|_| {}).await;
+    let owner = at.world.person("annlee").await;
+    let store = &at.world.at.control.0.store;
+    let id = authcache::EntityId::from_text(&owner.id).unwrap();
+    let mut write = store.write().await.unwrap();
+    write.know_user("plant", "42", id).await.unwrap();
+    write.commit().await.unwrap();
+    let seen = at.profile_of(&at.log_in(ann()).await).await;
+    assert_eq!(seen["id"], owner.id.as_str());
+    let promote = async |id: &str| {
+        let (path, body) = (format!("/users/{id}/role"), json!({ "role": "admin" }));
+        let admin = &at.world.admin;
+        at.world
+            .expect("PATCH", &path, admin, Some(body), 200)
+            .await;
+    };
+    promote(&owner.id).await;
+    assert_eq!(at.log_in(ann()).await.error(), "password_needed");
+    at.world.server.login(&owner.username, PASSWORD).await;
+    // Who came from the provider has no other way in.
+    let bob = json!({ "sub": "43", "email": "bob@example.com", "email_verified": true });
+    let seen = at.profile_of(&at.log_in(bob.clone()).await).await;
+    promote(&text(&seen["id"])).await;
+    let seen = at.profile_of(&at.log_in(bob).await).await;
+    assert_eq!(seen["role"], "admin");
+}
+
+#[tokio::test]
 async fn disabled_deleted_and_unknown_users_are_told_apart_by_a_word() {
     let at = Elsewhere::new(|settings| settings.oauth[0].register = false).await;
     assert_eq!(at.log_in(ann()).await.error(), "not_registered");

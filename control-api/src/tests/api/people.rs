@@ -176,7 +176,7 @@ async fn who_registers_himself_is_an_ordinary_user_whatever_he_says() {
 #[tokio::test]
 async fn refresh_tokens_are_good_once_and_a_second_use_ends_the_login() {
     let world = World::new().await;
-    world.person("ann").await;
+    let ann = world.person("ann").await;
     let login = json!({ "username": "ann", "password": PASSWORD, "description": "laptop" });
     let tokens = world
         .server
@@ -218,6 +218,11 @@ async fn refresh_tokens_are_good_once_and_a_second_use_ends_the_login() {
     world
         .expect("GET", "/users/profile", &access, None, 401)
         .await;
+    let path = format!("/journal/user/{}?operation=user.refresh_token", ann.id);
+    let page = world.expect("GET", &path, &world.admin, None, 200).await;
+    let noted = page["journals"].as_array().unwrap();
+    let noted: Vec<&Value> = noted.iter().map(|row| &row["outcome"]).collect();
+    assert_eq!(noted, ["denied", "done"]);
 }
 
 #[tokio::test]
@@ -613,6 +618,27 @@ async fn a_password_is_reset_and_an_address_verified_by_mail() {
     world.server.login(&ann.username, "battery staple").await;
 }
 
+#[tokio::test]
+async fn request_for_another_password_is_answered_alike_before_anything_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::with(ApiSettings {
+        mail: Some(crate::MailSink::Folder(folder.path().to_owned())),
+        ..ApiSettings::default()
+    })
+    .await;
+    world.person("ann").await;
+    // Nothing can be written meanwhile.
+    let held = world.at.control.0.store.write().await.unwrap();
+    for email in ["nobody@example.com", "ann@example.com"] {
+        let body = json!({ "email": email });
+        let asked = world.expect("POST", "/password/reset-request", "", Some(body), 201);
+        let answered = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
+        assert!(answered.is_ok(), "{email} waits for the database");
+    }
+    drop(held);
+    mailed(folder.path(), "Reset").await;
+}
+
 /// The token in the mail with this subject.
 async fn mailed(folder: &std::path::Path, subject: &str) -> String {
     let begun = std::time::Instant::now();
@@ -684,4 +710,29 @@ async fn logins_beyond_a_thousand_end_the_oldest() {
     world
         .expect("GET", "/users/profile", &ann.token, None, 401)
         .await;
+}
+
+#[tokio::test]
+async fn token_that_is_void_once_the_body_has_come_is_good_for_nothing() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let body = json!({ "name": "plant", "route": "plant" }).to_string();
+    let (token, length) = (&ann.token, body.len());
+    let head = format!(
+        "POST /domains HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n\
+         authorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(&world.server.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The body is asked for once the token was found to be good.
+    let mut asked = [0; 12];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100");
+    let path = format!("/users/{}/disable", ann.id);
+    world.expect("POST", &path, &world.admin, None, 200).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 401"), "{answer}");
 }
