@@ -275,7 +275,8 @@ def measure(arguments):
              if not arguments.only or name.split()[0] in arguments.only.split(",")}
     found = []
     before = json.loads(RAW.read_text())["runs"] if RAW.exists() and arguments.only else []
-    kept = [run for run in before if run["load"] not in loads]
+    again = {*loads, *(extra for extra, (_, base, _) in EXTRA.items() if base in loads)}
+    kept = [run for run in before if run["load"] not in again]
     for number in range(1, arguments.rounds + 1):
         for at, (name, (_, command, _)) in enumerate(loads.items()):
             names = ["turnpike", *peers]
@@ -292,7 +293,7 @@ def measure(arguments):
                     broker = Broker(subject, work, MANY_SHARDS if many else None)
                     try:
                         result = measure_one(broker, name, command, arguments.seconds)
-                        extras = EXTRA.items() if subject == "turnpike" and not arguments.only else []
+                        extras = EXTRA.items() if subject == "turnpike" else []
                         found.append({"round": number, "load": name, "subject": subject, **result})
                         print(number, name, subject, figures(result), flush=True)
                         for extra, (_, base, more) in extras:
