@@ -76,12 +76,12 @@ class Doors(Broker):
         (self.work / "conf").write_text(conf)
         return command, settings
 
-    def wait(self):
+    def wait(self, out):
         """Until each door is open: mosquitto opens them one after the other."""
         own = self.port
         for door in DOORS:
             self.port = own + DOORS[door][2]
-            super().wait()
+            super().wait(out)
         self.port = own
 
     def target_of(self, door):
