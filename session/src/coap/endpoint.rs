@@ -263,8 +263,13 @@ impl Endpoint {
             }
             Some(answer) => {
                 around.tally.repeated += 1;
+                let most = match self.manner.proven {
+                    true => usize::MAX,
+                    // What bears the number of a longer request, and is none, gets no more for it.
+                    false => AMPLIFICATION * len,
+                };
                 match answer {
-                    Answer::Bytes(bytes) if message.kind == Kind::Con => {
+                    Answer::Bytes(bytes) if message.kind == Kind::Con && bytes.len() <= most => {
                         around.out.write(|out| out.extend_from_slice(&bytes));
                     }
                     Answer::Again if message.kind == Kind::Con => {
