@@ -59,3 +59,39 @@ fn address_that_failed_ten_times_is_told_so_at_every_door_and_others_are_not() {
     let code = connect(&broker.client(1), ProtocolVersion::V5);
     assert_eq!(code, ReasonCode::SUCCESS);
 }
+
+#[test]
+fn broker_that_holds_all_it_may_tells_who_comes_to_come_later() {
+    let limit = "[limits]\nmax_connections = 40\n";
+    let broker = Broker::configured(tempfile::tempdir().unwrap(), limit);
+    let client = broker.client(0);
+    let held: Vec<Client> = (0..40)
+        .map(|_| Client::connect(broker.address(), &client, &Options::default()).0)
+        .collect();
+    for (version, code) in [
+        (ProtocolVersion::V5, ReasonCode::QUOTA_EXCEEDED),
+        (ProtocolVersion::V311, ReasonCode::new(3)),
+    ] {
+        let options = Options {
+            version,
+            ..Options::default()
+        };
+        let (_, told) = Client::try_connect(broker.address(), &client, &options);
+        assert!(
+            matches!(told, Got::ConnAck { code: found, .. } if found == code),
+            "{told:?}"
+        );
+    }
+    let header = crate::http::authorization(&broker, 1);
+    let path = format!("/{}", broker.topic("late"));
+    for method in ["POST", "GET"] {
+        let mut http = Http::new(&broker);
+        http.send(method, &path, &header, b"x");
+        let (status, head) = http.head();
+        assert_eq!(status, 429, "{method}");
+        assert!(head.contains("retry-after: "), "{head}");
+    }
+    let answer = ask(&mut tcp(broker.listener("ws")), &path, &header);
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    drop(held);
+}
