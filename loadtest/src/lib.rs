@@ -81,4 +81,5 @@ pub use storm::{Beside, StormPlan, StormReport, reconnect_storm};
 pub use target::{Admin, Listeners, Login, Ready, Target};
 pub use timeline::Moment;
 pub use verify::Verdict;
-pub use worker::worker;
+pub use wire::serial_beside;
+pub use worker::{end_with_parent, worker};

@@ -242,6 +242,16 @@ fn connect(address: SocketAddr, serial: usize) -> std::io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// The first serial number beside a run that holds `held` connections. Each of its processes may
+/// have connections besides, such as publishers, which have no more addresses than one of their own.
+#[must_use]
+pub fn serial_beside(held: usize) -> usize {
+    match held {
+        0 => 0,
+        held => held.next_multiple_of(PER_ADDRESS) + PER_ADDRESS,
+    }
+}
+
 const FIRST_PORT: u16 = 20_000;
 
 /// Another source address for each ten thousand connections over loopback, and for each of them a
@@ -271,6 +281,8 @@ mod tests {
         assert_eq!(at(10_000), "127.1.0.2:20000");
         assert_eq!(at(19_999), "127.1.0.2:29999");
         assert_eq!(at(2_500_000), "127.1.1.1:20000");
+        assert_eq!(at(serial_beside(100_000)), "127.1.0.12:20000");
+        assert_eq!(serial_beside(0), 0);
         assert_eq!(source("10.0.0.1:1883".parse().unwrap(), 20_000), None);
         assert_eq!(source("[::1]:1883".parse().unwrap(), 20_000), None);
     }

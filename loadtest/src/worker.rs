@@ -8,6 +8,7 @@ use codec::mqtt::{ProtocolVersion, QoS};
 use hdrhistogram::Histogram;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::dial::{Dial, Numbers};
@@ -79,6 +80,15 @@ pub(crate) struct Done {
 
 /// Between two words about progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Ends this process with the one that started it: connections are not held for nobody.
+///
+/// # Errors
+/// The system refuses.
+pub fn end_with_parent() -> Result<(), Error> {
+    let signal = Some(Signal::KILL);
+    Ok(set_parent_process_death_signal(signal).map_err(std::io::Error::from)?)
+}
 
 /// Carries out what stands in `input` until it ends.
 ///

@@ -46,6 +46,7 @@ pub(crate) fn run(arguments: Loadtest) -> anyhow::Result<()> {
         What::Compare { before, after } => compare(&before, &after),
         What::Relay { listen } => Ok(::loadtest::relay(listen)?),
         What::Worker => {
+            ::loadtest::end_with_parent()?;
             let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
             Ok(::loadtest::worker(&mut input, &mut output)?)
         }
@@ -115,7 +116,7 @@ fn connections(arguments: &arguments::Connections) -> anyhow::Result<()> {
     }
     let mut place = Place::take(broker, || Ok(plan.need()?))?;
     plan.target = place.target()?;
-    plan.target.first_serial = arguments.devices.beside;
+    plan.target.first_serial = ::loadtest::serial_beside(arguments.devices.beside);
     let report = ::loadtest::connections(&plan, &mut Watch::new(broker.quiet).moments());
     place.leave();
     let report = report?;
