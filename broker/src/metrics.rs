@@ -247,7 +247,7 @@ impl CoapCounters {
     }
 }
 
-/// The counters of one shard. Labels are reasons and QoS, never names of clients or topics.
+/// The counters of one shard. Labels are reasons, QoS and shards, never names of clients or topics.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
@@ -375,6 +375,15 @@ pub(crate) fn render(
         "MQTT connections past CONNACK.",
         sum(&|s| s.connections.get()),
     );
+    text.head(
+        "shard_connections",
+        "gauge",
+        "MQTT connections past CONNACK, by the shard that serves them.",
+    );
+    for (at, shard) in shards.iter().enumerate() {
+        let count = shard.connections.get();
+        text.row("shard_connections", "shard", &at.to_string(), count);
+    }
     text.gauge(
         "sessions",
         "Sessions, parked ones included.",

@@ -161,7 +161,10 @@ impl<'a> Dial<'a> {
     /// CONNECT of a connection, whose Client Identifier bears `name`.
     fn packet(&self, connection: usize, name: usize) -> Vec<u8> {
         let login = self.target.login(connection);
-        let client_id = format!("load-{}-{name}", self.run);
+        let client_id = match login.and_then(|login| login.client_id.clone()) {
+            Some(client_id) => client_id,
+            None => format!("load-{}-{name}", self.run),
+        };
         let connect = Connect {
             version: self.version,
             clean_start: true,
@@ -260,7 +263,10 @@ impl Row<'_> {
             if events.is_empty() && self.moved.elapsed() > SILENCE_MAX {
                 let waits = self.row.iter().flatten().next();
                 let number = waits.map_or(self.begun, |one| one.connection);
-                let why = format!("the broker was silent for {} s", SILENCE_MAX.as_secs());
+                let mut why = format!("the broker was silent for {} s", SILENCE_MAX.as_secs());
+                if let Some(last) = &self.out.why {
+                    why += &format!("; before, {last}");
+                }
                 return Err(Error::Connect { number, why });
             }
             for event in &events {

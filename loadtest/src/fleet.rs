@@ -157,6 +157,7 @@ mod tests {
         let login = |at: usize| Login {
             username: format!("id-{at}"),
             password: format!("secret \" {at}"),
+            client_id: (at == 3).then(|| "of its own".into()),
         };
         let target = Target {
             endpoint: endpoint.clone(),
@@ -172,6 +173,8 @@ mod tests {
         assert!(read.clone().target(&other, endpoint.clone()).is_err());
         let found = read.target(&need, endpoint).unwrap();
         assert_eq!(found.logins[3].password, "secret \" 3");
+        assert_eq!(found.logins[2].client_id, None);
+        assert_eq!(found.logins[3].client_id.as_deref(), Some("of its own"));
         assert_eq!(found.prefixes, target.prefixes);
         let text = std::fs::read_to_string(&file).unwrap();
         let cut = text.rsplit_once("m/d").unwrap().0;

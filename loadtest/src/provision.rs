@@ -47,6 +47,7 @@ pub fn provision(
             logins.push(Login {
                 username: text(&client, "id")?,
                 password: text(&client["credentials"], "secret")?,
+                client_id: None,
             });
         }
         watch(&format!("clients: {upto} of {}", need.clients));

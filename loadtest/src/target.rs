@@ -31,6 +31,9 @@ pub struct Login {
     /// Password; for a client of Turnpike its secret.
     #[serde(rename = "secret")]
     pub password: String,
+    /// Client Identifier to come with; otherwise each connection has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
 }
 
 impl std::fmt::Debug for Login {

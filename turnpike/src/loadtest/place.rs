@@ -98,6 +98,7 @@ fn login(broker: &Broker, mut target: Target) -> Target {
         target.logins.push(Login {
             username: username.clone(),
             password: broker.password.clone().unwrap_or_default(),
+            client_id: None,
         });
     }
     target

@@ -16,6 +16,7 @@ fn target(broker: &Broker) -> Target {
         Login {
             username: client.username.unwrap(),
             password: client.password.unwrap(),
+            client_id: None,
         }
     };
     Target {

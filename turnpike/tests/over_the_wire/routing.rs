@@ -239,6 +239,12 @@ fn metrics_count_what_passed() {
     ] {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
+    let shards = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("turnpike_shard_connections{shard=\""))
+        .map(|rest| rest.split_once("\"} ").unwrap().1);
+    let held: u64 = shards.map(|count| count.parse::<u64>().unwrap()).sum();
+    assert_eq!(held, 2, "{metrics}");
 }
 
 #[test]
