@@ -18,6 +18,9 @@ pub struct Config {
     /// Whether each shard has a table of descriptors of its own, so that the process may hold as
     /// many connections as all of them. Connections are not counted per address then.
     pub own_descriptors: bool,
+    /// Microseconds for which a shard rests between turns while many connections wake it often; 0
+    /// for never.
+    pub rest_us: u32,
     /// Where clients come in.
     pub listeners: Vec<Listener>,
     /// Where messages come in over HTTP.

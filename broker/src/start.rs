@@ -285,6 +285,7 @@ pub async fn start(config: Config, feed: Feed) -> Result<Broker, StartError> {
             listeners,
             shakers: Arc::clone(&shakers),
             doors,
+            rest: Duration::from_micros(u64::from(config.rest_us)),
             start: began,
             ferry: ferry.clone(),
         };

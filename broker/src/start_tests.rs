@@ -115,6 +115,7 @@ async fn start_with(feed: Feed, lease_grace_ms: u64) -> Broker {
     let config = Config {
         shards: 2,
         own_descriptors: false,
+        rest_us: 50,
         listeners: vec![listener],
         limits: Limits {
             lease_grace_ms,

@@ -1,10 +1,11 @@
 //! A shard's thread: drives the shard, and begins it anew when it has panicked.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use router::Subs;
 use rustix::event::epoll;
@@ -32,6 +33,8 @@ pub(crate) struct ShardThread {
     pub(crate) shakers: Arc<Shakers>,
     /// The ends of the UDP listeners.
     pub(crate) doors: Vec<Arc<CoapDoor>>,
+    /// Between two turns, where that pays.
+    pub(crate) rest: Duration,
     pub(crate) start: Instant,
     /// There if the thread is to have a table of descriptors of its own.
     pub(crate) ferry: Option<Arc<Ferry>>,
@@ -39,6 +42,9 @@ pub(crate) struct ShardThread {
 
 /// Exit code of a process that cannot go on (sysexits: an internal software error).
 const EX_SOFTWARE: i32 = 70;
+
+/// Nanoseconds by which the kernel may let a shard's timers be late.
+const TIMER_SLACK_NS: u64 = 1000;
 
 impl ShardThread {
     /// Drives the shard until it has shut down.
@@ -58,7 +64,10 @@ impl ShardThread {
             doors,
             start,
             ferry,
+            rest,
         } = self;
+        // A rest is shorter than what a timer may be late by otherwise.
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS))?;
         let (id, shared) = (env.id, Arc::clone(&env.shared));
         if ferry.is_some() {
             own_descriptors()?;
@@ -85,7 +94,7 @@ impl ShardThread {
         let shard = Shard::new(env, wires, subs(), incarnation, sys_interval_s);
         let new_reactor = |shard, epoll, listeners| {
             let (waker, shakers) = (Arc::clone(&waker), Arc::clone(&shakers));
-            Reactor::new(shard, epoll, waker, listeners, shakers, start)
+            Reactor::new(shard, epoll, waker, listeners, shakers, rest, start)
         };
         let mut reactor = new_reactor(shard, epoll, listeners)?;
         loop {

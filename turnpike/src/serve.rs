@@ -300,6 +300,7 @@ fn broker_config(
     broker::Config {
         shards: config.shards,
         own_descriptors: config.own_descriptors,
+        rest_us: config.shard_rest_us,
         listeners: listeners.collect(),
         http: config.http.enabled.then(|| {
             config

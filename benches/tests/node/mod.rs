@@ -36,6 +36,7 @@ pub(crate) fn start() -> (Node, Control, Runtime) {
             http: None,
             coap: Vec::new(),
             own_descriptors: false,
+            rest_us: 0,
             quic: None,
             limits: broker::Limits::default(),
             node,

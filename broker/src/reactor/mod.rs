@@ -11,6 +11,7 @@ mod handshakes;
 pub(crate) mod layer;
 pub(crate) mod listener;
 mod proxy;
+mod rest;
 pub(crate) mod shakers;
 pub(crate) mod tcp;
 pub(crate) mod tls;
@@ -31,6 +32,7 @@ use crate::ferry::Descriptor;
 use crate::reactor::coap::CoapDoor;
 use crate::reactor::layer::{Ended, Layer, Place, Received};
 use crate::reactor::listener::Listener;
+use crate::reactor::rest::Rest;
 use crate::reactor::shakers::{Returns, Shakers, Step};
 use crate::reactor::tcp::{End, LayerId, NetWires, TcpWire, data_of, token_of};
 use crate::shard::Shard;
@@ -128,6 +130,7 @@ pub(crate) struct Reactor {
     /// Connections that may have more to read than was taken, with what their event said: it does
     /// not come again.
     unread: Vec<(u64, epoll::EventFlags)>,
+    rest: Rest,
     start: Instant,
 }
 
@@ -141,6 +144,7 @@ impl Reactor {
         waker: Arc<Waker>,
         listeners: Vec<Listener>,
         shakers: Arc<Shakers>,
+        rest: Duration,
         start: Instant,
     ) -> io::Result<Reactor> {
         epoll::add(
@@ -167,6 +171,7 @@ impl Reactor {
             shakers,
             returns,
             unread: Vec::new(),
+            rest: Rest::new(rest, Instant::now()),
             start,
         })
     }
@@ -180,6 +185,9 @@ impl Reactor {
         let mut more = false;
         while !self.shard.is_over() {
             let busy = more || self.shard.is_busy();
+            if !busy && let Some(rest) = self.rest.after_turn() {
+                std::thread::sleep(rest);
+            }
             let sleep = if !self.shard.may_serve() {
                 // Nothing is read without a lease, so events stay: look again in a while.
                 std::thread::sleep(WITHOUT_LEASE);
@@ -238,6 +246,7 @@ impl Reactor {
         }
         self.shard.awake();
         let began = Instant::now();
+        self.rest.turn(began);
         let now = self.now();
         self.shard.outlets.wires.coap.now = now;
         self.shard.begin(now);
@@ -264,6 +273,7 @@ impl Reactor {
             } else if data & LISTENERS != 0 {
                 more |= self.accept((data & !LISTENERS) as usize);
             } else if serve || self.shard.is_new(token_of(data)) {
+                self.rest.reads(token_of(data).slot.get());
                 self.connection(data, event.flags);
             } else {
                 self.unread.push((data, event.flags));

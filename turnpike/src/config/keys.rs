@@ -269,6 +269,7 @@ pub(crate) const KEYS: &[Key] = &[
     boolean!("demo", demo),
     count!("shards", shards, 1, 64),
     boolean!("own_descriptors", own_descriptors),
+    count!("shard_rest_us", shard_rest_us, 0, 1000),
     duration!("shutdown_grace", shutdown_grace, 3600),
     duration!("sys_interval", sys_interval, 3600),
     address!("feed.address", feed.address),

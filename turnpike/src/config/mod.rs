@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) demo: bool,
     pub(crate) shards: usize,
     pub(crate) own_descriptors: bool,
+    /// Microseconds.
+    pub(crate) shard_rest_us: u32,
     pub(crate) shutdown_grace: Duration,
     pub(crate) sys_interval: Duration,
     pub(crate) log_filter: String,
@@ -84,6 +86,7 @@ impl Default for Config {
             },
             demo: true,
             own_descriptors: false,
+            shard_rest_us: 50,
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64)),
             shutdown_grace: Duration::from_secs(10),
             sys_interval: Duration::from_secs(10),
