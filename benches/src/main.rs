@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
+use authcache::{Action, ChannelIndex, OnChannel, RightCache};
 use benches::{World, publishes};
 use bytes::BytesMut;
 use codec::mqtt::{
@@ -15,7 +16,8 @@ use router::{Routed, TopicLimits, parse_topic};
 
 const STAGES: &str = "frame-walk, decode-3.1.1, decode-5, decode-mqttbytes, refill-mqttbytes, \
     encode-3.1.1, encode-5, pieces-3.1.1, pieces-5, encode-mqttbytes, encode-copies, topic-ids, \
-    topic-subtopic, topic-routes, route-whole, route-1, route-16, route-16-plus, route-100";
+    topic-subtopic, topic-routes, permit-cached, permit-table, route-whole, route-1, route-16, \
+    route-16-plus, route-100";
 
 /// Packets in a buffer that is consumed.
 const MANY: usize = 64;
@@ -26,7 +28,10 @@ fn main() -> ExitCode {
     let times = arguments.next().and_then(|times| times.parse().ok());
     match times {
         Some(times)
-            if decoding(&stage, times) | encoding(&stage, times) | routing(&stage, times) =>
+            if decoding(&stage, times)
+                | encoding(&stage, times)
+                | permitting(&stage, times)
+                | routing(&stage, times) =>
         {
             ExitCode::SUCCESS
         }
@@ -135,6 +140,37 @@ fn encoding(stage: &str, times: usize) -> bool {
                 black_box(out.len());
             })
         }
+        _ => false,
+    }
+}
+
+/// What is judged.
+struct Message(ChannelIndex);
+
+impl OnChannel for Message {
+    fn channel(&self) -> ChannelIndex {
+        self.0
+    }
+}
+
+fn permitting(stage: &str, times: usize) -> bool {
+    let permit = |keeps: bool| {
+        let world = World::new(1);
+        let mut rights = RightCache::default();
+        repeat(times, || {
+            if !keeps {
+                rights.clear();
+            }
+            let message = Message(black_box(world.channels[0]));
+            let permitted = world
+                .gate
+                .permit(world.who, Action::Publish, &mut rights, message);
+            black_box(permitted.is_ok());
+        })
+    };
+    match stage {
+        "permit-cached" => permit(true),
+        "permit-table" => permit(false),
         _ => false,
     }
 }

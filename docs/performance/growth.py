@@ -36,6 +36,18 @@ def channels(count):
     return ["pairs", "--pairs", str(each), "--topics", str(count), "--burst", "16", "--window", "64"]
 
 
+def held(count):
+    return ["connections", "--connections", str(count), "--hold", "1", "--keep-alive", "0", "--together",
+            "2048", "--rate", "10000"]
+
+
+def own_tables(count):
+    """Descriptors of its own for each shard, which count as many connections as all of them."""
+    own = {"TURNPIKE_OWN_DESCRIPTORS": "true", "TURNPIKE_SHARDS": str(min(60, count // 15000 + 1)),
+           "TURNPIKE_LIMITS__MAX_CONNECTIONS": "1200000", "TURNPIKE_LIMITS__AUTH_TIMEOUT": "60s"}
+    return own if count > 10000 else None
+
+
 # Name: text, unit, values, those of a short run, arguments of a load, whether peers stand beside,
 # settings of Turnpike.
 SERIES = {
@@ -43,6 +55,8 @@ SERIES = {
                 [16, 1024, 65536], payload, True, None),
     "connections": ("pairs of connections", "pairs", [1, 10, 100, 1000, 5000], [1, 100, 1000],
                     pairs, True, None),
+    "held": ("connections held, each with its own channel; 10 000 messages a second to any of them",
+             "connections", [10, 100, 1000, 10000, 100000, 1000000], [10, 1000], held, False, own_tables),
     "subscribers": ("subscribers of a message", "subscribers", [1, 10, 100, 1000, 10000],
                     [1, 100, 1000],
                     lambda count: ["fan-out", "--subscribers", str(count), "--burst", "8", "--window", "32"],
@@ -71,8 +85,8 @@ def measure(arguments):
                 for subject in ["turnpike", *(names if beside else [])]:
                     own = settings(value) if callable(settings) else settings
                     with tempfile.TemporaryDirectory() as work:
-                        broker = peers.Broker(subject, work, own if subject == "turnpike" else None,
-                                              None if series == "shards" else "0")
+                        core = None if series == "shards" or (own or {}).get("TURNPIKE_OWN_DESCRIPTORS") else "0"
+                        broker = peers.Broker(subject, work, own if subject == "turnpike" else None, core)
                         try:
                             result = peers.measure_one(broker, series, load(value), arguments.seconds)
                         finally:
@@ -86,10 +100,13 @@ def measure(arguments):
     write()
 
 
+# What is drawn where the rate is given: its key and its name.
+DRAWN = {"held": ("cpu_us_per_delivery", "CPU µs of a message")}
+USUAL = ("deliveries_per_s", "deliveries per second")
 COLOURS = {"turnpike": "#0a6", "mosquitto": "#c33", "nats-server": "#36c", "rumqttd": "#b80"}
 
 
-def plot(series, unit, lines):
+def plot(series, unit, figure, lines):
     """Both axes are logarithmic."""
     import math
 
@@ -104,7 +121,7 @@ def plot(series, unit, lines):
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
            'font-family="sans-serif" font-size="11">',
            f'<rect width="{width}" height="{height}" fill="#fff"/>',
-           f'<text x="{left}" y="13">deliveries per second by {unit}</text>']
+           f'<text x="{left}" y="13">{figure} by {unit}</text>']
     for power in range(low_y, high_y + 1):
         at = y(10**power)
         out.append(f'<line x1="{left}" x2="{width - right}" y1="{at:.1f}" y2="{at:.1f}" stroke="#ddd"/>')
@@ -132,18 +149,18 @@ def write():
             continue
         subjects = [name for name in ["turnpike", *peers.PEERS] if any(run["subject"] == name for run in runs)]
         drawn = {name: [] for name in subjects}
+        key_drawn, figure = DRAWN.get(series, USUAL)
         rows = []
         for value in sorted({run["value"] for run in runs}):
             row = [f"{value}"]
             for name in subjects:
                 same = [run for run in runs if run["value"] == value and run["subject"] == name]
-                rates = [run["deliveries_per_s"] for run in same]
-                costs = [run["cpu_us_per_delivery"] for run in same]
-                if rates:
-                    rate, cost = statistics.median(rates), statistics.median(costs)
-                    row += [peers.number(rate), f"{cost:.3g}"]
-                    if rate > 0:
-                        drawn[name].append((value, rate))
+                if same:
+                    median = {key: statistics.median(run[key] for run in same)
+                              for key in ("deliveries_per_s", "cpu_us_per_delivery")}
+                    row += [peers.number(median["deliveries_per_s"]), f"{median['cpu_us_per_delivery']:.3g}"]
+                    if median[key_drawn] > 0:
+                        drawn[name].append((value, median[key_drawn]))
                 else:
                     row += ["–", "–"]
             rows.append(row)
@@ -151,8 +168,8 @@ def write():
         for name in subjects:
             heads += [f"{name} per second", "CPU µs each"]
         lines += [f"### By {text}", "", *peers.table(heads, rows), ""]
-        plot(series, unit, {name: line for name, line in drawn.items() if line})
-        lines += [f"![deliveries per second by {text}](performance/growth-{series}.svg)", ""]
+        plot(series, unit, figure, {name: line for name, line in drawn.items() if line})
+        lines += [f"![{figure} by {text}](performance/growth-{series}.svg)", ""]
     peers.put("growth", "\n".join(lines).rstrip().split("\n"))
 
 

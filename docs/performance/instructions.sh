@@ -20,7 +20,7 @@ count() {
         sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 ours="frame-walk decode-3.1.1 decode-5 encode-3.1.1 encode-5 pieces-3.1.1 pieces-5 topic-ids
-    topic-subtopic topic-routes route-whole route-1 route-16 route-16-plus route-100"
+    topic-subtopic topic-routes permit-cached permit-table route-whole route-1 route-16 route-16-plus route-100"
 print() {
     for stage in "$@"; do
         short=$(count "$stage" 6400)

@@ -242,12 +242,12 @@ def measure_one(broker, load, arguments, seconds):
 def measured(broker, result, arguments, target, seconds):
     command = ["taskset", "-c", "1", TURNPIKE, "loadtest", *arguments, *target, "--pid",
                str(broker.process.pid), "--quiet", "--json", str(result)]
-    if arguments[0] != "connections":
+    if arguments[0] != "connections" or "--rate" in arguments:
         command += ["--duration", str(seconds)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     except subprocess.TimeoutExpired:
-        return {"error": "it took longer than 5 minutes"}
+        return {"error": "it took longer than 20 minutes"}
     if not result.exists() or not result.read_text():
         return {"error": done.stderr.strip()[-500:]}
     report = json.loads(result.read_text())
@@ -259,8 +259,15 @@ def measured(broker, result, arguments, target, seconds):
     if report.get("broker"):
         kept["cpu_us_per_delivery"] = report["broker"]["cpu_us_per_delivery"]
         kept["broker_cores"] = report["broker"]["cores"]
-    if report.get("latency"):
-        kept["p50_us"], kept["p99_us"] = report["latency"]["p50_us"], report["latency"]["p99_us"]
+    latency, traffic = report.get("latency"), report.get("traffic")
+    if traffic:
+        latency = traffic["latency"]
+        kept["delivered"] = traffic["delivered"]
+        kept["deliveries_per_s"] = traffic["delivered"] / traffic["seconds"]
+        if traffic["broker_cores"] and traffic["delivered"]:
+            kept["cpu_us_per_delivery"] = traffic["broker_cores"] * 1e6 / kept["deliveries_per_s"]
+    if latency:
+        kept["p50_us"], kept["p99_us"] = latency["p50_us"], latency["p99_us"]
     if done.returncode:
         kept["error"] = done.stderr.strip()[-500:]
     return kept
