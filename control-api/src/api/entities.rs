@@ -513,19 +513,17 @@ pub(super) async fn listed(
         only_total,
     )
     .await?;
-    let mut places = Vec::with_capacity(found.len());
+    let chains = entities::groups_of_each(tx, &found).await?;
     let mut reaching = vec![inside.domain.id];
-    for entity in &found {
-        let groups = entities::groups_of(tx, entity).await?;
+    for (entity, groups) in found.iter().zip(&chains) {
         reaching.push(entity.id);
-        reaching.extend(&groups);
-        places.push(groups);
+        reaching.extend(groups);
     }
     reaching.sort_unstable();
     reaching.dedup();
     let held = roles::held(tx, user, &reaching).await?;
     let mut items = Vec::with_capacity(found.len());
-    for (entity, groups) in found.iter().zip(&places) {
+    for (entity, groups) in found.iter().zip(&chains) {
         let place = Place {
             kind,
             id: entity.id,

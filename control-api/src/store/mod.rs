@@ -17,6 +17,7 @@ pub(crate) mod keys;
 mod lead;
 pub(crate) mod lineage;
 pub(crate) mod listing;
+mod made;
 pub(crate) mod mailed;
 mod marks;
 mod migrations;
