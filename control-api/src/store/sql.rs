@@ -30,6 +30,7 @@ pub(crate) struct Connection {
     /// Changes before it began.
     began_after: u64,
     changed: Changed,
+    rows_written: u64,
 }
 
 pub(super) enum Tx {
@@ -45,11 +46,17 @@ impl Connection {
             totals,
             began_after,
             changed: Changed::default(),
+            rows_written: 0,
         }
     }
 
     pub(super) fn is_postgres(&self) -> bool {
         matches!(self.tx, Tx::Postgres(_))
+    }
+
+    /// Rows that its statements have written, without those of triggers.
+    pub(super) fn rows_written(&self) -> u64 {
+        self.rows_written
     }
 
     /// What a statement counts, from memory if nothing that is in its extent has changed since. Not for
@@ -260,7 +267,11 @@ impl Query {
 
     /// Runs it; answers with the number of rows that it changed.
     pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, StoreError> {
-        run!(self, connection, execute, |done, _row| done.rows_affected())
+        let done: Result<u64, StoreError> =
+            run!(self, connection, execute, |done, _row| done.rows_affected());
+        let rows = done?;
+        connection.rows_written += rows;
+        Ok(rows)
     }
 
     pub(crate) async fn fetch_all(
