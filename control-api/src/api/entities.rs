@@ -18,10 +18,11 @@ use crate::model::{Time, status_word};
 use crate::name::{self, Name, Route, parse_id, parse_types};
 use crate::secret::{Secret, new_id};
 use crate::snapshot::effective;
+use crate::store::Write;
 use crate::store::entities::{self, Entity};
 use crate::store::groups::DEPTH_MAX;
 use crate::store::listing::{self, Access, Filter, Viewer};
-use crate::store::{Write, roles};
+use crate::store::roles::{self, Role};
 use crate::{authz, token};
 
 /// Tags that one object may have, and characters of one.
@@ -513,19 +514,21 @@ pub(super) async fn listed(
         only_total,
     )
     .await?;
-    let mut places = Vec::with_capacity(found.len());
+    let chains = entities::groups_of_each(tx, &found).await?;
     let mut reaching = vec![inside.domain.id];
-    for entity in &found {
-        let groups = entities::groups_of(tx, entity).await?;
+    for (entity, groups) in found.iter().zip(&chains) {
         reaching.push(entity.id);
-        reaching.extend(&groups);
-        places.push(groups);
+        reaching.extend(groups);
     }
     reaching.sort_unstable();
     reaching.dedup();
     let held = roles::held(tx, user, &reaching).await?;
+    let mut held_on: HashMap<EntityId, Vec<&Role>> = HashMap::new();
+    for role in &held {
+        held_on.entry(role.entity).or_default().push(role);
+    }
     let mut items = Vec::with_capacity(found.len());
-    for (entity, groups) in found.iter().zip(&places) {
+    for (entity, groups) in found.iter().zip(&chains) {
         let place = Place {
             kind,
             id: entity.id,
@@ -533,7 +536,12 @@ pub(super) async fn listed(
             groups,
         };
         let mut shown = show::entity(entity, unseal(call, entity).as_deref());
-        show::access(&mut shown, &held, &place, sees_all);
+        // No other role reaches it.
+        let near = [entity.id, inside.domain.id];
+        let near = near.iter().chain(groups);
+        let near = near.filter_map(|on| held_on.get(on)).flatten();
+        let roles: Vec<&Role> = near.copied().collect();
+        show::access(&mut shown, &roles, &place, sees_all);
         items.push(shown);
     }
     if only_total {

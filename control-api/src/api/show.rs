@@ -167,16 +167,16 @@ pub(super) fn entity(entity: &Entity, secret: Option<&str>) -> Value {
 }
 
 /// Adds to an object what the viewer may do with it, and where that comes from.
-pub(super) fn access(shown: &mut Value, roles: &[Role], place: &Place<'_>, all: bool) {
+pub(super) fn access(shown: &mut Value, roles: &[&Role], place: &Place<'_>, all: bool) {
     let verbs = if all {
         place.kind.all_verbs()
     } else {
-        authz::permitted(roles, place)
+        authz::permitted(roles.iter().copied(), place)
     };
     put(shown, "actions", verbs.words(place.kind));
     let mut best: Option<(Access, &Role)> = None;
     for role in roles {
-        if authz::permitted([role], place).is_empty() {
+        if authz::permitted([*role], place).is_empty() {
             continue;
         }
         let access = access_of(role, place);

@@ -59,6 +59,7 @@ impl Write {
     pub(crate) async fn end_credential(&mut self, client: EntityId) -> Result<(), StoreError> {
         sql::query("UPDATE clients SET credential = credential + 1 WHERE id = $1")
             .bind(blob(client))
+            .noted()
             .execute(self.connection())
             .await?;
         self.client_changed(client).await

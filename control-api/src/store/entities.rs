@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 
 use super::marks::{self, Marked};
 use super::rows::{self, blob};
-use super::{StoreError, Write, roles};
+use super::{StoreError, Write, made, roles};
 use crate::grant::Kind;
 use crate::model::Time;
 
@@ -90,10 +90,15 @@ impl Entity {
             kind: self.kind.number(),
             id: self.id,
             status: rows::status_number(self.status),
-            moved_at: self.updated_at.unwrap_or(self.created_at).micros(),
+            moved_at: self.moved_at().micros(),
             tags: &self.tags,
             metadata: &self.metadata,
         }
+    }
+
+    /// When it was made, or changed last.
+    pub(super) fn moved_at(&self) -> Time {
+        self.updated_at.unwrap_or(self.created_at)
     }
 
     /// Of a group: its level, 1 for a root.
@@ -267,6 +272,24 @@ pub(crate) async fn groups_of(
     chain(connection, entity.parent).await
 }
 
+/// Groups above each of these objects, in their order, its parent first.
+pub(crate) async fn groups_of_each(
+    connection: &mut Connection,
+    entities: &[Entity],
+) -> Result<Vec<Vec<EntityId>>, StoreError> {
+    let inside = entities.iter().filter(|entity| entity.kind != Kind::Group);
+    let mut parents: Vec<EntityId> = inside.filter_map(|entity| entity.parent).collect();
+    parents.sort_unstable();
+    parents.dedup();
+    let chains = chains(connection, &parents).await?;
+    let groups = |entity: &Entity| match (entity.kind, entity.parent) {
+        (Kind::Group, _) => path_ids(&entity.path).into_iter().skip(1).collect(),
+        (_, Some(parent)) => chains.get(&parent).cloned().unwrap_or_default(),
+        (_, None) => Vec::new(),
+    };
+    Ok(entities.iter().map(groups).collect())
+}
+
 impl Write {
     /// Inserts an object with its built-in role, whose first member is the creator. An id, route or
     /// secret that is taken is a unique violation.
@@ -280,9 +303,14 @@ impl Write {
             self.regroup(inside.domain);
         }
         // Table by table, so that the pages of one are filled before those of the next.
+        for new in new {
+            let time = new.moved_at().micros();
+            self.connection().note(new.domain, new.kind, time);
+        }
         for part in new.chunks(ROWS_AT_ONCE) {
             insert_rows(self.connection(), part).await?;
         }
+        made::note(self.connection(), new).await?;
         let marked: Vec<Marked<'_>> = new.iter().map(Entity::marked).collect();
         marks::insert(self.connection(), &marked).await?;
         roles::insert_builtins(self.connection(), new).await?;
@@ -296,6 +324,9 @@ impl Write {
 
     /// Writes name, description, tags, metadata, parent, path and status back.
     pub(crate) async fn update_entity(&mut self, entity: &Entity) -> Result<(), StoreError> {
+        let is_noted = self.note_stored(entity.kind, entity.id).await?;
+        let time = entity.moved_at().micros();
+        self.connection().note(entity.domain, entity.kind, time);
         let mut query = Builder::new("UPDATE ");
         query
             .push(table(entity.kind))
@@ -329,7 +360,11 @@ impl Write {
             Kind::Channel | Kind::Domain => {}
         }
         query.push(" WHERE id = ").push_bind(blob(entity.id));
-        query.build().execute(self.connection()).await?;
+        let mut query = query.build();
+        if is_noted {
+            query = query.noted();
+        }
+        query.execute(self.connection()).await?;
         marks::replace(self.connection(), entity.marked()).await
     }
 
@@ -347,6 +382,7 @@ impl Write {
         .bind(digest)
         .bind(sealed)
         .bind(blob(id))
+        .noted()
         .execute(self.connection())
         .await?;
         Ok(())
@@ -358,18 +394,42 @@ impl Write {
         kind: Kind,
         id: EntityId,
     ) -> Result<(), StoreError> {
+        let is_noted = self.note_stored(kind, id).await?;
         let sql = format!("DELETE FROM {} WHERE id = $1", table(kind));
         for sql in [
             "DELETE FROM roles WHERE entity_id = $1".to_owned(),
             "DELETE FROM entity_tags WHERE entity_id = $1".to_owned(),
             sql,
         ] {
-            sql::query(AssertSqlSafe(sql))
-                .bind(blob(id))
-                .execute(self.connection())
-                .await?;
+            let mut query = sql::query(AssertSqlSafe(sql)).bind(blob(id));
+            if is_noted {
+                query = query.noted();
+            }
+            query.execute(self.connection()).await?;
         }
         Ok(())
+    }
+
+    /// Notes an object as it is stored, before it changes. Not for groups and domains: on where they
+    /// stand depends who sees what is in them.
+    async fn note_stored(&mut self, kind: Kind, id: EntityId) -> Result<bool, StoreError> {
+        match kind {
+            Kind::Client | Kind::Channel => {}
+            Kind::Group | Kind::Domain => return Ok(false),
+        }
+        let sql = format!(
+            "SELECT domain_id, COALESCE(updated_at, created_at) FROM {} WHERE id = $1",
+            table(kind)
+        );
+        let stored: Option<(Vec<u8>, i64)> = sql::query_as(AssertSqlSafe(sql))
+            .bind(blob(id))
+            .fetch_optional(self.connection())
+            .await?;
+        if let Some((domain, time)) = stored {
+            let domain = rows::id(&domain)?;
+            self.connection().note(domain, kind, time);
+        }
+        Ok(true)
     }
 }
 
@@ -414,6 +474,6 @@ async fn insert_rows(c: &mut Connection, new: &[Entity]) -> Result<(), StoreErro
         }
         row
     });
-    query.build().execute(c).await?;
+    query.build().noted().execute(c).await?;
     Ok(())
 }

@@ -114,6 +114,7 @@ impl Write {
                 sql::query(AssertSqlSafe(sql))
                     .bind(held)
                     .bind(blob(id))
+                    .noted()
                     .execute(self.connection())
                     .await?;
                 if table == "clients" {

@@ -1,6 +1,8 @@
 //! Lists of groups, channels and clients: filters, and who may see what.
 
-mod deep;
+mod spans;
+
+use std::collections::HashMap;
 
 use super::marks::{METADATA, mark, mark_of_item};
 use super::sql::{Builder, Connection};
@@ -14,7 +16,7 @@ use super::rows::{self, blob};
 use super::seen::Seen;
 use crate::grant::{Kind, Verb, Verbs};
 use crate::model::{Page, Time};
-use deep::Stretch;
+use spans::{Span, Stretch, spans};
 
 /// Which tags are wanted.
 #[derive(Clone, Debug)]
@@ -153,23 +155,25 @@ pub(crate) async fn list(
     } else {
         plan(connection, kind, domain, filter).await?
     };
+    let spans = if plan == Plan::Many && mark.is_none() {
+        spans(connection, domain, kind).await?
+    } else {
+        Vec::new()
+    };
     let list = List {
         kind,
         domain,
         filter,
         viewer,
-        mark: mark.clone(),
+        sees_all,
+        is_all: marks.is_some_and(|marks| marks.is_empty()),
+        mark,
         plan,
         rare,
+        spans,
         in_words: filter.name.is_some() && !connection.is_postgres(),
     };
-    let is_kept = marks.is_some_and(|marks| marks.is_empty())
-        || mark.as_ref().is_some_and(|(kind, _)| *kind < METADATA);
-    let (total, branches) = if is_kept {
-        list.kept(connection).await?
-    } else {
-        list.count(connection).await?
-    };
+    let (total, branches) = list.count(connection).await?;
     if only_total || page.offset >= total {
         return Ok((total, Vec::new()));
     }
@@ -287,11 +291,17 @@ struct List<'a> {
     domain: EntityId,
     filter: &'a Filter,
     viewer: Option<Viewer>,
+    /// Whether the viewer sees all that passes.
+    sees_all: bool,
+    /// Whether all are seen and pass whose status is wanted.
+    is_all: bool,
     /// The one mark that is wanted, if nothing else but a status is.
     mark: Option<(i64, String)>,
     plan: Plan,
     /// Of the marks that are wanted, one that few have.
     rare: Option<usize>,
+    /// Spans of time in which all of the kind are, where many may pass.
+    spans: Vec<Span>,
     /// Whether there is an index of parts of names beside the table.
     in_words: bool,
 }
@@ -299,17 +309,16 @@ struct List<'a> {
 impl List<'_> {
     /// How many pass, and the branches in which there are some.
     async fn count(&self, connection: &mut Connection) -> Result<(u64, Vec<Branch>), StoreError> {
+        let tagged = match &self.mark {
+            Some((kind, tag)) if *kind < METADATA => Some(self.tagged(connection, tag).await?),
+            Some(_) | None => None,
+        };
         let mut total = 0;
         let mut branches = Vec::new();
         for branch in self.branches() {
-            let mut count = Builder::new("SELECT COUNT(*) FROM (");
-            self.push_rows(&mut count, &[branch], false, Stretch::default());
-            count.push(") found");
-            let found = if self.filter.connected.is_some() {
-                let (found,): (i64,) = count.build_as().fetch_one(connection).await?;
-                found.cast_unsigned()
-            } else {
-                connection.total(count).await?
+            let found = match (branch, &tagged) {
+                (Branch::Marked(status), Some(tagged)) => tagged.get(&status).copied().unwrap_or(0),
+                _ => self.count_of(connection, branch).await?,
             };
             total += found;
             // One that has nothing would only keep the other from being sorted as far as needed.
@@ -320,30 +329,21 @@ impl List<'_> {
         Ok((total, branches))
     }
 
-    /// How many have the tag that is wanted, or are there at all, which the database keeps, and the
-    /// branches in which there are some.
-    async fn kept(&self, connection: &mut Connection) -> Result<(u64, Vec<Branch>), StoreError> {
-        let tag = self.mark.as_ref().map_or("", |(_, tag)| tag);
+    /// How many of each status have a tag, which the database keeps.
+    async fn tagged(
+        &self,
+        connection: &mut Connection,
+        tag: &str,
+    ) -> Result<HashMap<Status, u64>, StoreError> {
         let mut query = Builder::new("SELECT status, count FROM entity_counts WHERE domain_id = ");
         query.push_bind(blob(self.domain));
         query.push(" AND kind = ").push_bind(self.kind.number());
         query.push(" AND tag = ").push_bind(tag);
         let kept: Vec<(i64, i64)> = query.build_as().fetch_all(connection).await?;
-        let mut total = 0;
-        let mut held = Vec::new();
-        for (status, count) in kept {
-            let status = rows::status(status)?;
-            if count > 0 && self.filter.status.is_none_or(|wanted| wanted == status) {
-                total += count.cast_unsigned();
-                held.push(status);
-            }
-        }
-        let mut branches = self.branches();
-        branches.retain(|branch| match branch {
-            Branch::Whole(Some(status)) | Branch::Marked(status) => held.contains(status),
-            Branch::Whole(None) | Branch::InGroups(_) | Branch::Apart(_) => true,
-        });
-        Ok((total, branches))
+        let counted = |(status, count): (i64, i64)| {
+            Ok((rows::status(status)?, u64::try_from(count).unwrap_or(0)))
+        };
+        kept.into_iter().map(counted).collect()
     }
 
     /// Clients and channels that somebody sees by one verb are found by their groups.
@@ -388,10 +388,10 @@ impl List<'_> {
         stretch: Stretch,
     ) {
         for (at, branch) in branches.iter().enumerate() {
-            let (table, id, order) = match branch {
-                Branch::Marked(_) => ("entity_tags", "e.entity_id", "e.moved_at"),
+            let (table, id, order, moved) = match branch {
+                Branch::Marked(_) => ("entity_tags", "e.entity_id", "e.moved_at", "e.moved_at"),
                 Branch::Whole(_) | Branch::InGroups(_) | Branch::Apart(_) => {
-                    (table(self.kind), "e.id", self.filter.order)
+                    (table(self.kind), "e.id", self.filter.order, MOVED)
                 }
             };
             query.push(if at == 0 {
@@ -416,7 +416,7 @@ impl List<'_> {
             }
             for (sign, time) in [(">=", stretch.from), ("<=", stretch.to)] {
                 if let Some(time) = time {
-                    query.push(format!(" AND {order} {sign} ")).push_bind(time);
+                    query.push(format!(" AND {moved} {sign} ")).push_bind(time);
                 }
             }
         }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::entities::ROWS_AT_ONCE;
 use super::rows::blob;
 use super::sql::{self, Builder, Connection};
-use super::{StoreError, entities, people};
+use super::{StoreError, entities, made, people};
 use crate::grant::Kind;
 
 /// Beyond the kinds of objects in `entity_tags` are those of their metadata's digests.
@@ -46,8 +46,11 @@ pub(super) async fn insert(
         let digests = digests(object.metadata).into_iter();
         marks.extend(digests.map(|digest| (object.kind + METADATA, digest, object)));
     }
-    // In the order of the index: marks that many have are written beside each other.
-    marks.sort_by(|(kind, mark, _), (other_kind, other, _)| (kind, mark).cmp(&(other_kind, other)));
+    // In the order of the index: marks that many have are written beside each other. An array may have
+    // an item twice.
+    marks.sort_by(|one, other| (one.0, &one.1, one.2.id).cmp(&(other.0, &other.1, other.2.id)));
+    marks.dedup_by(|one, other| (one.0, &one.1, one.2.id) == (other.0, &other.1, other.2.id));
+    made::count_tags(connection, &marks).await?;
     for part in marks.chunks(ROWS_AT_ONCE) {
         let mut query = Builder::new(
             "INSERT INTO entity_tags (domain_id, kind, tag, status, moved_at, entity_id) ",
@@ -62,7 +65,6 @@ pub(super) async fn insert(
                 blob(object.id).into(),
             ]
         });
-        query.push(" ON CONFLICT DO NOTHING");
         query.build().execute(connection).await?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 12] = [
+const SQLITE: [Step; 13] = [
     (
         1,
         "control",
@@ -67,10 +67,15 @@ const SQLITE: [Step; 12] = [
         "lineages",
         include_str!("../../migrations/sqlite/0012_lineages.sql"),
     ),
+    (
+        13,
+        "spans",
+        include_str!("../../migrations/sqlite/0013_spans.sql"),
+    ),
 ];
 
 /// PostgreSQL came later: its first step is where SQLite stood then.
-const POSTGRES: [Step; 8] = [
+const POSTGRES: [Step; 9] = [
     (
         1,
         "control",
@@ -110,6 +115,11 @@ const POSTGRES: [Step; 8] = [
         8,
         "lineages",
         include_str!("../../migrations/postgres/0008_lineages.sql"),
+    ),
+    (
+        9,
+        "spans",
+        include_str!("../../migrations/postgres/0009_spans.sql"),
     ),
 ];
 

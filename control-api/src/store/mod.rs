@@ -9,6 +9,7 @@ pub(crate) mod channels;
 pub(crate) mod clients;
 pub(crate) mod domains;
 pub(crate) mod entities;
+mod fold;
 pub(crate) mod foreign;
 pub(crate) mod groups;
 mod held;
@@ -17,6 +18,7 @@ pub(crate) mod keys;
 mod lead;
 pub(crate) mod lineage;
 pub(crate) mod listing;
+mod made;
 pub(crate) mod mailed;
 mod marks;
 mod migrations;
@@ -42,6 +44,7 @@ use tokio::sync::watch;
 
 use crate::model::Time;
 use crate::secret::random_id;
+use fold::Fold;
 use lead::Lead;
 pub(crate) use lead::TRUST_MS;
 use lineage::Committed;
@@ -118,6 +121,7 @@ enum Pools {
     Sqlite {
         writer: SqlitePool,
         reader: SqlitePool,
+        fold: Fold,
     },
     Postgres {
         writer: PgPool,
@@ -154,8 +158,13 @@ impl Store {
                 let writer = writer.connect_with(options.clone()).await?;
                 migrations::sqlite().run(&writer).await?;
                 let reader = pool().max_connections(READERS);
-                let reader = reader.connect_with(options).await?;
-                Pools::Sqlite { writer, reader }
+                let reader = reader.connect_with(options.clone()).await?;
+                let fold = Fold::new(options);
+                Pools::Sqlite {
+                    writer,
+                    reader,
+                    fold,
+                }
             }
             Place::Postgres(options) => {
                 let lead = Box::new(Lead::take(options).await?);
@@ -310,7 +319,12 @@ impl Store {
     /// control hears that no broker follows this one any more.
     pub(crate) async fn close(&self) {
         match &self.0.pools {
-            Pools::Sqlite { writer, reader } => {
+            Pools::Sqlite {
+                writer,
+                reader,
+                fold,
+            } => {
+                fold.close().await;
                 reader.close().await;
                 writer.close().await;
             }
@@ -383,7 +397,7 @@ impl Write {
                 let revision = last;
                 return Err(StoreError::Older { revision, newest });
             }
-            self.tx.commit().await?;
+            self.finish().await?;
             return Ok(last);
         }
         let number = raise(&mut self.tx, "revision").await?;
@@ -403,8 +417,18 @@ impl Write {
             .bind(number.cast_signed() - OUTBOX_KEPT)
             .execute(&mut self.tx)
             .await?;
-        self.tx.commit().await?;
-        self.store.0.committed.note(number);
+        let store = self.store.clone();
+        self.finish().await?;
+        store.0.committed.note(number);
         Ok(number)
+    }
+
+    async fn finish(self) -> Result<(), StoreError> {
+        let rows = self.tx.rows_written();
+        self.tx.commit().await?;
+        if let Pools::Sqlite { fold, .. } = &self.store.0.pools {
+            fold.committed(rows);
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
+use super::fold;
+
 /// How long a statement waits for another process that holds an SQLite database.
 const BUSY: Duration = Duration::from_secs(5);
 /// Pages that each connection to SQLite keeps, in KiB below zero: 64 MiB for the writer and as much
@@ -125,6 +127,7 @@ pub(super) fn sqlite(path: &Path) -> SqliteConnectOptions {
         .pragma("cache_size", CACHE)
         .pragma("mmap_size", MAPPED)
         .pragma("temp_store", "MEMORY")
+        .pragma("wal_autocheckpoint", fold::PAGES)
 }
 
 #[cfg(test)]

@@ -132,7 +132,8 @@ pub(crate) async fn insert_builtin(
     }
 }
 
-/// Inserts the roles that objects have from the start, with their creators as members.
+/// Inserts the roles that objects have from the start, with their creators as members. The objects are
+/// [noted](Connection::note).
 pub(super) async fn insert_builtins(
     connection: &mut Connection,
     entities: &[Entity],
@@ -166,7 +167,7 @@ async fn insert_builtins_of(
         row.push(entity.created_by.map(blob).into());
         row
     });
-    query.build().execute(connection).await?;
+    query.build().noted().execute(connection).await?;
     let owned: Vec<(&Entity, EntityId, &String)> = entities
         .iter()
         .zip(&ids)
@@ -187,7 +188,7 @@ async fn insert_builtins_of(
             entity.created_at.micros().into(),
         ]
     });
-    query.build().execute(connection).await?;
+    query.build().noted().execute(connection).await?;
     Ok(())
 }
 
@@ -278,7 +279,7 @@ pub(crate) async fn held(
         .push(" FROM role_members m JOIN roles r ON r.id = m.role_id WHERE m.user_id = ")
         .push_bind(blob(user))
         .push(" AND m.entity_id IN (");
-    query.push_list(entities.iter().copied().map(blob));
+    query.push_list(rows::set(entities));
     query.push(")");
     let found = query.build().fetch_all(connection).await?;
     found.iter().map(read).collect()

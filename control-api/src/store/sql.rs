@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authcache::EntityId;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{
@@ -16,7 +17,8 @@ use sqlx::{
 };
 
 use super::StoreError;
-use super::totals::{Totals, is_change};
+use super::totals::{Changed, Extent, Totals};
+use crate::grant::Kind;
 
 /// How long a statement on PostgreSQL may take until it counts as lost. SQLite has its own bound.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,7 +29,8 @@ pub(crate) struct Connection {
     totals: Arc<Totals>,
     /// Changes before it began.
     began_after: u64,
-    has_changed: bool,
+    changed: Changed,
+    rows_written: u64,
 }
 
 pub(super) enum Tx {
@@ -42,7 +45,8 @@ impl Connection {
             tx,
             totals,
             began_after,
-            has_changed: false,
+            changed: Changed::default(),
+            rows_written: 0,
         }
     }
 
@@ -50,21 +54,36 @@ impl Connection {
         matches!(self.tx, Tx::Postgres(_))
     }
 
-    /// What a statement counts, from memory if nothing has changed since. Not for counts of what
-    /// `totals` does not watch.
-    pub(super) async fn total(&mut self, count: Builder) -> Result<u64, StoreError> {
+    /// Rows that its statements have written, without those of triggers.
+    pub(super) fn rows_written(&self) -> u64 {
+        self.rows_written
+    }
+
+    /// What a statement counts, from memory if nothing that is in its extent has changed since. Not for
+    /// counts of what `totals` does not watch.
+    pub(super) async fn total(
+        &mut self,
+        count: Builder,
+        extent: &Extent,
+    ) -> Result<u64, StoreError> {
         let counted = (count.sql.clone(), count.values.clone());
-        if !self.has_changed
-            && let Some(total) = self.totals.get(&counted)
+        let is_as_committed = self.changed.is_nothing();
+        if is_as_committed && let Some(total) = self.totals.get(&counted, self.began_after, extent)
         {
             return Ok(total);
         }
         let (total,): (i64,) = count.build_as().fetch_one(self).await?;
         let total = total.cast_unsigned();
-        if !self.has_changed {
+        if is_as_committed {
             self.totals.put(counted, self.began_after, total);
         }
         Ok(total)
+    }
+
+    /// Tells that an object at this time of its is made, changed or removed, by statements that are
+    /// [noted](Query::noted). One that moves is told with both times.
+    pub(super) fn note(&mut self, domain: EntityId, kind: Kind, time: i64) {
+        self.changed.object(domain, kind, time);
     }
 
     /// Makes everything that was done durable.
@@ -77,8 +96,8 @@ impl Connection {
             Tx::Postgres(tx) => patiently(tx.commit()).await,
         };
         // A commit that failed may stand nevertheless.
-        if self.has_changed {
-            self.totals.changed();
+        if !self.changed.is_nothing() {
+            self.totals.changed(self.changed);
         }
         done
     }
@@ -164,6 +183,7 @@ pub(crate) struct Query {
     values: Vec<Value>,
     /// Whether each value has one placeholder, in their order.
     in_order: bool,
+    is_noted: bool,
 }
 
 /// A statement of which each row becomes a tuple.
@@ -175,6 +195,7 @@ pub(crate) fn query(sql: impl SqlSafeStr) -> Query {
         sql: sql.into_sql_str(),
         values: Vec::new(),
         in_order: false,
+        is_noted: false,
     }
 }
 
@@ -206,8 +227,11 @@ macro_rules! run {
             sql,
             values,
             in_order,
+            is_noted,
         } = $query;
-        $connection.has_changed |= is_change(sql.as_str());
+        if !is_noted {
+            $connection.changed.statement(sql.as_str());
+        }
         match &mut $connection.tx {
             Tx::Sqlite(tx) => {
                 let sql = if in_order && values.len() > NUMBERED_MAX {
@@ -235,9 +259,19 @@ impl Query {
         self
     }
 
+    /// What it changes of lists was told by [`Connection::note`], or no list shows it.
+    pub(super) fn noted(mut self) -> Query {
+        self.is_noted = true;
+        self
+    }
+
     /// Runs it; answers with the number of rows that it changed.
     pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, StoreError> {
-        run!(self, connection, execute, |done, _row| done.rows_affected())
+        let done: Result<u64, StoreError> =
+            run!(self, connection, execute, |done, _row| done.rows_affected());
+        let rows = done?;
+        connection.rows_written += rows;
+        Ok(rows)
     }
 
     pub(crate) async fn fetch_all(
@@ -350,6 +384,7 @@ impl Builder {
             sql: AssertSqlSafe(self.sql).into_sql_str(),
             values: self.values,
             in_order: true,
+            is_noted: false,
         }
     }
 

@@ -169,6 +169,15 @@ async fn a_member_of_a_group_sees_what_is_below_it_and_what_it_has_itself() {
     assert_eq!(long.page(&bob, "name=pump").await.0, MANY / 2 + 1);
 }
 
+/// Spans of time are full with so few objects from now on.
+async fn small_spans(world: &World, rows: i64) {
+    let mut write = world.at.control.0.store.write().await.unwrap();
+    let sql = "UPDATE counters SET value = $1 WHERE name = 'span_rows'";
+    let query = crate::store::sql::query(sql).bind(rows);
+    assert_eq!(query.execute(write.connection()).await.unwrap(), 1);
+    write.commit().await.unwrap();
+}
+
 /// What a list of everything shows of those that pass, in its order, next to what is asked for.
 async fn agrees(world: &World, ann: &Person, path: &str, kind: &str) {
     let list = async |query: &str| {
@@ -225,12 +234,32 @@ async fn agrees(world: &World, ann: &Person, path: &str, kind: &str) {
             let second = ids(&mut second[kind].as_array().unwrap().iter());
             assert!(second.iter().eq(expected.get(1)), "{query}");
         }
+        // Parts that are too short for an index of parts.
+        for part in ["s ", "na", "zz"] {
+            let passes = |item: &&Value| {
+                item["name"].as_str().unwrap().contains(part)
+                    && (status == "all" || item["status"] == status)
+            };
+            let items = whole[kind].as_array().unwrap().iter().filter(passes);
+            let expected: Vec<_> = items.map(|item| text(&item["id"])).collect();
+            for at in 0..=expected.len() {
+                let query = format!("name={part}&status={status}&offset={at}&limit=2");
+                let path = format!("{path}?{}", query.replace(' ', "%20"));
+                let found = world.expect("GET", &path, &ann.token, None, 200).await;
+                let page = found[kind].as_array().unwrap().iter();
+                let page: Vec<_> = page.map(|item| text(&item["id"])).collect();
+                let end = expected.len().min(at + 2);
+                assert_eq!(page, expected[at..end], "{query}");
+                assert_eq!(found["total"], expected.len(), "{query}");
+            }
+        }
     }
 }
 
 #[tokio::test]
-async fn kept_totals_and_the_order_of_tags_follow_every_change() {
+async fn totals_and_the_order_of_lists_follow_every_change() {
     let world = World::new().await;
+    small_spans(&world, 2).await;
     let ann = world.person("ann").await;
     let domain = world.domain(&ann, "plant").await;
     for kind in ["clients", "channels", "groups"] {
@@ -269,6 +298,7 @@ async fn kept_totals_and_the_order_of_tags_follow_every_change() {
 #[tokio::test]
 async fn deep_pages_of_a_member_of_groups_join_in_either_direction() {
     let world = World::new().await;
+    small_spans(&world, 20).await;
     let ann = world.person("ann").await;
     let bob = world.person("bob").await;
     let domain = world.domain(&ann, "plant").await;
@@ -291,6 +321,14 @@ async fn deep_pages_of_a_member_of_groups_join_in_either_direction() {
     let page = |query: String| format!("{path}?{query}");
     let all = page("limit=100&dir=asc".to_owned());
     let all = world.expect("GET", &all, &ann.token, None, 200).await;
+    let mut spans = world.at.control.0.store.read().await.unwrap();
+    let sql = "SELECT COUNT(*), CAST(SUM(count) AS BIGINT) FROM entity_spans WHERE kind = 3";
+    let spans: (i64, i64) = crate::store::sql::query_as(sql)
+        .fetch_one(&mut spans)
+        .await
+        .unwrap();
+    // One behind each call, which is of one time.
+    assert_eq!(spans, (5, 120));
     for item in all["clients"].as_array().unwrap().iter().step_by(9) {
         let one = format!("{path}/{}", text(&item["id"]));
         let name = Some(json!({ "name": "renamed" }));
