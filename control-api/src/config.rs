@@ -50,6 +50,39 @@ pub struct ApiSettings {
     pub oauth: Vec<OauthProvider>,
     /// Pages to which a login at a provider may return; the first if none is asked for.
     pub return_urls: Vec<String>,
+    /// How often mails are caused and people registered.
+    pub rates: RateLimits,
+}
+
+/// How often mails are caused and people registered. IPv6 addresses count by /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Mails that a user causes in an hour: invitations, and links that verify its own address.
+    pub mails_per_user: u32,
+    /// Invitations that go to one e-mail address in an hour.
+    pub invitations_per_address: u32,
+    /// Links of each kind (for another password, to verify it) that go to one e-mail address in 15
+    /// minutes.
+    pub links_per_address: u32,
+    /// Links that are asked for from one address in 15 minutes.
+    pub links_per_source: u32,
+    /// Users who register themselves from one address in an hour.
+    pub registrations_per_source: u32,
+    /// Users who register themselves in a minute.
+    pub registrations: u32,
+}
+
+impl Default for RateLimits {
+    fn default() -> RateLimits {
+        RateLimits {
+            mails_per_user: 100,
+            invitations_per_address: 10,
+            links_per_address: 5,
+            links_per_source: 50,
+            registrations_per_source: 50,
+            registrations: 120,
+        }
+    }
 }
 
 /// A provider of logins: OAuth 2.0 with PKCE, and the user info endpoint of OpenID Connect.
@@ -128,6 +161,7 @@ impl Default for ApiSettings {
             public_url: "http://127.0.0.1:9000".to_owned(),
             oauth: Vec::new(),
             return_urls: Vec::new(),
+            rates: RateLimits::default(),
         }
     }
 }

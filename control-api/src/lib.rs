@@ -50,6 +50,7 @@ mod pat;
 mod provision;
 mod purge;
 mod questions;
+mod rates;
 mod recent;
 mod secret;
 mod snapshot;
@@ -69,7 +70,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::{ApiSettings, Config, MailSink, OauthProvider};
+pub use config::{ApiSettings, Config, MailSink, OauthProvider, RateLimits};
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
 pub use http::{HttpListener, Metrics, Ready, Tls};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
@@ -93,6 +94,7 @@ use identify::Identifier;
 use oauth::Oauth;
 use outbox::Outbox;
 use password::Passwords;
+use rates::Rates;
 use secret::Pepper;
 use store::{Store, users};
 use token::{TokenError, Tokens};
@@ -175,6 +177,7 @@ struct Inner {
     open_domain: Option<EntityId>,
     settings: ApiSettings,
     mailer: Option<Mailer>,
+    rates: Rates,
     oauth: Oauth,
     socket: PathBuf,
     stopping: watch::Sender<bool>,
@@ -284,6 +287,7 @@ impl Control {
             incarnation: start.incarnation,
             open_domain,
             mailer,
+            rates: Rates::new(config.api.rates, clock),
             oauth,
             settings: config.api,
             socket: data_dir.file(SOCKET),

@@ -58,6 +58,11 @@ pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
             "Mails that were not sent because too many were under way.",
             control.mailer().map_or(0, crate::api::Mailer::refused),
         ),
+        (
+            "control_rates_refused",
+            "Mails and registrations refused because there were too many.",
+            control.0.rates.refused(),
+        ),
     ] {
         // The family of a counter is named without `_total` in OpenMetrics and with it before.
         let family = if end.is_empty() {

@@ -69,6 +69,9 @@ pub(super) async fn send(call: Call) -> Result<Reply, Failure> {
         invitation.created_at = known.created_at;
         invitation.updated_at = Some(now);
     }
+    if let (Some(_), Some(email)) = (call.control.mailer(), &invitee.email) {
+        call.control.0.rates.invitation(inside.user, email)?;
+    }
     write.put_invitation(&invitation).await?;
     note(&call, &mut write, &invitation).await?;
     call.commit(write).await?;

@@ -55,6 +55,7 @@ pub(super) async fn send(
             format!("{OPEN_MAX} invitations by mail are open; expected some to be taken back");
         return Err(Failure::conflict(message));
     }
+    call.control.0.rates.invitation(inside.user, &email)?;
     let token = Secret::random();
     let invitation = Mailed {
         domain,

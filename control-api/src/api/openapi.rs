@@ -75,7 +75,7 @@ const FAILURES: [(u16, &str); 11] = [
     (413, "The body is too long"),
     (415, "The body is not JSON"),
     (422, "It cannot be done in this installation"),
-    (429, "Too many failed logins"),
+    (429, "Too many failed logins, mails or registrations"),
     (503, "It cannot be done now"),
 ];
 

@@ -1,5 +1,7 @@
 //! Logins: issued, refreshed, listed and ended; and what arrives by mail to prove an address.
 
+use std::net::IpAddr;
+
 use authcache::EntityId;
 use axum::http::StatusCode;
 use serde_json::json;
@@ -270,15 +272,21 @@ pub(super) async fn send_verification(call: Call) -> Result<Reply, Failure> {
     if person.verified_at.is_some() {
         return Err(Failure::bad("the e-mail address is verified already"));
     }
-    send_verification_to(&call, &person).await?;
+    send_verification_to(&call, &person, Some((caller, call.peer))).await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 
-/// Sends a user a link that verifies its address.
-pub(super) async fn send_verification_to(call: &Call, person: &Person) -> Result<(), Failure> {
+/// Sends a user a link that verifies its address, which somebody asked for or which comes with a
+/// registration.
+pub(super) async fn send_verification_to(
+    call: &Call,
+    person: &Person,
+    asked: Option<(EntityId, IpAddr)>,
+) -> Result<(), Failure> {
     let mailer = call.control.mailer().ok_or_else(no_mail)?;
     let email = person.email.as_deref();
     let email = email.ok_or_else(|| Failure::bad("the user has no e-mail address"))?;
+    call.control.0.rates.verification(asked, email)?;
     let token = new_mail_token(call, person.id, email, mail::VERIFY).await?;
     let url = format!(
         "{}/verify-email?token={}",
@@ -362,6 +370,7 @@ pub(super) async fn verify_email(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn request_reset(call: Call) -> Result<Reply, Failure> {
     let mailer = call.control.mailer().ok_or_else(no_mail)?.clone();
     let email = call.body().text("email").unwrap_or_default().to_lowercase();
+    call.control.0.rates.reset(call.peer, &email)?;
     let mut connection = call.control.0.store.read().await?;
     let person = people::person_by_email(&mut connection, &email).await?;
     drop(connection);

@@ -10,6 +10,7 @@ mod lists;
 mod oauth;
 mod openapi;
 mod people;
+mod rates;
 mod revocation;
 mod roles;
 mod switches;
