@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::Time;
 use crate::oauth::web::Endpoint;
 use crate::store::place::Database;
 
@@ -23,6 +24,32 @@ pub struct Config {
     pub remote_brokers: bool,
     /// How the control API behaves.
     pub api: ApiSettings,
+    /// What the program was built from.
+    pub build: Build,
+}
+
+/// What a program was built from, as far as its builder knew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// Hash of the commit.
+    pub commit: Option<&'static str>,
+    /// When the sources were made, which is the same for every build of them.
+    pub time: Option<Time>,
+}
+
+impl Build {
+    /// What `/health` says of it, in a process of its own or with the rest.
+    #[must_use]
+    pub fn shown(&self) -> [(&'static str, String); 2] {
+        let unknown = || "unknown".to_owned();
+        [
+            ("commit", self.commit.map_or_else(unknown, str::to_owned)),
+            (
+                "build_time",
+                self.time.map_or_else(unknown, |time| time.to_string()),
+            ),
+        ]
+    }
 }
 
 /// How the control API behaves.
@@ -187,6 +214,7 @@ impl Config {
             open: false,
             remote_brokers: false,
             api: ApiSettings::default(),
+            build: Build::default(),
         }
     }
 }

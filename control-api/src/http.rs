@@ -226,12 +226,15 @@ async fn health(State(app): State<App>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "status": if ready { "pass" } else { "fail" },
         "version": env!("CARGO_PKG_VERSION"),
         "description": "turnpike service",
         "instance_id": app.control.node().to_string(),
     });
+    for (name, value) in app.control.0.build.shown() {
+        body[name] = value.into();
+    }
     let content_type = [(header::CONTENT_TYPE, "application/health+json")];
     (status, content_type, body.to_string()).into_response()
 }

@@ -70,7 +70,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::{ApiSettings, Config, MailSink, OauthProvider, RateLimits};
+pub use config::{ApiSettings, Build, Config, MailSink, OauthProvider, RateLimits};
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
 pub use http::{HttpListener, Metrics, Ready, Tls};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
@@ -176,6 +176,7 @@ struct Inner {
     incarnation: u64,
     open_domain: Option<EntityId>,
     settings: ApiSettings,
+    build: Build,
     mailer: Option<Mailer>,
     rates: Rates,
     oauth: Oauth,
@@ -290,6 +291,7 @@ impl Control {
             rates: Rates::new(config.api.rates, clock),
             oauth,
             settings: config.api,
+            build: config.build,
             socket: data_dir.file(SOCKET),
             stopping: watch::Sender::new(false),
             outbox: publishing,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use authcache::EntityId;
 use broker::{Broker, Certificates};
-use control_api::{Control, FirstRun, HttpListener, Metrics, Node, Ready};
+use control_api::{Build, Control, FirstRun, HttpListener, Metrics, Node, Ready, Time};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -93,7 +93,7 @@ async fn broker_alone(
     let broker = broker::start(config_of_broker, elsewhere).await?;
     let (metrics, ready) = (broker.metrics_source(), broker.ready_source());
     let (stop, stopping) = watch::channel(false);
-    let router = health(Arc::new(metrics), Arc::new(ready));
+    let router = health(node.node, Arc::new(metrics), Arc::new(ready));
     let http = tokio::spawn(api.listener.serve(router, stopping));
     say_ready(arguments, config, broker.listeners(), api.address, None)?;
     let reload = || {
@@ -112,20 +112,25 @@ async fn broker_alone(
 }
 
 /// `/health` and `/metrics` of a broker that has no control API.
-fn health(metrics: Metrics, ready: Ready) -> axum::Router {
+fn health(node: EntityId, metrics: Metrics, ready: Ready) -> axum::Router {
     use axum::http::StatusCode;
     use axum::routing::get;
     let health = move || async move {
-        if ready() {
-            (
-                StatusCode::OK,
-                axum::Json(serde_json::json!({"status": "pass"})),
-            )
-        } else {
-            let why = "control has not told its state, or the lease on it is over";
-            let body = serde_json::json!({"status": "fail", "message": why});
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body))
+        let mut body = serde_json::json!({
+            "status": "pass",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "turnpike service",
+            "instance_id": node.to_string(),
+        });
+        for (name, value) in build().shown() {
+            body[name] = value.into();
         }
+        if ready() {
+            return (StatusCode::OK, axum::Json(body));
+        }
+        body["status"] = "fail".into();
+        body["message"] = "control has not told its state, or the lease on it is over".into();
+        (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body))
     };
     let metrics = move || async move { metrics() };
     axum::Router::new()
@@ -277,6 +282,17 @@ fn control_config(config: &Config) -> control_api::Config {
         open: config.is_open(),
         remote_brokers: config.serves_brokers(),
         api: config.control.clone(),
+        build: build(),
+    }
+}
+
+/// What the build script found.
+fn build() -> Build {
+    let commit = Some(env!("BUILD_COMMIT")).filter(|commit| !commit.is_empty());
+    let seconds = env!("BUILD_SECONDS").parse::<i64>().ok();
+    Build {
+        commit,
+        time: seconds.map(|seconds| Time::from_micros(seconds.saturating_mul(1_000_000))),
     }
 }
 

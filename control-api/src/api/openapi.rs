@@ -219,7 +219,8 @@ fn schemas() -> Value {
     let mut schemas = json!({
         "Error": answer(&["error", "message"]),
         "Message": answer(&["msg"]),
-        "Health": answer(&["status", "version", "description", "instance_id"]),
+        "Health": answer(&["status", "version", "commit", "description", "build_time",
+            "instance_id"]),
         "User": answer(&["id", "first_name", "last_name", "metadata{}", "credentials{}", "tags[]?",
             "private_metadata{}?", "status?", "role?", "email?", "profile_picture?",
             "auth_provider?", "created_at?", "updated_at?", "updated_by?", "verified_at?"]),

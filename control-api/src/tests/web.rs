@@ -72,10 +72,30 @@ async fn health_follows_the_broker() {
     assert!(answer.contains("x-request-id: "), "{answer}");
     assert_eq!(body(&answer)["status"], "pass");
     assert_eq!(body(&answer)["instance_id"], at.control.node().to_string());
+    for unknown in ["commit", "build_time"] {
+        assert_eq!(body(&answer)[unknown], "unknown");
+    }
     ready.store(false, Ordering::Relaxed);
     let answer = get(&address, "/health").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert_eq!(body(&answer)["status"], "fail");
+}
+
+#[tokio::test]
+async fn health_says_what_the_program_was_built_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::Config {
+        build: crate::Build {
+            commit: Some("7d6f4dc"),
+            time: Some(crate::Time::from_micros(1_000_000_000_000_000)),
+        },
+        ..config(folder.path())
+    };
+    let (control, _) = Control::open(config).await.unwrap();
+    let (address, _) = serve(&control).await;
+    let answer = body(&get(&address, "/health").await);
+    assert_eq!(answer["commit"], "7d6f4dc");
+    assert_eq!(answer["build_time"], "2001-09-09T01:46:40.000000Z");
 }
 
 #[tokio::test]

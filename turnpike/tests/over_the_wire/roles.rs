@@ -146,4 +146,16 @@ fn whoever_shows_no_certificate_of_the_authority_gets_no_feed() {
     connect_until(&other, &first.client(0), ReasonCode::SUCCESS);
     let health = edge.health();
     assert!(health.starts_with("HTTP/1.1 503"), "{health}");
+    // Either half says what it was built from.
+    let commit = match env!("BUILD_COMMIT") {
+        "" => "unknown",
+        commit => commit,
+    };
+    for health in [health, first.health()] {
+        assert!(
+            health.contains(&format!("\"commit\":\"{commit}\"")),
+            "{health}"
+        );
+        assert!(health.contains("\"build_time\":\""), "{health}");
+    }
 }
