@@ -90,6 +90,11 @@ pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
             "Brokers that hold a lease.",
             control.0.feed.leased() as u64,
         ),
+        (
+            "control_writers_waiting",
+            "Calls that wait for the one transaction that writes.",
+            control.0.store.waiting(),
+        ),
     ] {
         write_metric(&mut text, name, name, "gauge", help, value);
     }

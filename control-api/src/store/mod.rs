@@ -30,6 +30,7 @@ pub(crate) mod sql;
 mod totals;
 pub(crate) mod users;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -108,6 +109,8 @@ pub(crate) struct Store(Arc<Inner>);
 struct Inner {
     pools: Pools,
     totals: Arc<Totals>,
+    /// Those who wait for the one transaction that writes.
+    waiting: AtomicU64,
     /// What this process has committed.
     committed: Committed,
     /// Number of this start, once it is counted. On PostgreSQL nothing is written under another.
@@ -175,6 +178,7 @@ impl Store {
         let store = Store(Arc::new(Inner {
             pools,
             totals: Arc::default(),
+            waiting: AtomicU64::new(0),
             committed: Committed::default(),
             incarnation: OnceLock::new(),
         }));
@@ -199,10 +203,12 @@ impl Store {
     /// revisions even if another process writes, and nothing is written once another one leads.
     pub(crate) async fn write(&self) -> Result<Write, StoreError> {
         let changes = self.0.totals.changes();
+        let waiting = Waiting::enter(&self.0.waiting);
         let tx = match &self.0.pools {
             Pools::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Pools::Postgres { writer, .. } => Tx::Postgres(sql::patiently(writer.begin()).await?),
         };
+        drop(waiting);
         let mut tx = Connection::new(tx, self.0.totals.clone(), changes);
         if tx.is_postgres() {
             let sql = "SELECT value FROM counters WHERE name = 'incarnation' FOR UPDATE";
@@ -219,6 +225,11 @@ impl Store {
             regrouped: None,
             journal_end: None,
         })
+    }
+
+    /// How many wait to write.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.0.waiting.load(Ordering::Relaxed)
     }
 
     /// Begins a transaction that reads, all of it as of one moment.
@@ -330,6 +341,22 @@ impl Store {
                 writer.close().await;
             }
         }
+    }
+}
+
+/// Counts one who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl Waiting<'_> {
+    fn enter(count: &AtomicU64) -> Waiting<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

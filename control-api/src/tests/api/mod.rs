@@ -15,6 +15,7 @@ mod revocation;
 mod roles;
 mod switches;
 mod telemetry;
+mod waiting;
 
 use std::sync::Arc;
 
