@@ -184,6 +184,7 @@ impl Store {
         }));
         let mut write = store.write().await?;
         marks::complete(write.connection()).await?;
+        certificates::complete(write.connection()).await?;
         write.commit().await?;
         Ok(store)
     }

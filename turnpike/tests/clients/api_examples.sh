@@ -287,10 +287,15 @@ call 200 PATCH "$clients/$client/tags" '{"tags":["c"]}'
 call 200 PATCH "$clients/$client/secret" '{"secret":"curl-press-2"}'
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=press" \
     -set_serial 0x4A3F -keyout "$work/press.key" -out "$work/press.pem" 2>/dev/null
-certificate=$(python3 -c 'import json,sys; print(json.dumps({"certificate": open(sys.argv[1]).read()}))' \
-    "$work/press.pem")
-call 201 POST "$clients/$client/certs" "$certificate"
-call 409 POST "$clients/$client/certs" "$certificate"
+proof() { printf %s "$1" | openssl dgst -sha256 -sign "$work/press.key" | base64 -w 0; }
+certificate() { # proof
+    python3 -c 'import json,sys; print(json.dumps({"certificate": open(sys.argv[1]).read(), "proof": sys.argv[2]}))' \
+        "$work/press.pem" "$1"
+}
+own=$(certificate "$(proof "turnpike certificate $domain $client")")
+call 400 POST "$clients/$client/certs" "$(certificate "$(proof "turnpike certificate $domain $domain")")"
+call 201 POST "$clients/$client/certs" "$own"
+call 409 POST "$clients/$client/certs" "$own"
 call 400 POST "$clients/$client/certs" '{"certificate":"none"}'
 call 200 GET "$clients/$client/certs"
 call 204 DELETE "$clients/$client/certs/4a:3f"
