@@ -4,6 +4,7 @@ mod batch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::store::sql::Connection;
 use authcache::feed::{Answer, Credentials, Question, Refusal, SharedKey, ShownCertificate};
@@ -16,6 +17,7 @@ use crate::grant::Kind;
 use crate::model::Time;
 use crate::password::{Busy, Passwords};
 use crate::secret::Pepper;
+use crate::seldom::Seldom;
 use crate::store::access::Pat;
 use crate::store::clients::ClientAuth;
 use crate::store::users::UserAuth;
@@ -40,6 +42,8 @@ struct Shared {
     throttle: Mutex<Throttle>,
     clock: Clock,
     counts: Counts,
+    /// Of logins that could not be checked.
+    log: Seldom,
 }
 
 /// What was asked and refused since the start.
@@ -104,6 +108,7 @@ impl Identifier {
             throttle: Mutex::new(Throttle::new()),
             clock,
             counts: Counts::default(),
+            log: Seldom::default(),
         }))
     }
 
@@ -158,7 +163,9 @@ impl Identifier {
             .user_by_password(login, password, true)
             .await
             .map_err(|trouble| {
-                tracing::warn!(%trouble, "a login could not be checked");
+                if let Some(others) = self.0.log.passes(Instant::now()) {
+                    tracing::warn!(%trouble, others, "a login could not be checked");
+                }
                 LoginError::Unavailable
             })?;
         // A disabled user is not told apart from an unknown one.

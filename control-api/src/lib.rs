@@ -53,6 +53,7 @@ mod questions;
 mod rates;
 mod recent;
 mod secret;
+mod seldom;
 mod snapshot;
 mod socket;
 mod store;

@@ -63,6 +63,16 @@ pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
             "Mails and registrations refused because there were too many.",
             control.0.rates.refused(),
         ),
+        (
+            "control_logins_elsewhere_busy",
+            "Logins at a provider refused because too many were under way.",
+            count(&control.0.oauth.counts().busy),
+        ),
+        (
+            "control_logins_elsewhere_failed",
+            "Logins at a provider that did not say who it is.",
+            count(&control.0.oauth.counts().failed),
+        ),
     ] {
         // The family of a counter is named without `_total` in OpenMetrics and with it before.
         let family = if end.is_empty() {
