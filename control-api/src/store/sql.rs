@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -55,14 +55,15 @@ impl Connection {
     pub(super) async fn total(&mut self, count: Builder) -> Result<u64, StoreError> {
         let counted = (count.sql.clone(), count.values.clone());
         if !self.has_changed
-            && let Some(total) = self.totals.get(&counted)
+            && let Some(total) = self.totals.get(&counted, Instant::now())
         {
             return Ok(total);
         }
         let (total,): (i64,) = count.build_as().fetch_one(self).await?;
         let total = total.cast_unsigned();
         if !self.has_changed {
-            self.totals.put(counted, self.began_after, total);
+            self.totals
+                .put(counted, self.began_after, total, Instant::now());
         }
         Ok(total)
     }

@@ -1,17 +1,21 @@
 //! How long lists are, remembered while nothing changes that any list shows.
 //!
 //! A list tells with each page how many pass in all, and counting a million takes longer than finding
-//! ten. One process writes, so it knows when a count has to be made again.
+//! ten. One process writes, so it knows when a count has to be made again; what else happens to a
+//! database, such as a backup that is restored over it, is seen after a minute at the latest.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::sql::Value;
 use crate::clock::lock;
 
 /// Counts kept, of 1 KiB or less each; beyond it all are forgotten.
 const KEPT: usize = 4_096;
+/// How long a count is good though nothing was written.
+const FRESH: Duration = Duration::from_secs(60);
 /// Tables whose rows no list of objects depends on. All others count as changed when written:
 /// `lineages` among them, as a database that was restored has other objects.
 const APART: [&str; 16] = [
@@ -36,11 +40,11 @@ const APART: [&str; 16] = [
 /// A statement that counts, with its values.
 type Counted = (String, Vec<Value>);
 
-/// The counts, with the number of changes after which each was made.
+/// The counts, with the number of changes after which each was made, and when.
 #[derive(Default)]
 pub(crate) struct Totals {
     changes: AtomicU64,
-    known: Mutex<HashMap<Counted, (u64, u64)>>,
+    known: Mutex<HashMap<Counted, (u64, u64, Instant)>>,
 }
 
 impl Totals {
@@ -54,19 +58,20 @@ impl Totals {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn get(&self, counted: &Counted) -> Option<u64> {
+    pub(super) fn get(&self, counted: &Counted, now: Instant) -> Option<u64> {
         let known = lock(&self.known);
-        let (changes, total) = known.get(counted)?;
-        (*changes == self.changes()).then_some(*total)
+        let (changes, total, at) = known.get(counted)?;
+        let fresh = now.saturating_duration_since(*at) < FRESH;
+        (fresh && *changes == self.changes()).then_some(*total)
     }
 
     /// Remembers a count of a transaction that began after `changes` changes.
-    pub(super) fn put(&self, counted: Counted, changes: u64, total: u64) {
+    pub(super) fn put(&self, counted: Counted, changes: u64, total: u64, now: Instant) {
         let mut known = lock(&self.known);
         if known.len() >= KEPT {
             known.clear();
         }
-        known.insert(counted, (changes, total));
+        known.insert(counted, (changes, total, now));
     }
 }
 
@@ -107,13 +112,27 @@ mod tests {
     fn a_count_is_good_until_something_changes() {
         let totals = Totals::default();
         let counted = ("SELECT".to_owned(), vec![Value::from(1)]);
-        let before = totals.changes();
-        totals.put(counted.clone(), before, 7);
-        assert_eq!(totals.get(&counted), Some(7));
+        let (before, now) = (totals.changes(), Instant::now());
+        totals.put(counted.clone(), before, 7, now);
+        assert_eq!(totals.get(&counted, now), Some(7));
         totals.changed();
-        assert_eq!(totals.get(&counted), None);
+        assert_eq!(totals.get(&counted, now), None);
         // Counted in a transaction that began before the change.
-        totals.put(counted.clone(), before, 7);
-        assert_eq!(totals.get(&counted), None);
+        totals.put(counted.clone(), before, 7, now);
+        assert_eq!(totals.get(&counted, now), None);
+    }
+
+    #[test]
+    fn a_count_is_made_again_after_a_minute_whatever_was_written() {
+        let totals = Totals::default();
+        let counted = ("SELECT".to_owned(), vec![Value::from(1)]);
+        let now = Instant::now();
+        totals.put(counted.clone(), totals.changes(), 7, now);
+        let late = now + FRESH;
+        assert_eq!(
+            totals.get(&counted, late - Duration::from_millis(1)),
+            Some(7)
+        );
+        assert_eq!(totals.get(&counted, late), None);
     }
 }
