@@ -375,7 +375,7 @@ impl Call {
             } else {
                 entity
             };
-            authz::scope_permits(scopes, Some(domain.id), kind, entity, operation)
+            authz::scope_permits(scopes, domain.id, kind, entity, operation)
         };
         if entities.iter().all(|entity| permits(entity.as_ref())) {
             return Ok(());
