@@ -8,20 +8,21 @@ use crate::Control;
 /// The mark with which an OpenMetrics text ends.
 const END: &str = "# EOF\n";
 
+/// The broker's metrics with their content type: OpenMetrics if they end so.
+pub(crate) fn typed(broker: String) -> (String, &'static str) {
+    let content_type = if broker.ends_with(END) {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    (broker, content_type)
+}
+
 /// Joins the broker's metrics with control's. The result is OpenMetrics if the broker's text is.
 pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
-    let (mut text, content_type, end) = match broker.strip_suffix(END) {
-        Some(rest) => (
-            rest.to_owned(),
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            END,
-        ),
-        None => (
-            broker.to_owned(),
-            "text/plain; version=0.0.4; charset=utf-8",
-            "",
-        ),
-    };
+    let (mut text, content_type) = typed(broker.to_owned());
+    let end = if text.ends_with(END) { END } else { "" };
+    text.truncate(text.len() - end.len());
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }

@@ -220,7 +220,7 @@ fn schemas() -> Value {
         "Error": answer(&["error", "message"]),
         "Message": answer(&["msg"]),
         "Health": answer(&["status", "version", "commit", "description", "build_time",
-            "instance_id"]),
+            "instance_id", "message?"]),
         "User": answer(&["id", "first_name", "last_name", "metadata{}", "credentials{}", "tags[]?",
             "private_metadata{}?", "status?", "role?", "email?", "profile_picture?",
             "auth_provider?", "created_at?", "updated_at?", "updated_by?", "verified_at?"]),

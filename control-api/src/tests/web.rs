@@ -118,6 +118,63 @@ async fn metrics_join_the_brokers_and_controls() {
 }
 
 #[tokio::test]
+async fn t_id_9_metrics_off_loopback_need_a_token_in_either_half() {
+    let at = installation().await;
+    let token = crate::Secret::new("scraper-0123456789".to_owned());
+    let mut addresses = Vec::new();
+    for half in ["control", "broker", "broker without a token"] {
+        let socket = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let own = (half != "broker without a token").then(|| token.clone());
+        let listener = HttpListener::new(socket, None).with_metrics_token(own);
+        let metrics: crate::Metrics = Arc::new(|| "turnpike_connections 3\n# EOF\n".to_owned());
+        let ready: crate::Ready = Arc::new(|| true);
+        let control = at.control.clone();
+        tokio::spawn(async move {
+            let build = crate::Build::default();
+            if half == "control" {
+                return control.serve_http(listener, metrics, ready).await;
+            }
+            let (_stop, stopping) = tokio::sync::watch::channel(false);
+            let sources = (metrics, ready);
+            listener
+                .serve_broker(control.node(), build, sources, stopping)
+                .await
+        });
+        addresses.push(format!("127.0.0.1:{port}"));
+    }
+    let (address, _) = serve(&at.control).await;
+    let login = post(&address, "application/json", &admin(&at).to_string()).await;
+    let access = body(&login)["access_token"].as_str().unwrap().to_owned();
+    let read = async |address: &str, token: &str| {
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\n\r\n"
+        );
+        let answer = exchange(address, &request).await;
+        let status = answer[9..12].to_owned();
+        assert_eq!(status == "200", answer.contains("turnpike_connections 3"));
+        status
+    };
+    for (address, expected) in addresses.iter().zip([
+        ["200", "200", "403"],
+        ["200", "403", "403"],
+        ["403", "403", "403"],
+    ]) {
+        let got = [
+            read(address, token.reveal()).await,
+            read(address, &access).await,
+            read(address, "scraper").await,
+        ];
+        assert_eq!(got, expected, "{address}");
+        let nothing = get(address, "/metrics").await;
+        assert!(nothing.starts_with("HTTP/1.1 401"), "{nothing}");
+        let health = get(address, "/health").await;
+        assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_issued_for_a_name_and_password() {
     let at = installation().await;
     let (address, _) = serve(&at.control).await;

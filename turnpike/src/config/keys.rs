@@ -225,6 +225,14 @@ pub(crate) const KEYS: &[Key] = &[
     file!("listeners.coaps.revoked", coaps.tls.revoked),
     address!("listeners.api.address", api.address),
     boolean!("listeners.api.insecure", api.insecure),
+    Key {
+        path: "listeners.api.metrics_token_file",
+        expected: "the path of a file",
+        set: |config, value| {
+            let text = value.text_or_nothing()?;
+            config.api.metrics_token_file = (!text.is_empty()).then(|| PathBuf::from(text));
+            Some(())
+        },
         show: |config| {
             let path = config.api.metrics_token_file.as_deref();
             Some(quoted(

@@ -107,6 +107,7 @@ impl Default for Config {
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
+                metrics_token_file: None,
                 tls: listeners::Tls::default(),
             },
             admin_username: "admin".to_owned(),
