@@ -27,7 +27,7 @@ use subtle::ConstantTimeEq;
 
 use crate::api::{self, Failure};
 use crate::secret::random_id;
-use crate::{Build, Control, Secret, metrics};
+use crate::{Build, Control, Secret, links, metrics};
 
 /// Gives the broker's metrics as text.
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -244,6 +244,9 @@ fn router(app: App) -> Router {
         .route("/metrics", get(scrape))
         .route("/openapi.json", get(document))
         .route("/docs", get(explorer))
+        .route(links::VERIFY, get(verify).fallback(operate))
+        .route(links::RESET, get(linked).fallback(operate))
+        .route(links::INVITED, get(linked).fallback(operate))
         .fallback(operate)
         .layer(axum::middleware::map_response(identify_response))
         .with_state(app)
@@ -256,6 +259,23 @@ async fn operate(
     request: Request<Body>,
 ) -> Response {
     api::answer(app.control, peer, request).await
+}
+
+/// The page behind a link in a mail.
+async fn linked() -> Response {
+    links::page()
+}
+
+/// The page, unless a token is shown in the query, as clients of this API do.
+async fn verify(
+    state: State<App>,
+    peer: axum::Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    match request.uri().query() {
+        None => links::page(),
+        Some(_) => operate(state, peer, request).await,
+    }
 }
 
 async fn document() -> Response {

@@ -39,6 +39,7 @@ pub mod fuzzing;
 mod grant;
 mod http;
 mod identify;
+mod links;
 mod metrics;
 mod model;
 mod name;

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::invitations::{ToRole, page_of};
 use super::people::check_email;
 use super::show;
+use crate::links;
 use crate::model::Time;
 use crate::secret::Secret;
 use crate::store::Write;
@@ -77,11 +78,10 @@ pub(super) async fn send(
     call.commit(write).await?;
     let text = format!(
         "You are invited to the domain {:?} with the role {:?}. Register with this address, or log \
-         in, and use this link within a week:\n\n{}/invitations/accept?token={}\n",
+         in, and use this link within a week:\n\n{}\n",
         invitation.domain_name,
         invitation.role_name,
-        mailer.public_url(),
-        token.reveal()
+        links::link(mailer.public_url(), links::INVITED, token.reveal())
     );
     // Sent beside the answer, which takes as long as if it had been another user's.
     tokio::spawn(async move {

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::people::{check_password, set_password, tell};
 use super::{Reply, mail};
 use crate::identify::LoginError;
+use crate::links;
 use crate::model::Time;
 use crate::name::parse_id;
 use crate::secret::{Secret, random_id};
@@ -288,11 +289,7 @@ pub(super) async fn send_verification_to(
     let email = email.ok_or_else(|| Failure::bad("the user has no e-mail address"))?;
     call.control.0.rates.verification(asked, email)?;
     let token = new_mail_token(call, person.id, email, mail::VERIFY).await?;
-    let url = format!(
-        "{}/verify-email?token={}",
-        mailer.public_url(),
-        token.reveal()
-    );
+    let url = links::link(mailer.public_url(), links::VERIFY, token.reveal());
     let text = format!("Open this link to verify your e-mail address:\n\n{url}\n");
     let sent = mailer
         .send(email, "Verify your e-mail address", &text)
@@ -353,7 +350,9 @@ async fn take_mail_token(
 
 /// Verifies an address by the link that was sent to it.
 pub(super) async fn verify_email(call: Call) -> Result<Reply, Failure> {
-    let token = call.query.text("token").unwrap_or_default();
+    let body = call.body();
+    let token = body.text("token").or(call.query.text("token"));
+    let token = token.unwrap_or_default();
     let mut write = call.write().await?;
     let mut person = take_mail_token(&call, &mut write, token, mail::VERIFY).await?;
     person.verified_at = Some(Time::now());
@@ -397,11 +396,7 @@ async fn send_reset(
     email: &str,
 ) -> Result<(), Failure> {
     let token = new_mail_token(call, person.id, email, mail::RESET).await?;
-    let url = format!(
-        "{}/password/reset?token={}",
-        mailer.public_url(),
-        token.reveal()
-    );
+    let url = links::link(mailer.public_url(), links::RESET, token.reveal());
     let text = format!(
         "Somebody asked for another password for {}. If that was you, use this link within \
          15 minutes:\n\n{url}\n",

@@ -4,6 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -171,6 +174,64 @@ async fn t_id_9_metrics_off_loopback_need_a_token_in_either_half() {
         assert!(nothing.starts_with("HTTP/1.1 401"), "{nothing}");
         let health = get(address, "/health").await;
         assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    }
+}
+
+#[tokio::test]
+async fn links_in_mails_lead_to_a_page_that_runs_its_own_script_alone() {
+    let at = installation().await;
+    let (address, _) = serve(&at.control).await;
+    for path in ["/verify-email", "/password/reset", "/invitations/accept"] {
+        let answer = get(&address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+        for line in [
+            "content-type: text/html; charset=utf-8",
+            "cache-control: no-store",
+            "referrer-policy: no-referrer",
+            "x-content-type-options: nosniff",
+        ] {
+            assert!(head.contains(line), "{line}: {head}");
+        }
+        let policy = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-security-policy: "));
+        let policy = policy.unwrap();
+        for part in [
+            "default-src 'none'",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        for element in ["script", "style"] {
+            let (_, rest) = page.split_once(&format!("<{element}>")).unwrap();
+            let (inner, _) = rest.split_once(&format!("</{element}>")).unwrap();
+            let digest = STANDARD.encode(Sha256::digest(inner));
+            assert!(
+                policy.contains(&format!("{element}-src 'sha256-{digest}'")),
+                "{policy}"
+            );
+        }
+    }
+    // The calls of these paths are what they were.
+    for (method, path, status) in [
+        ("GET", "/verify-email?token=x", 401),
+        ("POST", "/verify-email", 415),
+        ("PUT", "/password/reset", 415),
+        ("POST", "/password/reset", 405),
+        ("POST", "/invitations/accept", 401),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+        );
+        let answer = exchange(&address, &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{method} {path}: {answer}"
+        );
+        assert!(body(&answer)["message"].is_string());
     }
 }
 
