@@ -84,6 +84,7 @@ pub use provision::{
     NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,
 };
 pub use secret::Secret;
+pub use seldom::Seldom;
 pub use socket::{OperatorError, OperatorSocket, Refused, operator_request};
 pub use store::StoreError;
 pub use store::place::Database;

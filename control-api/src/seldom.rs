@@ -10,7 +10,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Lets one line through each minute and counts the others.
 #[derive(Debug, Default)]
-pub(crate) struct Seldom(Mutex<State>);
+pub struct Seldom(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
 
 impl Seldom {
     /// Whether a line may be written now, and how many were kept back since the last one.
-    pub(crate) fn passes(&self, now: Instant) -> Option<u64> {
+    pub fn passes(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.0);
         let early = |last| now.saturating_duration_since(last) < INTERVAL;
         if state.last.is_some_and(early) {

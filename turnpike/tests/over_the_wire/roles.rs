@@ -1,5 +1,7 @@
 //! Control side and broker as two processes, joined by the feed over TLS.
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -128,6 +130,23 @@ fn storm_of_handshakes_without_a_lease_is_told_that_nobody_is_served() {
         };
         assert_eq!(code, ReasonCode::SERVER_UNAVAILABLE);
     }
+}
+
+#[test]
+fn connection_to_the_feed_that_says_nothing_makes_room_for_the_next() {
+    let authority = Authority::new();
+    let first = control(folder(&authority, "localhost"), 0);
+    let silent: Vec<TcpStream> = (0..33)
+        .map(|_| TcpStream::connect(("127.0.0.1", port(&first))).unwrap())
+        .collect();
+    let mut oldest = &silent[0];
+    oldest
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    assert_eq!(oldest.read(&mut [0; 1]).unwrap(), 0);
+    // A broker comes in beside the others.
+    let edge = edge(folder(&authority, "edge"), port(&first));
+    connect_until(&edge, &first.client(0), ReasonCode::SUCCESS);
 }
 
 #[test]
