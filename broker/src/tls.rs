@@ -182,11 +182,11 @@ impl ResolvesServerCert for ByName {
 }
 
 /// What a client's certificate says of it.
-pub(crate) fn shown_in(certificate: &CertificateDer<'_>) -> Option<Box<ShownCertificate>> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+pub(crate) fn shown_in(der: &CertificateDer<'_>) -> Option<Box<ShownCertificate>> {
+    let certificate = webpki::EndEntityCert::try_from(der).ok()?;
     Some(Box::new(ShownCertificate {
         named: name_in(&certificate).and_then(EntityId::from_text),
-        print: CertificatePrint::new(certificate.issuer(), certificate.serial()),
+        print: CertificatePrint::of(der),
         claimed: None,
     }))
 }

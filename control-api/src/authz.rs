@@ -87,7 +87,7 @@ pub(crate) fn message_ceiling(scopes: &[PatScope], domain: EntityId, channel: En
     let channel = channel.to_string();
     let mut right = Right::NONE;
     for (operation, bit) in [("publish", Right::PUBLISH), ("subscribe", Right::SUBSCRIBE)] {
-        if scope_permits(scopes, Some(domain), "messages", &channel, operation) {
+        if scope_permits(scopes, domain, "messages", &channel, operation) {
             right |= bit;
         }
     }
@@ -98,13 +98,13 @@ pub(crate) fn message_ceiling(scopes: &[PatScope], domain: EntityId, channel: En
 /// operations on no entity in particular.
 pub(crate) fn scope_permits(
     scopes: &[PatScope],
-    domain: Option<EntityId>,
+    domain: EntityId,
     entity_type: &str,
     entity: &str,
     operation: &str,
 ) -> bool {
     scopes.iter().any(|scope| {
-        domain.is_none_or(|domain| domain == scope.domain)
+        scope.domain == domain
             && scope.entity_type == entity_type
             && (scope.entity == "*" || scope.entity == entity)
             && operation_matches(&scope.operation, operation)

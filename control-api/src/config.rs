@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::Time;
 use crate::oauth::web::Endpoint;
 use crate::store::place::Database;
 
@@ -23,6 +24,32 @@ pub struct Config {
     pub remote_brokers: bool,
     /// How the control API behaves.
     pub api: ApiSettings,
+    /// What the program was built from.
+    pub build: Build,
+}
+
+/// What a program was built from, as far as its builder knew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// Hash of the commit.
+    pub commit: Option<&'static str>,
+    /// When the sources were made, which is the same for every build of them.
+    pub time: Option<Time>,
+}
+
+impl Build {
+    /// What `/health` says of it, in a process of its own or with the rest.
+    #[must_use]
+    pub fn shown(&self) -> [(&'static str, String); 2] {
+        let unknown = || "unknown".to_owned();
+        [
+            ("commit", self.commit.map_or_else(unknown, str::to_owned)),
+            (
+                "build_time",
+                self.time.map_or_else(unknown, |time| time.to_string()),
+            ),
+        ]
+    }
 }
 
 /// How the control API behaves.
@@ -50,6 +77,39 @@ pub struct ApiSettings {
     pub oauth: Vec<OauthProvider>,
     /// Pages to which a login at a provider may return; the first if none is asked for.
     pub return_urls: Vec<String>,
+    /// How often mails are caused and people registered.
+    pub rates: RateLimits,
+}
+
+/// How often mails are caused and people registered. IPv6 addresses count by /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Mails that a user causes in an hour: invitations, and links that verify its own address.
+    pub mails_per_user: u32,
+    /// Invitations that go to one e-mail address in an hour.
+    pub invitations_per_address: u32,
+    /// Links of each kind (for another password, to verify it) that go to one e-mail address in 15
+    /// minutes.
+    pub links_per_address: u32,
+    /// Links that are asked for from one address in 15 minutes.
+    pub links_per_source: u32,
+    /// Users who register themselves from one address in an hour.
+    pub registrations_per_source: u32,
+    /// Users who register themselves in a minute.
+    pub registrations: u32,
+}
+
+impl Default for RateLimits {
+    fn default() -> RateLimits {
+        RateLimits {
+            mails_per_user: 100,
+            invitations_per_address: 10,
+            links_per_address: 5,
+            links_per_source: 50,
+            registrations_per_source: 50,
+            registrations: 120,
+        }
+    }
 }
 
 /// A provider of logins: OAuth 2.0 with PKCE, and the user info endpoint of OpenID Connect.
@@ -128,6 +188,7 @@ impl Default for ApiSettings {
             public_url: "http://127.0.0.1:9000".to_owned(),
             oauth: Vec::new(),
             return_urls: Vec::new(),
+            rates: RateLimits::default(),
         }
     }
 }
@@ -153,6 +214,7 @@ impl Config {
             open: false,
             remote_brokers: false,
             api: ApiSettings::default(),
+            build: Build::default(),
         }
     }
 }

@@ -15,15 +15,19 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use authcache::EntityId;
+use subtle::ConstantTimeEq;
+
 use crate::api::{self, Failure};
 use crate::secret::random_id;
-use crate::{Control, metrics};
+use crate::{Build, Control, Secret, links, metrics};
 
 /// Gives the broker's metrics as text.
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -42,13 +46,22 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests in progress may take once control stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What is served whether or not there is a control API.
+#[derive(Clone)]
+struct Status {
+    node: EntityId,
+    build: Build,
+    metrics: Metrics,
+    ready: Ready,
+    /// Metrics are open to whoever can reach a loopback listener; elsewhere they need a token.
+    loopback: bool,
+    metrics_token: Option<Secret>,
+}
+
 #[derive(Clone)]
 struct App {
     control: Control,
-    metrics: Metrics,
-    ready: Ready,
-    /// Metrics are open to whoever can reach a loopback listener, and to administrators elsewhere.
-    loopback: bool,
+    status: Status,
 }
 
 #[derive(Clone, Copy)]
@@ -58,17 +71,69 @@ struct Peer(IpAddr);
 pub struct HttpListener {
     socket: TcpListener,
     tls: Option<Tls>,
+    metrics_token: Option<Secret>,
 }
 
 impl HttpListener {
     /// Requests come in at `socket`; everything there is in TLS if there is `tls`.
     #[must_use]
     pub fn new(socket: TcpListener, tls: Option<Tls>) -> HttpListener {
-        HttpListener { socket, tls }
+        HttpListener {
+            socket,
+            tls,
+            metrics_token: None,
+        }
+    }
+
+    /// Whoever shows this token reads metrics, also off loopback.
+    #[must_use]
+    pub fn with_metrics_token(self, token: Option<Secret>) -> HttpListener {
+        HttpListener {
+            metrics_token: token,
+            ..self
+        }
+    }
+
+    /// Serves health and metrics of a broker that has no control API, until it is told to stop.
+    ///
+    /// # Errors
+    /// The listener has no address.
+    pub async fn serve_broker(
+        self,
+        node: EntityId,
+        build: Build,
+        (metrics, ready): (Metrics, Ready),
+        stopping: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let status = self.status(node, build, metrics, ready)?;
+        let router = Router::new()
+            .route("/health", get(health_of_broker))
+            .route("/metrics", get(scrape_broker))
+            .layer(axum::middleware::map_response(identify_response))
+            .with_state(status);
+        self.serve(router, stopping).await;
+        Ok(())
+    }
+
+    fn status(
+        &self,
+        node: EntityId,
+        build: Build,
+        metrics: Metrics,
+        ready: Ready,
+    ) -> io::Result<Status> {
+        Ok(Status {
+            node,
+            build,
+            metrics,
+            ready,
+            loopback: self.socket.local_addr()?.ip().is_loopback(),
+            metrics_token: self.metrics_token.clone(),
+        })
     }
 
     /// Serves a router until it is told to stop; requests in progress are answered then.
-    pub async fn serve(self, router: Router, mut stopping: watch::Receiver<bool>) {
+    async fn serve(self, router: Router, mut stopping: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         let told = stopping.clone();
@@ -117,12 +182,9 @@ impl Control {
         metrics: Metrics,
         ready: Ready,
     ) -> io::Result<()> {
-        let loopback = listener.socket.local_addr()?.ip().is_loopback();
         let router = router(App {
             control: self.clone(),
-            metrics,
-            ready,
-            loopback,
+            status: listener.status(self.node(), self.0.build, metrics, ready)?,
         });
         listener.serve(router, self.0.stopping.subscribe()).await;
         Ok(())
@@ -182,6 +244,9 @@ fn router(app: App) -> Router {
         .route("/metrics", get(scrape))
         .route("/openapi.json", get(document))
         .route("/docs", get(explorer))
+        .route(links::VERIFY, get(verify).fallback(operate))
+        .route(links::RESET, get(linked).fallback(operate))
+        .route(links::INVITED, get(linked).fallback(operate))
         .fallback(operate)
         .layer(axum::middleware::map_response(identify_response))
         .with_state(app)
@@ -194,6 +259,23 @@ async fn operate(
     request: Request<Body>,
 ) -> Response {
     api::answer(app.control, peer, request).await
+}
+
+/// The page behind a link in a mail.
+async fn linked() -> Response {
+    links::page()
+}
+
+/// The page, unless a token is shown in the query, as clients of this API do.
+async fn verify(
+    state: State<App>,
+    peer: axum::Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    match request.uri().query() {
+        None => links::page(),
+        Some(_) => operate(state, peer, request).await,
+    }
 }
 
 async fn document() -> Response {
@@ -220,38 +302,83 @@ async fn identify_response(mut response: Response) -> Result<Response, Infallibl
 }
 
 async fn health(State(app): State<App>) -> Response {
-    let ready = (app.ready)();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let body = serde_json::json!({
-        "status": if ready { "pass" } else { "fail" },
-        "version": env!("CARGO_PKG_VERSION"),
-        "description": "turnpike service",
-        "instance_id": app.control.node().to_string(),
-    });
-    let content_type = [(header::CONTENT_TYPE, "application/health+json")];
-    (status, content_type, body.to_string()).into_response()
+    app.status.health()
+}
+
+async fn health_of_broker(State(status): State<Status>) -> Response {
+    status.health()
 }
 
 async fn scrape(State(app): State<App>, headers: HeaderMap) -> Result<Response, Failure> {
-    if !app.loopback {
+    if let Some(bearer) = app.status.unknown_scraper(&headers)?
+        && !app.control.0.identifier.is_administrator(bearer).await
+    {
+        let message = "the token is neither that of listeners.api.metrics_token_file nor an \
+                       administrator's access token";
+        return Err(Failure::new(StatusCode::FORBIDDEN, message));
+    }
+    let (text, content_type) = metrics::text(&app.control, &(app.status.metrics)());
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+async fn scrape_broker(
+    State(status): State<Status>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    if status.unknown_scraper(&headers)?.is_some() {
+        let message = "the token is not that of listeners.api.metrics_token_file";
+        return Err(Failure::new(StatusCode::FORBIDDEN, message));
+    }
+    let (text, content_type) = metrics::typed((status.metrics)());
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+impl Status {
+    fn health(&self) -> Response {
+        let mut body = serde_json::json!({
+            "status": "pass",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "turnpike service",
+            "instance_id": self.node.to_string(),
+        });
+        for (name, value) in self.build.shown() {
+            body[name] = value.into();
+        }
+        let mut status = StatusCode::OK;
+        if !(self.ready)() {
+            status = StatusCode::SERVICE_UNAVAILABLE;
+            body["status"] = "fail".into();
+            body["message"] =
+                "control has not told the broker its state, or the lease on it is over".into();
+        }
+        let content_type = [(header::CONTENT_TYPE, "application/health+json")];
+        (status, content_type, body.to_string()).into_response()
+    }
+
+    /// What somebody shows who asks for metrics, if it still has to be checked.
+    ///
+    /// # Errors
+    /// Nothing is shown where something has to be.
+    fn unknown_scraper<'h>(&self, headers: &'h HeaderMap) -> Result<Option<&'h [u8]>, Failure> {
+        if self.loopback {
+            return Ok(None);
+        }
         let bearer = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         let bearer = bearer.ok_or_else(|| {
             Failure::new(
                 StatusCode::UNAUTHORIZED,
-                "metrics need an administrator's access token",
+                "metrics need a token; expected \"Authorization: Bearer <token>\"",
             )
         })?;
-        if !app.control.0.identifier.is_administrator(bearer).await {
-            let message = "the access token is no administrator's";
-            return Err(Failure::new(StatusCode::FORBIDDEN, message));
-        }
+        // Of the same length whatever is shown, so that the time tells nothing.
+        let digest = |bytes: &[u8]| <[u8; 32]>::from(Sha256::digest(bytes));
+        let own = self.metrics_token.as_ref();
+        let right = own.is_some_and(|own| {
+            let own = digest(own.reveal().as_bytes());
+            own.ct_eq(&digest(bearer)).into()
+        });
+        Ok((!right).then_some(bearer))
     }
-    let (text, content_type) = metrics::text(&app.control, &(app.metrics)());
-    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }

@@ -4,6 +4,7 @@ mod batch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::store::sql::Connection;
 use authcache::feed::{Answer, Credentials, Question, Refusal, SharedKey, ShownCertificate};
@@ -16,6 +17,7 @@ use crate::grant::Kind;
 use crate::model::Time;
 use crate::password::{Busy, Passwords};
 use crate::secret::Pepper;
+use crate::seldom::Seldom;
 use crate::store::access::Pat;
 use crate::store::clients::ClientAuth;
 use crate::store::users::UserAuth;
@@ -40,6 +42,8 @@ struct Shared {
     throttle: Mutex<Throttle>,
     clock: Clock,
     counts: Counts,
+    /// Of logins that could not be checked.
+    log: Seldom,
 }
 
 /// What was asked and refused since the start.
@@ -73,6 +77,12 @@ pub(crate) enum Trouble {
     Busy(#[from] Busy),
 }
 
+/// A token of the API whose form and signature are right.
+pub(crate) enum Shown<'t> {
+    Pat(pat::Parsed<'t>),
+    Login(Verified),
+}
+
 /// Somebody whose secret was right.
 enum Found {
     Client(ClientAuth),
@@ -98,6 +108,7 @@ impl Identifier {
             throttle: Mutex::new(Throttle::new()),
             clock,
             counts: Counts::default(),
+            log: Seldom::default(),
         }))
     }
 
@@ -152,7 +163,9 @@ impl Identifier {
             .user_by_password(login, password, true)
             .await
             .map_err(|trouble| {
-                tracing::warn!(%trouble, "a login could not be checked");
+                if let Some(others) = self.0.log.passes(Instant::now()) {
+                    tracing::warn!(%trouble, others, "a login could not be checked");
+                }
                 LoginError::Unavailable
             })?;
         // A disabled user is not told apart from an unknown one.
@@ -449,22 +462,36 @@ impl Identifier {
             return Ok(None);
         };
         let mut connection = self.0.store.read().await?;
-        let user = users::user_auth(&mut connection, verified.user).await?;
-        // A changed password ends the tokens that were issued under the old one, and the end of a
-        // login those that came from it.
-        let user = user.filter(|user| verified.credential >= user.tokens_from);
-        let session = access::session(&mut connection, verified.session).await?;
-        let alive = session.is_some_and(|session| session.user == verified.user);
-        Ok(user.filter(|_| alive).map(|user| (user, verified)))
+        let user = user_of(&mut connection, &verified).await?;
+        Ok(user.map(|user| (user, verified)))
+    }
+
+    /// What a caller of the API shows, if its form and signature are right.
+    pub(crate) fn shown<'t>(&self, token: &'t [u8]) -> Option<Shown<'t>> {
+        if let Some(parsed) = pat::parse(token) {
+            return Some(Shown::Pat(parsed));
+        }
+        let verified = Tokens::is_token_like(token).then(|| self.0.tokens.verify_access(token));
+        verified?.ok().map(Shown::Login)
     }
 
     /// The personal access token with this text, if it is good now.
     pub(crate) async fn pat_by_text(&self, text: &[u8]) -> Result<Option<Pat>, Trouble> {
-        let Some((user, id, random)) = pat::parse(text) else {
+        let Some(parsed) = pat::parse(text) else {
             return Ok(None);
         };
         let mut connection = self.0.store.read().await?;
-        let found = access::pat(&mut connection, id).await?;
+        Ok(self.pat_of(&mut connection, parsed).await?)
+    }
+
+    /// The personal access token that a text names, if it is good as of the moment that the
+    /// connection sees.
+    pub(crate) async fn pat_of(
+        &self,
+        connection: &mut Connection,
+        (user, id, random): pat::Parsed<'_>,
+    ) -> Result<Option<Pat>, StoreError> {
+        let found = access::pat(connection, id).await?;
         let digest = self.0.pepper.digest(pat::LABEL, &[&id.to_bytes(), random]);
         let stored = found.as_ref().map_or(&[0; 32][..], |pat| &pat.digest);
         let right = digest.matches(stored);
@@ -530,6 +557,20 @@ impl Identifier {
         self.0.counts.failures.fetch_add(1, Ordering::Relaxed);
         lock(&self.0.throttle).failed(peer, login, self.0.clock.now_ms());
     }
+}
+
+/// The user whose access token says this, if it is good as of the moment that the connection sees.
+pub(crate) async fn user_of(
+    connection: &mut Connection,
+    verified: &Verified,
+) -> Result<Option<UserAuth>, StoreError> {
+    let user = users::user_auth(connection, verified.user).await?;
+    // A changed password ends the tokens that were issued under the old one, and the end of a
+    // login those that came from it.
+    let user = user.filter(|user| verified.credential >= user.tokens_from);
+    let session = access::session(connection, verified.session).await?;
+    let alive = session.is_some_and(|session| session.user == verified.user);
+    Ok(user.filter(|_| alive))
 }
 
 /// A client with all its rights.

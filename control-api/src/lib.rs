@@ -39,6 +39,7 @@ pub mod fuzzing;
 mod grant;
 mod http;
 mod identify;
+mod links;
 mod metrics;
 mod model;
 mod name;
@@ -50,8 +51,10 @@ mod pat;
 mod provision;
 mod purge;
 mod questions;
+mod rates;
 mod recent;
 mod secret;
+mod seldom;
 mod snapshot;
 mod socket;
 mod store;
@@ -69,7 +72,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use config::{ApiSettings, Config, MailSink, OauthProvider};
+pub use config::{ApiSettings, Build, Config, MailSink, OauthProvider, RateLimits};
 pub use first_run::{AdminLogin, Demo, DemoClient, FirstRun};
 pub use http::{HttpListener, Metrics, Ready, Tls};
 pub use model::{Channel, Client, Domain, Listing, Page, Time, status_word};
@@ -81,6 +84,7 @@ pub use provision::{
     NewDomain, Provision, ProvisionError, Request, Response, TRIPLES_MAX,
 };
 pub use secret::Secret;
+pub use seldom::Seldom;
 pub use socket::{OperatorError, OperatorSocket, Refused, operator_request};
 pub use store::StoreError;
 pub use store::place::Database;
@@ -93,6 +97,7 @@ use identify::Identifier;
 use oauth::Oauth;
 use outbox::Outbox;
 use password::Passwords;
+use rates::Rates;
 use secret::Pepper;
 use store::{Store, users};
 use token::{TokenError, Tokens};
@@ -174,7 +179,9 @@ struct Inner {
     incarnation: u64,
     open_domain: Option<EntityId>,
     settings: ApiSettings,
+    build: Build,
     mailer: Option<Mailer>,
+    rates: Rates,
     oauth: Oauth,
     socket: PathBuf,
     stopping: watch::Sender<bool>,
@@ -284,8 +291,10 @@ impl Control {
             incarnation: start.incarnation,
             open_domain,
             mailer,
+            rates: Rates::new(config.api.rates, clock),
             oauth,
             settings: config.api,
+            build: config.build,
             socket: data_dir.file(SOCKET),
             stopping: watch::Sender::new(false),
             outbox: publishing,

@@ -8,20 +8,21 @@ use crate::Control;
 /// The mark with which an OpenMetrics text ends.
 const END: &str = "# EOF\n";
 
+/// The broker's metrics with their content type: OpenMetrics if they end so.
+pub(crate) fn typed(broker: String) -> (String, &'static str) {
+    let content_type = if broker.ends_with(END) {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    (broker, content_type)
+}
+
 /// Joins the broker's metrics with control's. The result is OpenMetrics if the broker's text is.
 pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
-    let (mut text, content_type, end) = match broker.strip_suffix(END) {
-        Some(rest) => (
-            rest.to_owned(),
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            END,
-        ),
-        None => (
-            broker.to_owned(),
-            "text/plain; version=0.0.4; charset=utf-8",
-            "",
-        ),
-    };
+    let (mut text, content_type) = typed(broker.to_owned());
+    let end = if text.ends_with(END) { END } else { "" };
+    text.truncate(text.len() - end.len());
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
@@ -58,6 +59,21 @@ pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
             "Mails that were not sent because too many were under way.",
             control.mailer().map_or(0, crate::api::Mailer::refused),
         ),
+        (
+            "control_rates_refused",
+            "Mails and registrations refused because there were too many.",
+            control.0.rates.refused(),
+        ),
+        (
+            "control_logins_elsewhere_busy",
+            "Logins at a provider refused because too many were under way.",
+            count(&control.0.oauth.counts().busy),
+        ),
+        (
+            "control_logins_elsewhere_failed",
+            "Logins at a provider that did not say who it is.",
+            count(&control.0.oauth.counts().failed),
+        ),
     ] {
         // The family of a counter is named without `_total` in OpenMetrics and with it before.
         let family = if end.is_empty() {
@@ -84,6 +100,11 @@ pub(crate) fn text(control: &Control, broker: &str) -> (String, &'static str) {
             "control_brokers_leased",
             "Brokers that hold a lease.",
             control.0.feed.leased() as u64,
+        ),
+        (
+            "control_writers_waiting",
+            "Calls that wait for the one transaction that writes.",
+            control.0.store.waiting(),
         ),
     ] {
         write_metric(&mut text, name, name, "gauge", help, value);

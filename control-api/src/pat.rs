@@ -27,7 +27,10 @@ pub(crate) fn is_pat_like(text: &[u8]) -> bool {
 }
 
 /// Owner, id and random part.
-pub(crate) fn parse(text: &[u8]) -> Option<(EntityId, EntityId, &[u8])> {
+pub(crate) type Parsed<'t> = (EntityId, EntityId, &'t [u8]);
+
+/// What a text says.
+pub(crate) fn parse(text: &[u8]) -> Option<Parsed<'_>> {
     let rest = text.strip_prefix(PREFIX.as_bytes())?;
     let (ids, rest) = rest.split_at_checked(IDS)?;
     let part = rest

@@ -1,11 +1,17 @@
-//! Turnpike's control API, as far as a load needs it: HTTP/1.1 over one connection.
+//! Turnpike's control API, as far as a load needs it: HTTP/1.1 over one connection, in TLS or not.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::endpoint::{TlsFiles, client_config};
 use crate::error::Error;
 use crate::target::Admin;
 
@@ -14,8 +20,13 @@ pub struct Control {
     address: String,
     admin: Admin,
     token: String,
-    stream: Option<BufReader<TcpStream>>,
+    tls: Option<Arc<ClientConfig>>,
+    stream: Option<BufReader<Box<dyn Stream>>>,
 }
+
+/// A connection, in TLS or not.
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
 
 /// What a call may take: making ten thousand objects takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,17 +37,31 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const UNAUTHORIZED: u16 = 401;
 
 impl Control {
-    /// Connects and logs in. `address` is `HOST:PORT`, with or without `http://`.
+    /// Connects and logs in. `address` is `HOST:PORT`, with or without `http://`; with `https://` its
+    /// certificate is checked against the authorities in `ca`.
     ///
     /// # Errors
-    /// There is no control API, or it does not know the administrator.
-    pub fn log_in(address: &str, admin: Admin) -> Result<Control, Error> {
-        if address.starts_with("https://") {
-            let why = "the control API is spoken with in plain HTTP; expected http://HOST:PORT";
-            return Err(Error::Plan(why.into()));
-        }
-        let address = address.trim_start_matches("http://").trim_end_matches('/');
+    /// There is no control API, or it does not know the administrator; or the authorities are not
+    /// given or cannot be read.
+    pub fn log_in(address: &str, admin: Admin, ca: Option<&Path>) -> Result<Control, Error> {
+        let (address, tls) = match address.strip_prefix("https://") {
+            None => (address.trim_start_matches("http://"), None),
+            Some(address) => {
+                let Some(ca) = ca else {
+                    let why = "https:// needs --api-ca FILE with the authority of the control \
+                               API's certificate";
+                    return Err(Error::Plan(why.into()));
+                };
+                let files = TlsFiles {
+                    ca: Some(ca.to_owned()),
+                    ..TlsFiles::default()
+                };
+                (address, Some(client_config(&files)?))
+            }
+        };
+        let address = address.trim_end_matches('/');
         let mut control = Control {
+            tls,
             address: address.to_owned(),
             admin,
             token: String::new(),
@@ -101,9 +126,11 @@ impl Control {
             body.len()
         );
         let fault = |why: String| Error::Control(format!("{method} {path}: {why}"));
-        let ask = |stream: &mut BufReader<TcpStream>| {
-            let sent = stream.get_mut().write_all(request.as_bytes());
-            sent.map_err(|error| error.to_string())?;
+        let ask = |stream: &mut BufReader<Box<dyn Stream>>| {
+            let inner = stream.get_mut();
+            let sent = inner.write_all(request.as_bytes());
+            sent.and_then(|()| inner.flush())
+                .map_err(|error| error.to_string())?;
             // Whether the server closed it before this request is seen only now.
             match stream.fill_buf() {
                 Ok([]) => Ok(None),
@@ -117,13 +144,13 @@ impl Control {
         {
             return Ok(self.keep(stream, answer));
         }
-        let mut stream = connect(&self.address)?;
+        let mut stream = connect(&self.address, self.tls.as_ref())?;
         let answer = ask(&mut stream).map_err(&fault)?;
         let answer = answer.ok_or_else(|| fault("the server closed the connection".into()))?;
         Ok(self.keep(stream, answer))
     }
 
-    fn keep(&mut self, stream: BufReader<TcpStream>, answer: Answer) -> (u16, Value) {
+    fn keep(&mut self, stream: BufReader<Box<dyn Stream>>, answer: Answer) -> (u16, Value) {
         if !answer.closes {
             self.stream = Some(stream);
         }
@@ -141,7 +168,10 @@ impl std::fmt::Debug for Control {
     }
 }
 
-fn connect(address: &str) -> Result<BufReader<TcpStream>, Error> {
+fn connect(
+    address: &str,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<BufReader<Box<dyn Stream>>, Error> {
     let fault = |why: String| {
         let advice = "expected HOST:PORT of Turnpike's control API";
         Error::Control(format!("{address} cannot be reached: {why}; {advice}"))
@@ -155,12 +185,30 @@ fn connect(address: &str) -> Result<BufReader<TcpStream>, Error> {
             Ok(stream) => {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_nodelay(true)?;
-                return Ok(BufReader::new(stream));
+                return Ok(BufReader::new(layered(address, stream, tls)?));
             }
             Err(error) => last = error.to_string(),
         }
     }
     Err(fault(last))
+}
+
+/// The connection, in TLS if there is one. Its handshake is made by the first request.
+fn layered(
+    address: &str,
+    stream: TcpStream,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<Box<dyn Stream>, Error> {
+    let Some(config) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|_| Error::Plan(format!("{host:?} is no name of a host")))?;
+    let connection = ClientConnection::new(Arc::clone(config), name);
+    let connection = connection.map_err(|error| Error::Control(format!("{address}: {error}")))?;
+    Ok(Box::new(StreamOwned::new(connection, stream)))
 }
 
 struct Answer {
@@ -282,9 +330,9 @@ mod tests {
             username: "admin".into(),
             password: "p".into(),
         };
-        let error = Control::log_in("127.0.0.1:1", admin.clone()).unwrap_err();
+        let error = Control::log_in("127.0.0.1:1", admin.clone(), None).unwrap_err();
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
-        let error = Control::log_in("https://localhost", admin).unwrap_err();
-        assert!(error.to_string().contains("http://"), "{error}");
+        let error = Control::log_in("https://localhost:1", admin, None).unwrap_err();
+        assert!(error.to_string().contains("--api-ca"), "{error}");
     }
 }

@@ -163,7 +163,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Error> {
+pub(crate) fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = |why: rustls::Error| Error::Plan(format!("TLS cannot be set up: {why}"));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -1,28 +1,33 @@
 //! Control's feed between processes: TLS 1.3, where each side shows a certificate of one authority.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use broker::{Connecting, Feed, FeedPipe};
-use control_api::Control;
+use control_api::{Control, Seldom};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// How long the other side may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes a pipe in memory holds in each direction. Larger messages pass in pieces.
 const PIPE_BYTES: usize = 256 * 1024;
-/// Pipes at a time; further brokers wait to be accepted.
+/// Brokers that are served at a time; one more is refused.
 const PIPES_MAX: usize = 256;
+/// Connections whose handshake is not over, of all and of one address; one more ends the oldest.
+const HANDSHAKES_MAX: usize = 256;
+const HANDSHAKES_PER_ADDRESS: usize = 32;
 
 /// The feed of the control side in this process, whenever that one leads.
 pub(crate) fn here(control: &Control) -> Feed {
@@ -148,13 +153,13 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// Serves brokers elsewhere for ever.
+/// Serves brokers elsewhere for ever. Whoever connects is heard at once: those who have not shown a
+/// certificate wait apart from those who are served, and the oldest of them makes room.
 pub(crate) async fn serve(control: Control, listener: TcpListener, acceptor: TlsAcceptor) {
     let places = Arc::new(Semaphore::new(PIPES_MAX));
+    let log = Arc::new(Seldom::default());
+    let mut handshakes = Handshakes::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -164,24 +169,103 @@ pub(crate) async fn serve(control: Control, listener: TcpListener, acceptor: Tls
                 continue;
             }
         };
+        let ended = handshakes.begin(peer.ip());
         let (control, acceptor) = (control.clone(), acceptor.clone());
+        let (places, log) = (places.clone(), log.clone());
         tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = one(control, acceptor, stream, peer).await {
+            let pipe = match handshake(acceptor, stream, ended).await {
+                Ok(pipe) => pipe,
+                Err(error) => {
+                    if let Some(others) = log.passes(Instant::now()) {
+                        tracing::warn!(%peer, %error, others, "no broker came of a connection");
+                    }
+                    return;
+                }
+            };
+            let Ok(_place) = places.try_acquire_owned() else {
+                tracing::warn!(%peer, "a broker is refused: {PIPES_MAX} are served");
+                return;
+            };
+            tracing::info!(%peer, "a broker is served");
+            if let Err(error) = control.serve_remote_feed(pipe).await {
                 tracing::warn!(%peer, %error, "the feed of a broker ended");
             }
         });
     }
 }
 
-async fn one(
-    control: Control,
+async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
-    peer: SocketAddr,
-) -> io::Result<()> {
+    ended: oneshot::Receiver<()>,
+) -> io::Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
-    let pipe = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-    tracing::info!(%peer, "a broker is served");
-    control.serve_remote_feed(pipe).await
+    let shaking = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
+    tokio::select! {
+        pipe = shaking => pipe?,
+        _ = ended => Err(io::Error::other("newer ones took its place")),
+    }
+}
+
+/// Connections whose handshake is not over, oldest first.
+#[derive(Default)]
+struct Handshakes(VecDeque<(IpAddr, oneshot::Sender<()>)>);
+
+impl Handshakes {
+    /// One more begins; what is answered ends when it has to make room.
+    fn begin(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
+        self.0.retain(|(_, end)| !end.is_closed());
+        let own = |(other, _): &(IpAddr, _)| *other == address;
+        let surplus = if self.0.iter().filter(|one| own(one)).count() >= HANDSHAKES_PER_ADDRESS {
+            self.0.iter().position(own)
+        } else {
+            (self.0.len() >= HANDSHAKES_MAX).then_some(0)
+        };
+        // With its sender.
+        surplus.and_then(|oldest| self.0.remove(oldest));
+        let (end, ended) = oneshot::channel();
+        self.0.push_back((address, end));
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has_ended(ended: &mut oneshot::Receiver<()>) -> bool {
+        ended.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn silent_connections_make_room_for_newer_ones() {
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        let mut handshakes = Handshakes::default();
+        let mut known = handshakes.begin(address(1));
+        // One address takes nobody else's places.
+        let mut silent: Vec<_> = (0..300).map(|_| handshakes.begin(address(2))).collect();
+        let open = silent
+            .iter_mut()
+            .map(has_ended)
+            .filter(|ended| !ended)
+            .count();
+        assert_eq!(open, HANDSHAKES_PER_ADDRESS);
+        assert!(!has_ended(&mut known));
+        assert!(!has_ended(silent.last_mut().unwrap()));
+        // Many addresses together keep nobody waiting.
+        let mut many: Vec<_> = (10..1_000).map(|n| handshakes.begin(address(n))).collect();
+        let open = many
+            .iter_mut()
+            .map(has_ended)
+            .filter(|ended| !ended)
+            .count();
+        assert_eq!(open, HANDSHAKES_MAX);
+        assert_eq!(handshakes.0.len(), HANDSHAKES_MAX);
+        assert!(has_ended(&mut known));
+        // What is over counts no longer.
+        many.clear();
+        let mut last = handshakes.begin(address(1));
+        assert_eq!(handshakes.0.len(), 1);
+        assert!(!has_ended(&mut last));
+    }
 }

@@ -74,6 +74,7 @@ impl Target<'_> {
             open: false,
             remote_brokers: config.serves_brokers(),
             api: config.control.clone(),
+            build: control_api::Build::default(),
         };
         match Control::open(control).await {
             Ok((control, first_run)) => {

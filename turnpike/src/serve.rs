@@ -2,12 +2,13 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use authcache::EntityId;
 use broker::{Broker, Certificates};
-use control_api::{Control, FirstRun, HttpListener, Metrics, Node, Ready};
+use control_api::{Build, Control, FirstRun, HttpListener, Metrics, Node, Ready, Secret, Time};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -91,10 +92,15 @@ async fn broker_alone(
     let open = config.is_open().then(|| "open".to_owned());
     let config_of_broker = broker_config(config, node.node, node.incarnation, open);
     let broker = broker::start(config_of_broker, elsewhere).await?;
-    let (metrics, ready) = (broker.metrics_source(), broker.ready_source());
+    let sources: (Metrics, Ready) = (
+        Arc::new(broker.metrics_source()),
+        Arc::new(broker.ready_source()),
+    );
     let (stop, stopping) = watch::channel(false);
-    let router = health(Arc::new(metrics), Arc::new(ready));
-    let http = tokio::spawn(api.listener.serve(router, stopping));
+    let serving = api
+        .listener
+        .serve_broker(node.node, build(), sources, stopping);
+    let http = tokio::spawn(serving);
     say_ready(arguments, config, broker.listeners(), api.address, None)?;
     let reload = || {
         broker.reload_certificates();
@@ -107,30 +113,8 @@ async fn broker_alone(
         () = signals.next(|| ()) => std::process::exit(CUT_SHORT),
     }
     stop.send_replace(true);
-    http.await?;
+    http.await??;
     Ok(())
-}
-
-/// `/health` and `/metrics` of a broker that has no control API.
-fn health(metrics: Metrics, ready: Ready) -> axum::Router {
-    use axum::http::StatusCode;
-    use axum::routing::get;
-    let health = move || async move {
-        if ready() {
-            (
-                StatusCode::OK,
-                axum::Json(serde_json::json!({"status": "pass"})),
-            )
-        } else {
-            let why = "control has not told its state, or the lease on it is over";
-            let body = serde_json::json!({"status": "fail", "message": why});
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body))
-        }
-    };
-    let metrics = move || async move { metrics() };
-    axum::Router::new()
-        .route("/health", get(health))
-        .route("/metrics", get(metrics))
 }
 
 /// Where the API, health and metrics are served.
@@ -153,12 +137,30 @@ impl Api {
         let tls = certificates
             .as_ref()
             .map(|certificates| Arc::new(certificates.source()) as control_api::Tls);
+        let token = wanted.metrics_token_file.as_deref();
+        let token = token.map(metrics_token).transpose()?;
         Ok(Api {
-            listener: HttpListener::new(socket, tls),
+            listener: HttpListener::new(socket, tls).with_metrics_token(token),
             address,
             certificates,
         })
     }
+}
+
+/// The token that programs show which read metrics.
+fn metrics_token(path: &Path) -> anyhow::Result<Secret> {
+    let expected = "expected one line of 16 or more printable characters";
+    let wrong = || {
+        format!(
+            "listeners.api.metrics_token_file {}: {expected}",
+            path.display()
+        )
+    };
+    let text = std::fs::read_to_string(path).with_context(wrong)?;
+    let token = text.trim_end_matches(['\r', '\n']);
+    let good = token.len() >= 16 && token.bytes().all(|byte| byte.is_ascii_graphic());
+    anyhow::ensure!(good, wrong());
+    Ok(Secret::new(token.to_owned()))
 }
 
 /// Everything that runs.
@@ -277,6 +279,17 @@ fn control_config(config: &Config) -> control_api::Config {
         open: config.is_open(),
         remote_brokers: config.serves_brokers(),
         api: config.control.clone(),
+        build: build(),
+    }
+}
+
+/// What the build script found.
+fn build() -> Build {
+    let commit = Some(env!("BUILD_COMMIT")).filter(|commit| !commit.is_empty());
+    let seconds = env!("BUILD_SECONDS").parse::<i64>().ok();
+    Build {
+        commit,
+        time: seconds.map(|seconds| Time::from_micros(seconds.saturating_mul(1_000_000))),
     }
 }
 

@@ -7,20 +7,16 @@ use sha2::{Digest, Sha256};
 
 use crate::EntityId;
 
-/// Issuer and serial number of a certificate: what no two certificates share (RFC 5280, 4.1.2.2).
+/// Digest of a whole certificate. Issuer and serial number would not do: whoever signs his own
+/// certificate writes there what he likes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CertificatePrint([u8; 32]);
 
 impl CertificatePrint {
-    /// Of an issuer's name in DER and a serial number.
+    /// Of a certificate in DER.
     #[must_use]
-    pub fn new(issuer: &[u8], serial: &[u8]) -> CertificatePrint {
-        let mut digest = Sha256::new();
-        // With its length, no other pair reads the same.
-        digest.update((issuer.len() as u64).to_le_bytes());
-        digest.update(issuer);
-        digest.update(serial);
-        CertificatePrint(digest.finalize().into())
+    pub fn of(certificate: &[u8]) -> CertificatePrint {
+        CertificatePrint(Sha256::digest(certificate).into())
     }
 
     /// Its bytes, as they are kept.
@@ -44,21 +40,8 @@ impl fmt::Debug for CertificatePrint {
 pub struct ShownCertificate {
     /// The client whose id is its name.
     pub named: Option<EntityId>,
-    /// Its issuer and serial number.
+    /// Which certificate it is.
     pub print: CertificatePrint,
     /// The client that the peer says it is, if it says anything: another one is refused.
     pub claimed: Option<EntityId>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn issuer_and_serial_are_told_apart() {
-        let print = CertificatePrint::new(b"issuer", b"1");
-        assert_eq!(print, CertificatePrint::new(b"issuer", b"1"));
-        assert_ne!(print, CertificatePrint::new(b"issuer", b"2"));
-        assert_ne!(print, CertificatePrint::new(b"issue", b"r1"));
-    }
 }

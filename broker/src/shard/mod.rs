@@ -52,6 +52,8 @@ use crate::shard::slot::Marks;
 use crate::shard::takeover::Takeovers;
 use crate::shard::tally::Tallies;
 use crate::shard::timers::{Due, Wheel};
+#[cfg(test)]
+pub(crate) use crate::shard::wide::OWED_AT_ALL_MAX;
 use crate::shard::wide::Wide;
 use crate::shard::wires::{Readable, Token, Wires};
 use crate::sys::Sys;

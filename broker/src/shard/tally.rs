@@ -5,6 +5,7 @@ use router::{ShardId, SlotId};
 
 use crate::shard::Shard;
 use crate::shard::shared::ToControl;
+use crate::shard::slot::Slab;
 use crate::shard::wires::Wires;
 
 /// Slots that are looked at in one second: a million take two minutes, a few thousand one second.
@@ -42,6 +43,17 @@ impl Tallies {
     /// Whether something waits to be told.
     pub(super) fn any(&self) -> bool {
         !self.found.is_empty()
+    }
+
+    /// Looks through the next slots, at most [`SWEPT_MAX`], and begins anew behind the last.
+    fn sweep<W>(&mut self, slots: &mut Slab<W>) {
+        let count = slots.len();
+        for _ in 0..count.min(SWEPT_MAX) {
+            let id = SlotId::new((self.at % count) as u32);
+            self.at = (self.at + 1) % count;
+            let tally = std::mem::take(slots.tally_mut(id));
+            self.found.extend(tally.activity(slots.principal(id)));
+        }
     }
 }
 
@@ -103,14 +115,7 @@ impl<W: Wires> Shard<W> {
             return;
         }
         self.tallies.looked_s = now_s;
-        let count = self.outlets.slots.len();
-        for _ in 0..count.min(SWEPT_MAX) {
-            let id = SlotId::new((self.tallies.at % count) as u32);
-            self.tallies.at = (self.tallies.at + 1) % count;
-            let tally = std::mem::take(self.outlets.slots.tally_mut(id));
-            let principal = self.outlets.slots.principal(id);
-            self.tallies.found.extend(tally.activity(principal));
-        }
+        self.tallies.sweep(&mut self.outlets.slots);
         if self.tallies.found.is_empty() {
             return;
         }
@@ -122,5 +127,35 @@ impl<W: Wires> Shard<W> {
             .shared
             .control
             .ask(ToControl::Activity { shard, activity });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session::Now;
+
+    use super::*;
+
+    #[test]
+    fn so_many_slots_are_looked_at_in_a_second_and_all_of_them_in_turns() {
+        let mut slots: Slab<()> = Slab::new(0);
+        let more = 100;
+        let ids: Vec<SlotId> = (0..SWEPT_MAX + more)
+            .map(|_| slots.insert(0, Now::default()).unwrap())
+            .collect();
+        for id in &ids {
+            slots.tally_mut(*id).received(1);
+        }
+        let mut tallies = Tallies::default();
+        tallies.sweep(&mut slots);
+        assert_eq!(tallies.found.len(), SWEPT_MAX);
+        // What was looked at has nothing to tell; the next ones are looked at first.
+        slots.tally_mut(ids[0]).gave(2);
+        tallies.sweep(&mut slots);
+        assert_eq!(tallies.found.len(), SWEPT_MAX + more + 1);
+        let last = tallies.found.last().unwrap();
+        assert_eq!((last.inbound, last.outbound), (0, 2));
+        let told: u32 = tallies.found.iter().map(|one| one.inbound).sum();
+        assert_eq!(told as usize, SWEPT_MAX + more);
     }
 }

@@ -34,7 +34,7 @@ const OWED_MAX: usize = 16;
 /// Deliveries owed, in slices, from which on no shard reads from its clients: what comes from other
 /// shards cannot hold back a single publisher. Each counts as a slice at least and for its length,
 /// so that 64 MiB of runs or 16 MiB of the largest packets wait, and few that are admitted beyond.
-const OWED_AT_ALL_MAX: usize = 1024;
+pub(crate) const OWED_AT_ALL_MAX: usize = 1024;
 
 /// What waits for its slices, by channel.
 #[derive(Debug)]

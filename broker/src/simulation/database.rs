@@ -330,6 +330,24 @@ impl Database {
         at
     }
 
+    /// Puts so many channels into the first domain, to which a principal that is known may subscribe.
+    pub(super) fn add_channels(&mut self, count: usize, who: usize, moment: u64) {
+        let principal = self.principals[who].row.id;
+        let mut changes = Vec::new();
+        for _ in 0..count {
+            let at = self.channels.len();
+            self.channels.push(row(5_000 + at, 0, &format!("c{at}")));
+            self.rights.insert((who, at), Right::SUBSCRIBE);
+            changes.push(self.channel_set(at));
+            changes.push(Change::RightSet {
+                principal,
+                channel: self.channels[at].id,
+                right: Right::SUBSCRIBE,
+            });
+        }
+        self.commit(changes, moment);
+    }
+
     pub(super) fn remove_principal(&mut self, who: usize, moment: u64) {
         self.principals[who].row.removed = true;
         let id = self.principals[who].row.id;

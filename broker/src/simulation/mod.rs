@@ -5,6 +5,7 @@
 //! `TURNPIKE_SEED=<n>` runs one seed and tells its story, `TURNPIKE_SEEDS=<n>` runs so many.
 
 mod actors;
+mod bounds;
 mod broker;
 mod client;
 mod conversation;

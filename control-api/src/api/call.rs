@@ -1,5 +1,6 @@
 //! One request on its way through an operation: who calls, with what, and the transaction's end.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use authcache::EntityId;
@@ -9,13 +10,13 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::fields::{Body, Fields};
 use super::query::Query;
-use super::route::{Params, Route};
+use super::route::{Auth, Params, Route};
 use crate::Control;
 use crate::authz;
+use crate::identify::{Shown, user_of};
 use crate::model::Time;
 use crate::name::parse_id;
-use crate::pat;
-use crate::store::access::PatScope;
+use crate::store::access::{Pat, PatScope};
 use crate::store::journal::{Event, Outcome};
 use crate::store::sql::Connection;
 use crate::store::{Write, access, domains, users};
@@ -42,40 +43,109 @@ impl Caller {
         control: &Control,
         token: &[u8],
     ) -> Result<Option<Caller>, Failure> {
-        let identifier = &control.0.identifier;
-        let mut key = false;
-        let (user, found) = if pat::is_pat_like(token) {
-            let Some(found) = identifier.pat_by_text(token).await? else {
-                return Ok(None);
-            };
-            let mut connection = control.0.store.read().await?;
-            let user = users::user_auth(&mut connection, found.user).await?;
-            let scopes = access::scopes(&mut connection, found.id).await?;
-            drop(connection);
+        let Some(shown) = control.0.identifier.shown(token) else {
+            return Ok(None);
+        };
+        let mut connection = control.0.store.read().await?;
+        let found = Caller::judge(control, &mut connection, shown).await?;
+        drop(connection);
+        let Some((caller, pat)) = found else {
+            return Ok(None);
+        };
+        if let Some(pat) = pat {
             let now = Time::now();
-            let noted = found.last_used_at.unwrap_or(Time::from_micros(0));
+            let noted = pat.last_used_at.unwrap_or(Time::from_micros(0));
             if noted.plus_seconds(TOUCH_SECONDS) < now {
                 let mut write = control.0.store.write().await?;
-                write.touch_pat(found.id, now).await?;
+                write.touch_pat(pat.id, now).await?;
                 write.commit().await?;
             }
-            key = found.unlimited;
-            (user, (!key).then_some((found.id, scopes)))
-        } else {
-            match identifier.user_by_token(token).await? {
-                Some((user, _)) => (Some(user), None),
-                None => return Ok(None),
+        }
+        Ok(Some(caller))
+    }
+
+    /// The enabled user behind what is shown, and the personal access token if it is one, as of the
+    /// moment that the connection sees.
+    async fn judge(
+        control: &Control,
+        connection: &mut Connection,
+        shown: Shown<'_>,
+    ) -> Result<Option<(Caller, Option<Pat>)>, Failure> {
+        let (user, pat) = match shown {
+            Shown::Login(verified) => (user_of(connection, &verified).await?, None),
+            Shown::Pat(parsed) => {
+                let Some(pat) = control.0.identifier.pat_of(connection, parsed).await? else {
+                    return Ok(None);
+                };
+                (users::user_auth(connection, pat.user).await?, Some(pat))
             }
         };
-        let user = user.filter(|user| user.status.is_live());
-        Ok(user.map(|user| Caller {
+        let Some(user) = user.filter(|user| user.status.is_live()) else {
+            return Ok(None);
+        };
+        let limited = match &pat {
+            Some(pat) if !pat.unlimited => {
+                Some((pat.id, access::scopes(connection, pat.id).await?))
+            }
+            Some(_) | None => None,
+        };
+        let caller = Caller {
             id: user.id,
             admin: user.administrator,
             verified: user.verified,
-            pat: found,
-            key,
-        }))
+            key: pat.as_ref().is_some_and(|pat| pat.unlimited),
+            pat: limited,
+        };
+        Ok(Some((caller, pat)))
     }
+
+    /// Whether it may come to a route.
+    ///
+    /// # Errors
+    /// Its token is of another kind, or its address has to be verified first.
+    pub(super) fn check(&self, control: &Control, auth: Auth) -> Result<(), Failure> {
+        let of_kind = match auth {
+            Auth::Session => self.pat.is_none() && !self.key,
+            Auth::Any => true,
+            Auth::Open | Auth::Optional | Auth::Login | Auth::Unverified => self.pat.is_none(),
+        };
+        if !of_kind {
+            return Err(not_valid());
+        }
+        let blocked = control.settings().require_verified_email
+            && !self.verified
+            && !self.admin
+            && self.pat.is_none()
+            && !self.key
+            && auth != Auth::Unverified;
+        if blocked {
+            return Err(Failure::unauthorized("email not verified"));
+        }
+        Ok(())
+    }
+
+    /// Whether it may still do what it might before: what was checked by then holds.
+    ///
+    /// # Errors
+    /// It administers the platform no longer, or its personal access token lost a scope.
+    fn check_since(&self, before: &Caller) -> Result<(), Failure> {
+        if before.admin && !self.admin {
+            return Err(Failure::forbidden());
+        }
+        let scopes = |caller: &Caller| -> BTreeSet<EntityId> {
+            let scopes = caller.pat.iter().flat_map(|(_, scopes)| scopes);
+            scopes.map(|scope| scope.id).collect()
+        };
+        if scopes(before).is_subset(&scopes(self)) {
+            return Ok(());
+        }
+        Err(out_of_scope())
+    }
+}
+
+/// What whoever shows no good token is told.
+pub(super) fn not_valid() -> Failure {
+    Failure::unauthorized("the access token is not valid")
 }
 
 /// A request with everything that its operation needs.
@@ -156,9 +226,23 @@ impl Call {
         }
     }
 
-    /// Begins the transaction that writes.
+    /// Begins the transaction that writes. The caller's token may have been revoked, its user disabled
+    /// or its scopes taken away while others wrote: all of it is judged again, in this transaction.
+    ///
+    /// # Errors
+    /// The caller may no longer do what it might when it came.
     pub(super) async fn write(&self) -> Result<Write, Failure> {
-        Ok(self.control.0.store.write().await?)
+        let mut write = self.control.0.store.write().await?;
+        let (Some(before), Some(token)) = (&self.caller, &self.bearer) else {
+            return Ok(write);
+        };
+        let shown = self.control.0.identifier.shown(token);
+        let shown = shown.ok_or_else(not_valid)?;
+        let now = Caller::judge(&self.control, write.connection(), shown).await?;
+        let (now, _) = now.ok_or_else(not_valid)?;
+        now.check(&self.control, self.route.auth)?;
+        now.check_since(before)?;
+        Ok(write)
     }
 
     /// Begins a transaction that reads everything as of one moment.
@@ -291,7 +375,7 @@ impl Call {
             } else {
                 entity
             };
-            authz::scope_permits(scopes, Some(domain.id), kind, entity, operation)
+            authz::scope_permits(scopes, domain.id, kind, entity, operation)
         };
         if entities.iter().all(|entity| permits(entity.as_ref())) {
             return Ok(());

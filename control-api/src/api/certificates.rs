@@ -1,9 +1,14 @@
 //! Certificates by which a client is known where it shows one.
+//!
+//! Whoever registers one proves that he has its key, by a signature over what it is registered for
+//! (decision 0019). So nobody takes another's device by registering what it shows, and that a
+//! certificate is registered elsewhere is told to its holder alone.
 
 use authcache::feed::CertificatePrint;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -23,12 +28,21 @@ const CERTIFICATES_MAX: u64 = 16;
 /// Longest certificate in PEM.
 pub(super) const PEM_CHARACTERS_MAX: usize = 16_384;
 
+/// Longest proof, in base64: what a key of 8192 bits signs has 1368 characters.
+pub(super) const PROOF_CHARACTERS_MAX: usize = 2_048;
+
 /// Registers a certificate as the client's own.
 pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let body = call.body();
-    let (print, serial, der) = read(body.text("certificate").unwrap_or_default())?;
+    let (serial, der) = read(body.text("certificate").unwrap_or_default())?;
+    let print = CertificatePrint::of(&der);
     let mut write = call.write().await?;
-    let (_, client) = call.entity(write.connection(), Verb::Update).await?;
+    let (inside, client) = call.entity(write.connection(), Verb::Update).await?;
+    match body.text("proof") {
+        // Who administers the platform answers for it.
+        None if inside.admin => {}
+        proof => prove(&der, &client, proof.unwrap_or_default())?,
+    }
     let page = Page::default();
     let (known, _) = certificates::certificates(write.connection(), client.id, page).await?;
     if known >= CERTIFICATES_MAX {
@@ -38,7 +52,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let row = CertificateRow {
         client: client.id,
         serial,
-        der,
+        der: der.to_vec(),
         created_at: Time::now(),
     };
     let inserted = write.insert_certificate(&print, &row).await;
@@ -79,11 +93,34 @@ pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
-/// Reads one certificate in PEM: its print, its serial number as it is written, and all of it.
+/// Checks a signature, in base64, by the certificate's key over what it is registered for.
+///
+/// # Errors
+/// It is none.
+fn prove(der: &CertificateDer<'_>, client: &Entity, proof: &str) -> Result<(), Failure> {
+    let signed = format!("turnpike certificate {} {}", client.domain, client.id);
+    let proven = || {
+        let signature = STANDARD.decode(proof).ok()?;
+        let certificate = webpki::EndEntityCert::try_from(der).ok()?;
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        algorithms.all.iter().find(|algorithm| {
+            let verified = certificate.verify_signature(**algorithm, signed.as_bytes(), &signature);
+            verified.is_ok()
+        })
+    };
+    if proven().is_some() {
+        return Ok(());
+    }
+    Err(Failure::bad(format!(
+        "proof: expected the signature in base64 of {signed:?} by the certificate's key"
+    )))
+}
+
+/// Reads one certificate in PEM: its serial number as it is written, and all of it.
 ///
 /// # Errors
 /// It is none, or not one alone.
-fn read(pem: &str) -> Result<(CertificatePrint, String, Vec<u8>), Failure> {
+fn read(pem: &str) -> Result<(String, CertificateDer<'static>), Failure> {
     let wrong = || Failure::bad("certificate: expected one X.509 certificate, version 3, in PEM");
     let mut found = CertificateDer::pem_slice_iter(pem.as_bytes());
     let (Some(Ok(der)), None) = (found.next(), found.next()) else {
@@ -95,8 +132,8 @@ fn read(pem: &str) -> Result<(CertificatePrint, String, Vec<u8>), Failure> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let print = CertificatePrint::new(certificate.issuer(), certificate.serial());
-    Ok((print, serial.join(":"), der.to_vec()))
+    let serial = serial.join(":");
+    Ok((serial, der))
 }
 
 async fn note(

@@ -8,6 +8,7 @@ use crate::identify::Trouble;
 use crate::name::Invalid;
 use crate::password::Busy;
 use crate::provision::{Fault, ProvisionError};
+use crate::rates::Spent;
 use crate::store::StoreError;
 
 /// What is wrong and what is expected, with the status that says whose fault it is.
@@ -16,6 +17,8 @@ pub(crate) struct Failure {
     pub(crate) status: StatusCode,
     pub(crate) message: String,
     pub(crate) detail: String,
+    /// When to come again, in seconds, if it is not the usual time.
+    pub(crate) retry_seconds: Option<u64>,
 }
 
 impl Failure {
@@ -24,6 +27,7 @@ impl Failure {
             status,
             message: message.into(),
             detail: String::new(),
+            retry_seconds: None,
         }
     }
 
@@ -67,14 +71,14 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "error": self.detail, "message": self.message });
         let mut response = (self.status, Json(body)).into_response();
-        let retry = match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => "1",
-            StatusCode::TOO_MANY_REQUESTS => "60",
+        let seconds = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => 1,
+            StatusCode::TOO_MANY_REQUESTS => self.retry_seconds.unwrap_or(60),
             _ => return response,
         };
         response
             .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static(retry));
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         response
     }
 }
@@ -86,6 +90,17 @@ impl From<StoreError> for Failure {
         }
         tracing::error!(%error, "a request could not be carried out");
         Failure::unavailable()
+    }
+}
+
+impl From<Spent> for Failure {
+    fn from(spent: Spent) -> Failure {
+        let seconds = spent.seconds;
+        let message = format!("too many of these requests; expected the next one in {seconds} s");
+        Failure {
+            retry_seconds: Some(seconds),
+            ..Failure::new(StatusCode::TOO_MANY_REQUESTS, message)
+        }
     }
 }
 

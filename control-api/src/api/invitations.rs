@@ -2,7 +2,7 @@
 
 use authcache::{Change, EntityId};
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::authorize::Inside;
 use super::call::Call;
@@ -10,9 +10,10 @@ use super::failure::Failure;
 use super::people::existing;
 use super::{Reply, mailed, show};
 use crate::grant::{Kind, Verb};
-use crate::model::Time;
+use crate::model::{Page, Time};
 use crate::name::parse_id;
 use crate::store::access::{self, Invitation, InvitationFilter};
+use crate::store::sql::Connection;
 use crate::store::{Write, domains, people, roles};
 
 /// Invites a user to a role of a domain.
@@ -69,6 +70,9 @@ pub(super) async fn send(call: Call) -> Result<Reply, Failure> {
         invitation.created_at = known.created_at;
         invitation.updated_at = Some(now);
     }
+    if let (Some(_), Some(email)) = (call.control.mailer(), &invitee.email) {
+        call.control.0.rates.invitation(inside.user, email)?;
+    }
     write.put_invitation(&invitation).await?;
     note(&call, &mut write, &invitation).await?;
     call.commit(write).await?;
@@ -103,15 +107,49 @@ fn state(call: &Call) -> Result<Option<&'static str>, Failure> {
 async fn listed(call: &Call, filter: InvitationFilter) -> Result<Reply, Failure> {
     let page = call.query.page()?;
     let mut tx = call.read().await?;
-    let (total, found) = access::invitations(&mut tx, &filter, page).await?;
+    let found = access::invitations(&mut tx, &filter, page).await?;
+    page_of(call, &mut tx, page, found, show::invitation).await
+}
+
+/// An invitation of either kind: to a role of a domain.
+pub(super) trait ToRole {
+    fn domain(&self) -> EntityId;
+    fn role(&self) -> &str;
+}
+
+impl ToRole for Invitation {
+    fn domain(&self) -> EntityId {
+        self.domain
+    }
+
+    fn role(&self) -> &str {
+        &self.role
+    }
+}
+
+/// What the role of an invitation lets its members do.
+async fn actions_of(
+    c: &mut Connection,
+    invitation: &impl ToRole,
+) -> Result<Vec<&'static str>, Failure> {
+    let role = roles::role(c, invitation.domain(), invitation.role()).await?;
+    Ok(role.map_or_else(Vec::new, |role| role.actions.names(Kind::Domain)))
+}
+
+/// A page of invitations of either kind.
+pub(super) async fn page_of<T: ToRole>(
+    call: &Call,
+    c: &mut Connection,
+    page: Page,
+    (total, found): (u64, Vec<T>),
+    show: fn(&T, &[&'static str]) -> Value,
+) -> Result<Reply, Failure> {
     if call.query.flag("only_total")? {
         return Ok(Reply::ok(json!({ "total": total })));
     }
     let mut items = Vec::with_capacity(found.len());
     for invitation in &found {
-        let role = roles::role(&mut tx, invitation.domain, &invitation.role).await?;
-        let actions = role.map_or_else(Vec::new, |role| role.actions.names(Kind::Domain));
-        items.push(show::invitation(invitation, &actions));
+        items.push(show(invitation, &actions_of(c, invitation).await?));
     }
     Ok(Reply::ok(show::page("invitations", total, page, items)))
 }
@@ -159,15 +197,14 @@ pub(super) async fn view(call: Call) -> Result<Reply, Failure> {
     let domain = reachable(&call, &mut tx, invitee).await?;
     let found = access::invitation(&mut tx, domain, invitee).await?;
     let found = found.ok_or_else(|| Failure::not_found("invitation"))?;
-    let role = roles::role(&mut tx, domain, &found.role).await?;
-    let actions = role.map_or_else(Vec::new, |role| role.actions.names(Kind::Domain));
+    let actions = actions_of(&mut tx, &found).await?;
     Ok(Reply::ok(show::invitation(&found, &actions)))
 }
 
 /// The domain that the path names, if the caller is the invitee or manages the domain's roles.
 async fn reachable(
     call: &Call,
-    c: &mut crate::store::sql::Connection,
+    c: &mut Connection,
     invitee: EntityId,
 ) -> Result<EntityId, Failure> {
     if call.caller()?.id == invitee {

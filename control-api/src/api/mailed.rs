@@ -2,6 +2,7 @@
 //! has a token that is good once, for a week. Whoever shows it, or proves the address, has the
 //! invitation from then on.
 
+use authcache::EntityId;
 use axum::http::StatusCode;
 use serde_json::json;
 
@@ -9,9 +10,10 @@ use super::Reply;
 use super::authorize::Inside;
 use super::call::Call;
 use super::failure::Failure;
+use super::invitations::{ToRole, page_of};
 use super::people::check_email;
 use super::show;
-use crate::grant::Kind;
+use crate::links;
 use crate::model::Time;
 use crate::secret::Secret;
 use crate::store::Write;
@@ -55,6 +57,7 @@ pub(super) async fn send(
             format!("{OPEN_MAX} invitations by mail are open; expected some to be taken back");
         return Err(Failure::conflict(message));
     }
+    call.control.0.rates.invitation(inside.user, &email)?;
     let token = Secret::random();
     let invitation = Mailed {
         domain,
@@ -75,11 +78,10 @@ pub(super) async fn send(
     call.commit(write).await?;
     let text = format!(
         "You are invited to the domain {:?} with the role {:?}. Register with this address, or log \
-         in, and use this link within a week:\n\n{}/invitations/accept?token={}\n",
+         in, and use this link within a week:\n\n{}\n",
         invitation.domain_name,
         invitation.role_name,
-        mailer.public_url(),
-        token.reveal()
+        links::link(mailer.public_url(), links::INVITED, token.reveal())
     );
     // Sent beside the answer, which takes as long as if it had been another user's.
     tokio::spawn(async move {
@@ -108,17 +110,18 @@ pub(super) async fn list(call: &Call, inside: &Inside) -> Result<Reply, Failure>
     let page = call.query.page()?;
     let mut tx = call.read().await?;
     let domain = inside.domain.id;
-    let (total, found) = mailed::of_domain(&mut tx, domain, Time::now(), page).await?;
-    if call.query.flag("only_total")? {
-        return Ok(Reply::ok(json!({ "total": total })));
+    let found = mailed::of_domain(&mut tx, domain, Time::now(), page).await?;
+    page_of(call, &mut tx, page, found, show::mailed).await
+}
+
+impl ToRole for Mailed {
+    fn domain(&self) -> EntityId {
+        self.domain
     }
-    let mut items = Vec::with_capacity(found.len());
-    for invitation in &found {
-        let role = roles::role(&mut tx, invitation.domain, &invitation.role).await?;
-        let actions = role.map_or_else(Vec::new, |role| role.actions.names(Kind::Domain));
-        items.push(show::mailed(invitation, &actions));
+
+    fn role(&self) -> &str {
+        &self.role
     }
-    Ok(Reply::ok(show::page("invitations", total, page, items)))
 }
 
 /// Takes an invitation by mail back.
@@ -142,7 +145,7 @@ pub(super) async fn claim(
     call: &Call,
     write: &mut Write,
     token: &str,
-    user: authcache::EntityId,
+    user: EntityId,
 ) -> Result<Mailed, Failure> {
     let now = Time::now();
     let digest = digest(call, token);
@@ -166,12 +169,7 @@ pub(super) async fn claim_proven(write: &mut Write, person: &Person) -> Result<(
 }
 
 /// An invitation that the user has already, or had, stays as it is; members need none.
-async fn give(
-    write: &mut Write,
-    found: &Mailed,
-    user: authcache::EntityId,
-    now: Time,
-) -> Result<(), Failure> {
+async fn give(write: &mut Write, found: &Mailed, user: EntityId, now: Time) -> Result<(), Failure> {
     let own = access::invitation(write.connection(), found.domain, user).await?;
     let open = own
         .as_ref()

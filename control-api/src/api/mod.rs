@@ -2,7 +2,8 @@
 //!
 //! [`answer`] takes a request through the same steps whatever the route: find it, identify the
 //! caller, read and check the body, carry out the operation. An operation authorizes inside the
-//! transaction in which it reads or writes, so what was checked is what is changed; and it answers
+//! transaction in which it reads or writes, so what was checked is what is changed; one that writes
+//! also identifies the caller again there, since it may have waited while others wrote. It answers
 //! once its revision has settled.
 
 mod aliases;
@@ -251,20 +252,7 @@ async fn identify(
         }
     };
     let caller = Caller::identify(control, needed).await?;
-    let caller = caller.filter(|caller| match auth {
-        Auth::Session => caller.pat.is_none() && !caller.key,
-        Auth::Any => true,
-        Auth::Open | Auth::Optional | Auth::Login | Auth::Unverified => caller.pat.is_none(),
-    });
-    let caller = caller.ok_or_else(|| Failure::unauthorized("the access token is not valid"))?;
-    let blocked = control.settings().require_verified_email
-        && !caller.verified
-        && !caller.admin
-        && caller.pat.is_none()
-        && !caller.key
-        && auth != Auth::Unverified;
-    if blocked {
-        return Err(Failure::unauthorized("email not verified"));
-    }
+    let caller = caller.ok_or_else(call::not_valid)?;
+    caller.check(control, auth)?;
     Ok(Some(caller))
 }

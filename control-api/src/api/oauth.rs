@@ -161,10 +161,8 @@ async fn enter(
     let profile = match oauth.profile(pepper, provider, code, binding).await {
         Ok(profile) => profile,
         Err(AskError::Busy) => return Ok(Err(Refused::Busy)),
-        Err(error) => {
-            tracing::warn!(provider = provider.name(), %error, "a login elsewhere failed");
-            return Ok(Err(Refused::Provider));
-        }
+        // Counted and told of where it is asked.
+        Err(_) => return Ok(Err(Refused::Provider)),
     };
     let mut write = call.write().await?;
     let user = match user(call, &mut write, provider, &profile, now).await? {
@@ -269,6 +267,9 @@ async fn follow(
     if !same {
         person.updated_at = Some(now);
         write.update_person(&person).await?;
+    }
+    if before.email != person.email {
+        super::mailed::claim_proven(write, &person).await?;
     }
     Ok(person)
 }

@@ -75,7 +75,7 @@ const FAILURES: [(u16, &str); 11] = [
     (413, "The body is too long"),
     (415, "The body is not JSON"),
     (422, "It cannot be done in this installation"),
-    (429, "Too many failed logins"),
+    (429, "Too many failed logins, mails or registrations"),
     (503, "It cannot be done now"),
 ];
 
@@ -219,7 +219,8 @@ fn schemas() -> Value {
     let mut schemas = json!({
         "Error": answer(&["error", "message"]),
         "Message": answer(&["msg"]),
-        "Health": answer(&["status", "version", "description", "instance_id"]),
+        "Health": answer(&["status", "version", "commit", "description", "build_time",
+            "instance_id", "message?"]),
         "User": answer(&["id", "first_name", "last_name", "metadata{}", "credentials{}", "tags[]?",
             "private_metadata{}?", "status?", "role?", "email?", "profile_picture?",
             "auth_provider?", "created_at?", "updated_at?", "updated_by?", "verified_at?"]),

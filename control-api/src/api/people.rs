@@ -84,6 +84,9 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
             }
         };
     }
+    if !by_admin {
+        call.control.0.rates.registration(call.peer)?;
+    }
     let hash = call.control.0.identifier.passwords().hash(&secret).await?;
     let mut write = call.write().await?;
     let row = NewUserRow {
@@ -114,7 +117,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     call.commit(write).await?;
     if person.verified_at.is_none() && call.control.settings().require_verified_email {
         // The user is there whether or not the mail arrives, and can ask for another one.
-        if let Err(failure) = super::tokens::send_verification_to(&call, &person).await {
+        if let Err(failure) = super::tokens::send_verification_to(&call, &person, None).await {
             tracing::warn!(
                 reason = failure.message,
                 "a user got no link to verify its address"

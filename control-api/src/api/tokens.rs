@@ -1,5 +1,7 @@
 //! Logins: issued, refreshed, listed and ended; and what arrives by mail to prove an address.
 
+use std::net::IpAddr;
+
 use authcache::EntityId;
 use axum::http::StatusCode;
 use serde_json::json;
@@ -9,6 +11,7 @@ use super::failure::Failure;
 use super::people::{check_password, set_password, tell};
 use super::{Reply, mail};
 use crate::identify::LoginError;
+use crate::links;
 use crate::model::Time;
 use crate::name::parse_id;
 use crate::secret::{Secret, random_id};
@@ -270,21 +273,23 @@ pub(super) async fn send_verification(call: Call) -> Result<Reply, Failure> {
     if person.verified_at.is_some() {
         return Err(Failure::bad("the e-mail address is verified already"));
     }
-    send_verification_to(&call, &person).await?;
+    send_verification_to(&call, &person, Some((caller, call.peer))).await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 
-/// Sends a user a link that verifies its address.
-pub(super) async fn send_verification_to(call: &Call, person: &Person) -> Result<(), Failure> {
+/// Sends a user a link that verifies its address, which somebody asked for or which comes with a
+/// registration.
+pub(super) async fn send_verification_to(
+    call: &Call,
+    person: &Person,
+    asked: Option<(EntityId, IpAddr)>,
+) -> Result<(), Failure> {
     let mailer = call.control.mailer().ok_or_else(no_mail)?;
     let email = person.email.as_deref();
     let email = email.ok_or_else(|| Failure::bad("the user has no e-mail address"))?;
+    call.control.0.rates.verification(asked, email)?;
     let token = new_mail_token(call, person.id, email, mail::VERIFY).await?;
-    let url = format!(
-        "{}/verify-email?token={}",
-        mailer.public_url(),
-        token.reveal()
-    );
+    let url = links::link(mailer.public_url(), links::VERIFY, token.reveal());
     let text = format!("Open this link to verify your e-mail address:\n\n{url}\n");
     let sent = mailer
         .send(email, "Verify your e-mail address", &text)
@@ -345,7 +350,9 @@ async fn take_mail_token(
 
 /// Verifies an address by the link that was sent to it.
 pub(super) async fn verify_email(call: Call) -> Result<Reply, Failure> {
-    let token = call.query.text("token").unwrap_or_default();
+    let body = call.body();
+    let token = body.text("token").or(call.query.text("token"));
+    let token = token.unwrap_or_default();
     let mut write = call.write().await?;
     let mut person = take_mail_token(&call, &mut write, token, mail::VERIFY).await?;
     person.verified_at = Some(Time::now());
@@ -362,6 +369,7 @@ pub(super) async fn verify_email(call: Call) -> Result<Reply, Failure> {
 pub(super) async fn request_reset(call: Call) -> Result<Reply, Failure> {
     let mailer = call.control.mailer().ok_or_else(no_mail)?.clone();
     let email = call.body().text("email").unwrap_or_default().to_lowercase();
+    call.control.0.rates.reset(call.peer, &email)?;
     let mut connection = call.control.0.store.read().await?;
     let person = people::person_by_email(&mut connection, &email).await?;
     drop(connection);
@@ -388,11 +396,7 @@ async fn send_reset(
     email: &str,
 ) -> Result<(), Failure> {
     let token = new_mail_token(call, person.id, email, mail::RESET).await?;
-    let url = format!(
-        "{}/password/reset?token={}",
-        mailer.public_url(),
-        token.reveal()
-    );
+    let url = links::link(mailer.public_url(), links::RESET, token.reveal());
     let text = format!(
         "Somebody asked for another password for {}. If that was you, use this link within \
          15 minutes:\n\n{url}\n",

@@ -9,6 +9,8 @@
 pub(crate) mod web;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use axum::http::HeaderValue;
 use base64::Engine;
@@ -21,6 +23,7 @@ use tokio::sync::Semaphore;
 use crate::config::OauthProvider;
 use crate::model::Time;
 use crate::secret::{Pepper, Secret, random};
+use crate::seldom::Seldom;
 use web::{Ask, Endpoint, WebClient, WebError, encode, form};
 
 /// Seconds between the two halves of a login.
@@ -48,6 +51,17 @@ pub(crate) struct Oauth {
     return_urls: Vec<String>,
     public_url: String,
     asking: Semaphore,
+    counts: Counts,
+}
+
+/// Logins elsewhere that came to nothing since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Those for which there was no place among the questions to providers.
+    pub(crate) busy: AtomicU64,
+    /// Those of which the provider did not say who it is.
+    pub(crate) failed: AtomicU64,
+    log: Seldom,
 }
 
 /// One provider.
@@ -114,6 +128,7 @@ impl Oauth {
             return_urls: return_urls.to_vec(),
             public_url: public_url.to_owned(),
             asking: Semaphore::new(ASKING),
+            counts: Counts::default(),
         })
     }
 
@@ -202,8 +217,38 @@ impl Oauth {
         right.then_some(*return_to)
     }
 
+    /// What came to nothing.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Exchanges an authorization code for what the provider says of its user.
     pub(crate) async fn profile(
+        &self,
+        pepper: &Pepper,
+        provider: &Provider,
+        code: &str,
+        binding: &Binding,
+    ) -> Result<Profile, AskError> {
+        let asked = self.ask(pepper, provider, code, binding).await;
+        let counts = &self.counts;
+        match &asked {
+            Ok(_) => {}
+            Err(AskError::Busy) => {
+                counts.busy.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+                if let Some(others) = counts.log.passes(Instant::now()) {
+                    let provider = provider.name();
+                    tracing::warn!(provider, %error, others, "a login elsewhere failed");
+                }
+            }
+        }
+        asked
+    }
+
+    async fn ask(
         &self,
         pepper: &Pepper,
         provider: &Provider,

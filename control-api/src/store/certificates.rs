@@ -83,6 +83,30 @@ pub(crate) async fn certificates(
     list.page(connection, narrow, Some(page), read).await
 }
 
+/// Marks a database in which prints are those of whole certificates.
+const WHOLE: &str = "certificates printed whole";
+
+/// Prints certificates anew in a database from when a print was that of issuer and serial number.
+pub(crate) async fn complete(connection: &mut Connection) -> Result<(), StoreError> {
+    let sql = "INSERT INTO counters (name, value) VALUES ($1, 1) ON CONFLICT DO NOTHING";
+    if sql::query(sql).bind(WHOLE).execute(connection).await? == 0 {
+        return Ok(());
+    }
+    let prints = sql::query_as("SELECT print FROM client_certificates");
+    let prints: Vec<(Vec<u8>,)> = prints.fetch_all(connection).await?;
+    for (print,) in prints {
+        let sql = "SELECT certificate FROM client_certificates WHERE print = $1";
+        let found = sql::query_as(sql).bind(print.clone());
+        let (der,): (Vec<u8>,) = found.fetch_one(connection).await?;
+        sql::query("UPDATE client_certificates SET print = $1 WHERE print = $2")
+            .bind(CertificatePrint::of(&der).as_bytes().to_vec())
+            .bind(print)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
 fn read(row: &Row) -> Result<CertificateRow, StoreError> {
     Ok(CertificateRow {
         client: rows::id(&row.get::<Vec<u8>>("client_id")?)?,
@@ -92,7 +116,7 @@ fn read(row: &Row) -> Result<CertificateRow, StoreError> {
     })
 }
 
-/// The client whose certificate has this issuer and serial number.
+/// The client whose certificate this is.
 pub(crate) async fn client_of(
     connection: &mut Connection,
     print: &CertificatePrint,

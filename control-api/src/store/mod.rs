@@ -32,6 +32,7 @@ pub(crate) mod sql;
 mod totals;
 pub(crate) mod users;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -111,6 +112,8 @@ pub(crate) struct Store(Arc<Inner>);
 struct Inner {
     pools: Pools,
     totals: Arc<Totals>,
+    /// Those who wait for the one transaction that writes.
+    waiting: AtomicU64,
     /// What this process has committed.
     committed: Committed,
     /// Number of this start, once it is counted. On PostgreSQL nothing is written under another.
@@ -184,11 +187,13 @@ impl Store {
         let store = Store(Arc::new(Inner {
             pools,
             totals: Arc::default(),
+            waiting: AtomicU64::new(0),
             committed: Committed::default(),
             incarnation: OnceLock::new(),
         }));
         let mut write = store.write().await?;
         marks::complete(write.connection()).await?;
+        certificates::complete(write.connection()).await?;
         write.commit().await?;
         Ok(store)
     }
@@ -208,10 +213,12 @@ impl Store {
     /// revisions even if another process writes, and nothing is written once another one leads.
     pub(crate) async fn write(&self) -> Result<Write, StoreError> {
         let changes = self.0.totals.changes();
+        let waiting = Waiting::enter(&self.0.waiting);
         let tx = match &self.0.pools {
             Pools::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Pools::Postgres { writer, .. } => Tx::Postgres(sql::patiently(writer.begin()).await?),
         };
+        drop(waiting);
         let mut tx = Connection::new(tx, self.0.totals.clone(), changes);
         if tx.is_postgres() {
             let sql = "SELECT value FROM counters WHERE name = 'incarnation' FOR UPDATE";
@@ -228,6 +235,11 @@ impl Store {
             regrouped: None,
             journal_end: None,
         })
+    }
+
+    /// How many wait to write.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.0.waiting.load(Ordering::Relaxed)
     }
 
     /// Begins a transaction that reads, all of it as of one moment.
@@ -344,6 +356,22 @@ impl Store {
                 writer.close().await;
             }
         }
+    }
+}
+
+/// Counts one who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl Waiting<'_> {
+    fn enter(count: &AtomicU64) -> Waiting<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

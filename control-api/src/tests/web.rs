@@ -4,6 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -72,10 +75,30 @@ async fn health_follows_the_broker() {
     assert!(answer.contains("x-request-id: "), "{answer}");
     assert_eq!(body(&answer)["status"], "pass");
     assert_eq!(body(&answer)["instance_id"], at.control.node().to_string());
+    for unknown in ["commit", "build_time"] {
+        assert_eq!(body(&answer)[unknown], "unknown");
+    }
     ready.store(false, Ordering::Relaxed);
     let answer = get(&address, "/health").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert_eq!(body(&answer)["status"], "fail");
+}
+
+#[tokio::test]
+async fn health_says_what_the_program_was_built_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::Config {
+        build: crate::Build {
+            commit: Some("7d6f4dc"),
+            time: Some(crate::Time::from_micros(1_000_000_000_000_000)),
+        },
+        ..config(folder.path())
+    };
+    let (control, _) = Control::open(config).await.unwrap();
+    let (address, _) = serve(&control).await;
+    let answer = body(&get(&address, "/health").await);
+    assert_eq!(answer["commit"], "7d6f4dc");
+    assert_eq!(answer["build_time"], "2001-09-09T01:46:40.000000Z");
 }
 
 #[tokio::test]
@@ -95,6 +118,121 @@ async fn metrics_join_the_brokers_and_controls() {
         answer.ends_with("# EOF\n") && answer.matches("# EOF").count() == 1,
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn t_id_9_metrics_off_loopback_need_a_token_in_either_half() {
+    let at = installation().await;
+    let token = crate::Secret::new("scraper-0123456789".to_owned());
+    let mut addresses = Vec::new();
+    for half in ["control", "broker", "broker without a token"] {
+        let socket = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let own = (half != "broker without a token").then(|| token.clone());
+        let listener = HttpListener::new(socket, None).with_metrics_token(own);
+        let metrics: crate::Metrics = Arc::new(|| "turnpike_connections 3\n# EOF\n".to_owned());
+        let ready: crate::Ready = Arc::new(|| true);
+        let control = at.control.clone();
+        tokio::spawn(async move {
+            let build = crate::Build::default();
+            if half == "control" {
+                return control.serve_http(listener, metrics, ready).await;
+            }
+            let (_stop, stopping) = tokio::sync::watch::channel(false);
+            let sources = (metrics, ready);
+            listener
+                .serve_broker(control.node(), build, sources, stopping)
+                .await
+        });
+        addresses.push(format!("127.0.0.1:{port}"));
+    }
+    let (address, _) = serve(&at.control).await;
+    let login = post(&address, "application/json", &admin(&at).to_string()).await;
+    let access = body(&login)["access_token"].as_str().unwrap().to_owned();
+    let read = async |address: &str, token: &str| {
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\n\r\n"
+        );
+        let answer = exchange(address, &request).await;
+        let status = answer[9..12].to_owned();
+        assert_eq!(status == "200", answer.contains("turnpike_connections 3"));
+        status
+    };
+    for (address, expected) in addresses.iter().zip([
+        ["200", "200", "403"],
+        ["200", "403", "403"],
+        ["403", "403", "403"],
+    ]) {
+        let got = [
+            read(address, token.reveal()).await,
+            read(address, &access).await,
+            read(address, "scraper").await,
+        ];
+        assert_eq!(got, expected, "{address}");
+        let nothing = get(address, "/metrics").await;
+        assert!(nothing.starts_with("HTTP/1.1 401"), "{nothing}");
+        let health = get(address, "/health").await;
+        assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    }
+}
+
+#[tokio::test]
+async fn links_in_mails_lead_to_a_page_that_runs_its_own_script_alone() {
+    let at = installation().await;
+    let (address, _) = serve(&at.control).await;
+    for path in ["/verify-email", "/password/reset", "/invitations/accept"] {
+        let answer = get(&address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+        for line in [
+            "content-type: text/html; charset=utf-8",
+            "cache-control: no-store",
+            "referrer-policy: no-referrer",
+            "x-content-type-options: nosniff",
+        ] {
+            assert!(head.contains(line), "{line}: {head}");
+        }
+        let policy = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-security-policy: "));
+        let policy = policy.unwrap();
+        for part in [
+            "default-src 'none'",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        for element in ["script", "style"] {
+            let (_, rest) = page.split_once(&format!("<{element}>")).unwrap();
+            let (inner, _) = rest.split_once(&format!("</{element}>")).unwrap();
+            let digest = STANDARD.encode(Sha256::digest(inner));
+            assert!(
+                policy.contains(&format!("{element}-src 'sha256-{digest}'")),
+                "{policy}"
+            );
+        }
+    }
+    // The calls of these paths are what they were.
+    for (method, path, status) in [
+        ("GET", "/verify-email?token=x", 401),
+        ("POST", "/verify-email", 415),
+        ("PUT", "/password/reset", 415),
+        ("POST", "/password/reset", 405),
+        ("POST", "/invitations/accept", 401),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+        );
+        let answer = exchange(&address, &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{method} {path}: {answer}"
+        );
+        assert!(body(&answer)["message"].is_string());
+    }
 }
 
 #[tokio::test]

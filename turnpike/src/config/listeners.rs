@@ -91,6 +91,8 @@ pub(crate) struct ApiListener {
     pub(crate) address: SocketAddr,
     /// Whether it may listen without TLS where others can read along.
     pub(crate) insecure: bool,
+    /// The token that programs show which read metrics off loopback.
+    pub(crate) metrics_token_file: Option<PathBuf>,
     pub(crate) tls: Tls,
 }
 

@@ -4,6 +4,8 @@
 //! as a whole; every fault is told at once, with its key, its place and what is accepted. Only the
 //! [`Config`] travels.
 
+#[macro_use]
+mod key;
 mod keys;
 mod listeners;
 mod oauth;
@@ -108,6 +110,7 @@ impl Default for Config {
             api: ApiListener {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
                 insecure: false,
+                metrics_token_file: None,
                 tls: listeners::Tls::default(),
             },
             admin_username: "admin".to_owned(),
@@ -398,9 +401,8 @@ fn unknown(path: &str, origin: &Origin) -> Fault {
     let expected = match near {
         Some((_, path)) => format!("did you mean {path}?"),
         None => {
-            let here = |key: &&keys::Key| {
-                key.path.rsplit_once('.').map_or("", |(table, _)| table) == table
-            };
+            let here =
+                |key: &&key::Key| key.path.rsplit_once('.').map_or("", |(table, _)| table) == table;
             let known: Vec<_> = KEYS.iter().filter(here).map(|key| key.path).collect();
             let known = if known.is_empty() {
                 KEYS.iter().map(|key| key.path).collect()

@@ -151,6 +151,9 @@ pub(crate) struct Broker {
     /// Control API, if no credentials name it.
     #[arg(long, value_name = "HOST:PORT", requires = "provision")]
     pub(super) api: Option<String>,
+    /// Authority of its certificate in PEM, where --api is https://HOST:PORT.
+    #[arg(long, value_name = "FILE", requires = "api")]
+    pub(super) api_ca: Option<PathBuf>,
     /// Its administrator.
     #[arg(long, value_name = "NAME", default_value = "admin")]
     pub(super) admin: String,

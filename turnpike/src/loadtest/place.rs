@@ -112,7 +112,7 @@ fn log_in(broker: &Broker) -> anyhow::Result<Control> {
     };
     let Some(address) = broker.api.clone().or(told_api) else {
         bail!(
-            "a domain of its own is made over the control API: --api HOST:PORT, or --credentials FILE \
+            "a domain of its own is made over the control API: --api HOST:PORT or https://HOST:PORT, or --credentials FILE \
              with the line that `turnpike serve --json` printed at its first start"
         );
     };
@@ -131,5 +131,5 @@ fn log_in(broker: &Broker) -> anyhow::Result<Control> {
              FILE, or --credentials FILE of a first start, which names it"
         ),
     };
-    Ok(Control::log_in(&address, admin)?)
+    Ok(Control::log_in(&address, admin, broker.api_ca.as_deref())?)
 }

@@ -98,11 +98,17 @@ call 400 PATCH "/users/$ann/email" '{"email":"anna@example.com"}'
 call 200 PATCH /users/secret '{"old_secret":"12345678","new_secret":"87654321"}'
 login curl-anna 87654321
 call 200 POST /users/send-verification
-verification=$(mailed 'verify-email\?token=[A-Za-z0-9._-]+')
-token='' call 200 GET "/$verification"
+verification=$(mailed 'verify-email#token=[A-Za-z0-9._-]+')
+token='' call 200 POST /verify-email "{\"token\":\"${verification#*token=}\"}"
+token='' call 401 POST /verify-email "{\"token\":\"${verification#*token=}\"}"
+call 200 PATCH "/users/$ann/email" '{"email":"anna-2@example.com"}'
+call 200 POST /users/send-verification
+verification=$(mailed 'verify-email#token=[A-Za-z0-9._-]+')
+token='' call 200 GET "/verify-email?${verification#*#}"
+call 200 PATCH "/users/$ann/email" '{"email":"anna@example.com"}'
 token='' call 401 GET /verify-email?token=x
 token='' call 201 POST /password/reset-request '{"email":"anna@example.com"}'
-reset=$(mailed 'password/reset\?token=[A-Za-z0-9._-]+')
+reset=$(mailed 'password/reset#token=[A-Za-z0-9._-]+')
 token='' call 201 PUT /password/reset "{\"token\":\"${reset#*token=}\",\"password\":\"12345678\",\"confirm_password\":\"12345678\"}"
 token='' call 401 PUT /password/reset "{\"token\":\"${reset#*token=}\",\"password\":\"12345678\",\"confirm_password\":\"12345678\"}"
 call 401 GET /users/profile
@@ -238,7 +244,7 @@ call 201 POST "/domains/$domain/invitations" "$mailto"
 call 409 POST "/domains/$domain/invitations" "$mailto"
 call 200 GET "/domains/$domain/invitations?mailed=true"
 answers curl-dan@example.com
-invitation=$(mailed 'invitations/accept\?token=[A-Za-z0-9._-]+')
+invitation=$(mailed 'invitations/accept#token=[A-Za-z0-9._-]+')
 token=$admin make dan /users "{\"first_name\":\"d\",\"last_name\":\"d\",\"email\":\"curl-dan@example.com\",
     \"credentials\":{\"username\":\"curl-dan\",\"secret\":\"12345678\"},\"invitation\":\"${invitation#*token=}\"}"
 answers verified_at
@@ -287,10 +293,15 @@ call 200 PATCH "$clients/$client/tags" '{"tags":["c"]}'
 call 200 PATCH "$clients/$client/secret" '{"secret":"curl-press-2"}'
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=press" \
     -set_serial 0x4A3F -keyout "$work/press.key" -out "$work/press.pem" 2>/dev/null
-certificate=$(python3 -c 'import json,sys; print(json.dumps({"certificate": open(sys.argv[1]).read()}))' \
-    "$work/press.pem")
-call 201 POST "$clients/$client/certs" "$certificate"
-call 409 POST "$clients/$client/certs" "$certificate"
+proof() { printf %s "$1" | openssl dgst -sha256 -sign "$work/press.key" | base64 -w 0; }
+certificate() { # proof
+    python3 -c 'import json,sys; print(json.dumps({"certificate": open(sys.argv[1]).read(), "proof": sys.argv[2]}))' \
+        "$work/press.pem" "$1"
+}
+own=$(certificate "$(proof "turnpike certificate $domain $client")")
+call 400 POST "$clients/$client/certs" "$(certificate "$(proof "turnpike certificate $domain $domain")")"
+call 201 POST "$clients/$client/certs" "$own"
+call 409 POST "$clients/$client/certs" "$own"
 call 400 POST "$clients/$client/certs" '{"certificate":"none"}'
 call 200 GET "$clients/$client/certs"
 call 204 DELETE "$clients/$client/certs/4a:3f"

@@ -1,5 +1,6 @@
 // A page in Chromium against a broker of its own: MQTT.js over a WebSocket, channel sockets, raw and
-// in envelopes, fetch and EventSource, each way; and a page of another origin, which is refused.
+// in envelopes, fetch and EventSource, each way; a page of another origin, which is refused; and the
+// pages behind links in mails.
 // Usage: node browser_page.mjs TURNPIKE CHROMIUM, with MQTT.js and playwright-core installed where
 // node finds them.
 import assert from "node:assert/strict";
@@ -10,6 +11,8 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+
+import { mailPages } from "./mail_pages.mjs";
 
 const require = createRequire(`${process.env.NODE_MODULES ?? process.cwd()}/`);
 const { chromium } = require("playwright-core");
@@ -89,6 +92,8 @@ const broker = spawn(
       TURNPIKE_LISTENERS__WS__ORIGINS: own.origin,
       TURNPIKE_LISTENERS__HTTP__ORIGINS: own.origin,
       TURNPIKE_LISTENERS__HTTP__CORS_ORIGINS: own.origin,
+      TURNPIKE_CONTROL__MAIL: `file:${join(folder, "mail")}`,
+      TURNPIKE_CONTROL__SELF_REGISTRATION: "true",
     },
     stdio: ["ignore", "pipe", "inherit"],
   },
@@ -191,6 +196,10 @@ try {
     };
   }, place);
   for (const [what, failed] of Object.entries(refused)) assert.ok(failed, `${what} was let in`);
+
+  const mails = await browser.newPage();
+  mails.setDefaultTimeout(WAIT_MS);
+  await mailPages(mails, `http://${listeners.api}`, ready.admin, join(folder, "mail"));
   console.log("browser: all passed");
 } finally {
   await browser?.close();

@@ -172,6 +172,46 @@ fn each_kind_of_messages_runs_in_a_domain_of_its_own_and_leaves_nothing_behind()
 }
 
 #[test]
+fn domain_of_its_own_is_made_over_a_control_api_in_tls() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    authority.server(folder.path(), "server", "localhost");
+    for (name, authority) in [("ca.pem", &authority), ("stranger.pem", &stranger)] {
+        std::fs::write(folder.path().join(name), &authority.pem).unwrap();
+    }
+    let api = "[listeners.api]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n";
+    let broker = Broker::configured(folder, api);
+    let tool = Loadtest { broker: &broker };
+    let port = broker
+        .listener("api")
+        .rsplit_once(':')
+        .unwrap()
+        .1
+        .to_owned();
+    let address = format!("https://localhost:{port}");
+    let pairs = [
+        "pairs",
+        "--pairs",
+        "2",
+        "--messages",
+        "100",
+        "--api",
+        &address,
+    ];
+    let with = |ca: &[&'static str]| [&pairs[..], OWN, ca].concat();
+    let result = tool.result(&with(&["--api-ca", "ca.pem"]));
+    assert_eq!(result["published"], 100);
+    for (ca, told) in [
+        (&[][..], "--api-ca"),
+        (&["--api-ca", "stranger.pem"], "certificate"),
+        (&["--api-ca", "none.pem"], "none.pem"),
+    ] {
+        let refusal = tool.refusal(&with(ca));
+        assert!(refusal.contains(told), "{ca:?}: {refusal}");
+    }
+}
+
+#[test]
 fn messages_by_the_clock_are_as_many_as_the_clock_says() {
     let broker = Broker::start(&[]);
     let tool = Loadtest { broker: &broker };

@@ -1,6 +1,9 @@
 //! Control side and broker as two processes, joined by the feed over TLS.
 
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codec::mqtt::{QoS, ReasonCode};
@@ -9,7 +12,7 @@ use tempfile::TempDir;
 use crate::broker::Broker;
 use crate::client::{Client, Credentials, Got, Options};
 use crate::handshakes::hello;
-use crate::tls::Authority;
+use crate::tls::{Authority, BOTH, Tls, config, open};
 
 /// Longest wait for something that has to come.
 const WAIT: Duration = Duration::from_secs(20);
@@ -131,6 +134,52 @@ fn storm_of_handshakes_without_a_lease_is_told_that_nobody_is_served() {
 }
 
 #[test]
+fn connection_to_the_feed_that_says_nothing_makes_room_for_the_next() {
+    let authority = Authority::new();
+    let first = control(folder(&authority, "localhost"), 0);
+    let silent: Vec<TcpStream> = (0..33)
+        .map(|_| TcpStream::connect(("127.0.0.1", port(&first))).unwrap())
+        .collect();
+    let mut oldest = &silent[0];
+    oldest
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    assert_eq!(oldest.read(&mut [0; 1]).unwrap(), 0);
+    // A broker comes in beside the others.
+    let edge = edge(folder(&authority, "edge"), port(&first));
+    connect_until(&edge, &first.client(0), ReasonCode::SUCCESS);
+}
+
+#[test]
+fn brokers_beyond_those_that_can_be_served_are_refused_until_one_leaves() {
+    let authority = Authority::new();
+    let first = control(folder(&authority, "localhost"), 0);
+    let connect = |name: &str| {
+        let shown = authority.client(name, None, 1);
+        let config = Arc::new(config(&authority, Some(shown), BOTH));
+        let place = format!("127.0.0.1:{}", port(&first));
+        open(&place, &config, "localhost").unwrap()
+    };
+    // Whether the other side keeps a connection: one that is refused ends at once.
+    let is_kept = |stream: &mut Tls| {
+        let patience = Some(Duration::from_millis(500));
+        stream.sock.set_read_timeout(patience).unwrap();
+        !matches!(stream.read(&mut [0; 1]), Ok(0))
+    };
+    let mut served: Vec<Tls> = (0..256).map(|_| connect("broker")).collect();
+    let mut surplus = connect("broker");
+    surplus.sock.set_read_timeout(Some(WAIT)).unwrap();
+    let ended = surplus.read(&mut [0; 1]);
+    assert!(matches!(ended, Ok(0)) || ended.is_err_and(|e| e.kind() != ErrorKind::WouldBlock));
+    assert!(is_kept(&mut served[0]));
+    served.truncate(255);
+    let began = Instant::now();
+    while !is_kept(&mut connect("broker")) {
+        assert!(began.elapsed() < WAIT, "nobody comes in its place");
+    }
+}
+
+#[test]
 fn whoever_shows_no_certificate_of_the_authority_gets_no_feed() {
     let authority = Authority::new();
     let first = control(folder(&authority, "localhost"), 0);
@@ -146,4 +195,16 @@ fn whoever_shows_no_certificate_of_the_authority_gets_no_feed() {
     connect_until(&other, &first.client(0), ReasonCode::SUCCESS);
     let health = edge.health();
     assert!(health.starts_with("HTTP/1.1 503"), "{health}");
+    // Either half says what it was built from.
+    let commit = match env!("BUILD_COMMIT") {
+        "" => "unknown",
+        commit => commit,
+    };
+    for health in [health, first.health()] {
+        assert!(
+            health.contains(&format!("\"commit\":\"{commit}\"")),
+            "{health}"
+        );
+        assert!(health.contains("\"build_time\":\""), "{health}");
+    }
 }

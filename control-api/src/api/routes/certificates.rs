@@ -2,8 +2,8 @@
 
 use axum::http::Method;
 
-use super::{CREATED, NO_CONTENT, OK, PAGE, by, needed, route};
-use crate::api::certificates::{self, PEM_CHARACTERS_MAX};
+use super::{CREATED, NO_CONTENT, OK, PAGE, by, field, needed, route};
+use crate::api::certificates::{self, PEM_CHARACTERS_MAX, PROOF_CHARACTERS_MAX};
 use crate::api::route::{Holds, Route};
 use crate::grant::Kind;
 
@@ -22,7 +22,10 @@ pub(super) fn of_certificates(all: &mut Vec<Route>) {
             by!(certificates::create),
         )
         .scope("clients", "update_secret")
-        .body(&[needed("certificate", Holds::Text(PEM_CHARACTERS_MAX))])
+        .body(&[
+            needed("certificate", Holds::Text(PEM_CHARACTERS_MAX)),
+            field("proof", Holds::Text(PROOF_CHARACTERS_MAX)),
+        ])
         .answers(CREATED, "Certificate"),
         of(
             Method::GET,

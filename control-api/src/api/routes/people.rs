@@ -249,6 +249,16 @@ pub(super) fn of_tokens(all: &mut Vec<Route>) {
         .query(&["token"])
         .empty(OK),
         route(
+            post.clone(),
+            "/verify-email",
+            "user.verify_email",
+            "Verify an address by the token that was sent",
+            by!(tokens::verify_email),
+        )
+        .auth(Auth::Open)
+        .body(&[needed("token", Holds::Secret)])
+        .empty(OK),
+        route(
             post,
             "/password/reset-request",
             "user.request_reset",

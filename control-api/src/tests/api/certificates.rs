@@ -2,12 +2,25 @@
 
 use authcache::EntityId;
 use authcache::feed::{Answer, CertificatePrint, Question, Refusal, ShownCertificate};
-use rcgen::{CertificateParams, DnType, Issuer, KeyPair, SerialNumber};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair, SerialNumber, SigningKey};
 
 use super::*;
+use crate::model::Time;
+use crate::store::certificates::{self, CertificateRow};
+use crate::store::sql;
 
-/// A certificate of `serial`, signed by whoever `issuer` is: PEM, and what a broker sees of it.
-fn certificate(issuer: &str, serial: &[u8]) -> (String, CertificatePrint) {
+/// A certificate with its key.
+struct Made {
+    pem: String,
+    der: Vec<u8>,
+    print: CertificatePrint,
+    key: KeyPair,
+}
+
+/// A certificate of `serial`, signed by whoever `issuer` is.
+fn certificate(issuer: &str, serial: &[u8]) -> Made {
     let mut by = CertificateParams::default();
     by.distinguished_name.push(DnType::CommonName, issuer);
     let by = Issuer::new(by, KeyPair::generate().unwrap());
@@ -15,9 +28,21 @@ fn certificate(issuer: &str, serial: &[u8]) -> (String, CertificatePrint) {
     params.serial_number = Some(SerialNumber::from(serial.to_vec()));
     let key = KeyPair::generate().unwrap();
     let made = params.signed_by(&key, &by).unwrap();
-    let parsed = webpki::EndEntityCert::try_from(made.der()).unwrap();
-    let print = CertificatePrint::new(parsed.issuer(), parsed.serial());
-    (made.pem(), print)
+    Made {
+        pem: made.pem(),
+        der: made.der().to_vec(),
+        print: CertificatePrint::of(made.der()),
+        key,
+    }
+}
+
+impl Made {
+    /// A request that registers it for a client.
+    fn body(&self, domain: &str, client: &str) -> Value {
+        let signed = format!("turnpike certificate {domain} {client}");
+        let proof = self.key.sign(signed.as_bytes()).unwrap();
+        json!({ "certificate": self.pem, "proof": STANDARD.encode(proof) })
+    }
 }
 
 /// Who comes with a certificate.
@@ -50,18 +75,19 @@ async fn a_client_is_known_by_a_registered_certificate_until_it_is_forgotten() {
     };
     let (press, pump) = (client("press").await, client("pump").await);
     let of = |client: &str| format!("/{domain}/clients/{client}/certs");
-    let (pem, print) = certificate("an authority", &[0x4A, 0x3F]);
+    let shown = certificate("an authority", &[0x4A, 0x3F]);
+    let (pem, print) = (&shown.pem, shown.print);
     assert_eq!(who(&world, print, None).await, Err(Refusal::BadCredentials));
     let made = world
         .server
-        .made(&of(&press), &ann.token, 201, json!({ "certificate": pem }))
+        .made(&of(&press), &ann.token, 201, shown.body(&domain, &press))
         .await;
     assert_eq!(made["serial_number"], "4a:3f");
     assert_eq!(made["entity_id"], press.as_str());
     assert_eq!(text(&made["certificate"]), pem.replace("\r\n", "\n"));
     assert_eq!(who(&world, print, None).await, Ok(press.clone()));
     // The same serial number of another authority is another certificate.
-    let (_, other) = certificate("another authority", &[0x4A, 0x3F]);
+    let other = certificate("another authority", &[0x4A, 0x3F]).print;
     assert_eq!(who(&world, other, None).await, Err(Refusal::BadCredentials));
     // A client's own id goes first, and who says to be another one is refused.
     assert_eq!(who(&world, print, Some(&pump)).await, Ok(pump.clone()));
@@ -74,10 +100,10 @@ async fn a_client_is_known_by_a_registered_certificate_until_it_is_forgotten() {
     let answer = world.at.control.0.identifier.answer(&question).await.1;
     assert_eq!(answer, Answer::Refused(Refusal::BadCredentials));
     // Registered once.
-    let again = json!({ "certificate": pem });
     for client in [&press, &pump] {
+        let again = shown.body(&domain, client);
         world
-            .expect("POST", &of(client), &ann.token, Some(again.clone()), 409)
+            .expect("POST", &of(client), &ann.token, Some(again), 409)
             .await;
     }
     let page = world
@@ -98,7 +124,13 @@ async fn a_client_is_known_by_a_registered_certificate_until_it_is_forgotten() {
     world.expect("DELETE", &path, &ann.token, None, 204).await;
     assert_eq!(who(&world, print, None).await, Err(Refusal::BadCredentials));
     world
-        .expect("POST", &of(&pump), &ann.token, Some(again), 201)
+        .expect(
+            "POST",
+            &of(&pump),
+            &ann.token,
+            Some(shown.body(&domain, &pump)),
+            201,
+        )
         .await;
     assert_eq!(who(&world, print, None).await, Ok(pump.clone()));
     // It goes with its client.
@@ -116,8 +148,8 @@ async fn what_is_no_certificate_and_one_too_many_are_refused() {
         .entity(&ann, &domain, "clients", json!({ "name": "press" }))
         .await;
     let path = format!("/{domain}/clients/{client}/certs");
-    let (one, _) = certificate("an authority", &[1]);
-    let (two, _) = certificate("an authority", &[2]);
+    let made = certificate("an authority", &[1]);
+    let (one, two) = (&made.pem, certificate("an authority", &[2]).pem);
     for bad in [
         String::new(),
         "none".to_owned(),
@@ -131,20 +163,18 @@ async fn what_is_no_certificate_and_one_too_many_are_refused() {
             .expect("POST", &path, &ann.token, Some(body), 400)
             .await;
     }
-    let body = json!({ "certificate": one });
+    let body = made.body(&domain, &client);
     world
         .expect("POST", &path, &bob.token, Some(body), 403)
         .await;
     world.expect("GET", &path, &bob.token, None, 403).await;
     for serial in 1..=16u8 {
-        let (pem, _) = certificate("an authority", &[serial]);
-        let body = json!({ "certificate": pem });
+        let body = certificate("an authority", &[serial]).body(&domain, &client);
         world
             .expect("POST", &path, &ann.token, Some(body), 201)
             .await;
     }
-    let (pem, _) = certificate("an authority", &[17]);
-    let body = json!({ "certificate": pem });
+    let body = certificate("an authority", &[17]).body(&domain, &client);
     world
         .expect("POST", &path, &ann.token, Some(body), 400)
         .await;
@@ -164,4 +194,91 @@ async fn what_is_no_certificate_and_one_too_many_are_refused() {
         ),
         (&json!(16), 2)
     );
+}
+
+#[tokio::test]
+async fn t_id_3_nobody_registers_another_tenants_certificate_or_hears_of_it() {
+    let world = World::new().await;
+    let (ann, eve) = (world.person("ann").await, world.person("eve").await);
+    let client = async |owner: &Person, route: &str| {
+        let domain = world.domain(owner, route).await;
+        let body = json!({ "name": "press" });
+        let client = world.entity(owner, &domain, "clients", body).await;
+        (format!("/{domain}/clients/{client}/certs"), domain, client)
+    };
+    let (own, domain, press) = client(&ann, "plant").await;
+    let (path, elsewhere, theirs) = client(&eve, "elsewhere").await;
+    let shown = certificate("an authority", &[0x4A, 0x3F]);
+    // One that says the same of itself, under a key of eve's.
+    let forged = certificate("an authority", &[0x4A, 0x3F]);
+    let mut answers = Vec::new();
+    for registered in [false, true] {
+        if registered {
+            let body = shown.body(&domain, &press);
+            world.server.made(&own, &ann.token, 201, body).await;
+        }
+        let with = |proof: &Value| json!({ "certificate": shown.pem, "proof": proof });
+        let attempts = [
+            json!({ "certificate": shown.pem }),
+            with(&json!("")),
+            with(&json!("none")),
+            // A proof that was seen, for another client.
+            with(&shown.body(&domain, &press)["proof"]),
+            with(&shown.body(&elsewhere, &press)["proof"]),
+            with(&shown.body(&domain, &theirs)["proof"]),
+            with(&forged.body(&elsewhere, &theirs)["proof"]),
+        ];
+        for body in attempts {
+            let body = Some(body);
+            answers.push(world.expect("POST", &path, &eve.token, body, 400).await);
+        }
+    }
+    let (before, after) = answers.split_at(answers.len() / 2);
+    assert_eq!(before, after, "they tell that it is registered elsewhere");
+    assert_eq!(who(&world, shown.print, None).await, Ok(press.clone()));
+    // What only says the same is another certificate, whoever registers it.
+    let body = forged.body(&elsewhere, &theirs);
+    world.server.made(&path, &eve.token, 201, body).await;
+    assert_eq!(who(&world, shown.print, None).await, Ok(press.clone()));
+    assert_eq!(who(&world, forged.print, None).await, Ok(theirs.clone()));
+    // Its holder hears that it is registered; a platform administrator answers for one himself.
+    let body = Some(shown.body(&elsewhere, &theirs));
+    world.expect("POST", &path, &eve.token, body, 409).await;
+    let other = json!({ "certificate": certificate("an authority", &[7]).pem });
+    world.server.made(&path, &world.admin, 201, other).await;
+}
+
+#[tokio::test]
+async fn certificates_registered_by_issuer_and_serial_number_are_known_after_the_next_start() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let domain = world.domain(&ann, "plant").await;
+    let press = world
+        .entity(&ann, &domain, "clients", json!({ "name": "press" }))
+        .await;
+    let mut old = Vec::new();
+    let mut write = world.at.control.0.store.write().await.unwrap();
+    for serial in 1..=3_u8 {
+        let made = certificate("an authority", &[serial]);
+        let row = CertificateRow {
+            client: EntityId::from_text(&press).unwrap(),
+            serial: format!("{serial:02x}"),
+            der: made.der.clone(),
+            created_at: Time::now(),
+        };
+        let print = CertificatePrint::of(&[serial]);
+        write.insert_certificate(&print, &row).await.unwrap();
+        old.push(made.print);
+    }
+    let sql = "DELETE FROM counters WHERE name = 'certificates printed whole'";
+    let done = sql::query(sql).execute(write.connection()).await.unwrap();
+    assert_eq!(done, 1);
+    // As at every start.
+    for _ in 0..2 {
+        certificates::complete(write.connection()).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    for print in old {
+        assert_eq!(who(&world, print, None).await, Ok(press.clone()));
+    }
 }

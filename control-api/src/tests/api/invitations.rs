@@ -57,7 +57,7 @@ impl Inviting {
             files.sort();
             let mut tokens = files.iter().filter_map(|path| {
                 let text = std::fs::read_to_string(path).unwrap();
-                let (_, rest) = text.split_once("/invitations/accept?token=")?;
+                let (_, rest) = text.split_once("/invitations/accept#token=")?;
                 Some(rest.split_whitespace().next()?.to_owned())
             });
             if let Some(token) = tokens.nth(count - 1) {
@@ -146,7 +146,7 @@ async fn address_alone_gives_nothing_until_it_is_proven() {
     let mails = std::fs::read_dir(at.mail.path()).unwrap();
     let verification = mails
         .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
-        .find_map(|text| Some(text.split_once("/verify-email?token=")?.1.to_owned()))
+        .find_map(|text| Some(text.split_once("/verify-email#token=")?.1.to_owned()))
         .unwrap();
     let token = verification.split_whitespace().next().unwrap();
     let path = format!("/verify-email?token={token}");

@@ -10,10 +10,12 @@ mod lists;
 mod oauth;
 mod openapi;
 mod people;
+mod rates;
 mod revocation;
 mod roles;
 mod switches;
 mod telemetry;
+mod waiting;
 
 use std::sync::Arc;
 

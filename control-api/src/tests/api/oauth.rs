@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -343,6 +344,40 @@ async fn somebody_new_is_registered_and_is_the_same_one_the_next_time() {
 }
 
 #[tokio::test]
+async fn invitations_of_an_address_that_the_provider_gives_later_become_the_users() {
+    let mail = tempfile::tempdir().unwrap();
+    let at = Elsewhere::new(|settings| {
+        settings.mail = Some(crate::MailSink::Folder(mail.path().to_owned()));
+    })
+    .await;
+    let bob = at.world.person("bob").await;
+    let base = format!("/domains/{}", at.world.domain(&bob, "plant").await);
+    let role = at.world.role(&bob, &base, &["read"], &[]).await;
+    at.profile_of(&at.log_in(ann()).await).await;
+    let invitation = json!({ "invitee_email": "ann@elsewhere.example", "role_id": role });
+    let path = format!("{base}/invitations");
+    at.world
+        .server
+        .made(&path, &bob.token, 201, invitation)
+        .await;
+    let invited = async |back: Back| {
+        let token = back.cookie("access_token").unwrap();
+        at.world
+            .expect("GET", "/invitations", token, None, 200)
+            .await["total"]
+            .clone()
+    };
+    assert_eq!(invited(at.log_in(ann()).await).await, 0);
+    let mut changed = ann();
+    changed["email"] = json!("ann@elsewhere.example");
+    // An address that the provider does not vouch for is nobody's.
+    changed["email_verified"] = json!(false);
+    assert_eq!(invited(at.log_in(changed.clone()).await).await, 0);
+    changed["email_verified"] = json!(true);
+    assert_eq!(invited(at.log_in(changed).await).await, 1);
+}
+
+#[tokio::test]
 async fn what_the_provider_keeps_cannot_be_changed_here() {
     let at = Elsewhere::new(|_| {}).await;
     let back = at.log_in(ann()).await;
@@ -553,6 +588,9 @@ async fn provider_that_refuses_or_misbehaves_lets_nobody_in() {
         !lock(&at.provider.known).followed,
         "redirects are not followed"
     );
+    let counts = at.world.at.control.0.oauth.counts();
+    let counted = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    assert_eq!((counted(&counts.failed), counted(&counts.busy)), (5, 0));
     at.provider.cause(None);
     let (location, cookie) = at.begin().await;
     let state = parameters(&at.provider.log_in(&location, ann()))["state"].clone();

@@ -1,0 +1,300 @@
+//! How often mails are caused and people registered: per user, per e-mail address, per address that
+//! asks, and all told.
+//!
+//! Counted before anything is looked up, so that an answer does not tell what was found. Counters
+//! are kept in a table of fixed size; when it is full the older half is forgotten early, and who was
+//! counted there begins anew. Registrations all told are counted apart from it.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use authcache::EntityId;
+
+use crate::clock::{Clock, lock};
+use crate::config::RateLimits;
+use crate::recent::Recent;
+use crate::throttle::network;
+
+const HOUR_MS: u64 = 3_600_000;
+/// As long as a link in a mail is good: whoever asks for links to somebody else's address leaves a
+/// good one there.
+const LINKS_MS: u64 = 15 * 60_000;
+const MINUTE_MS: u64 = 60_000;
+/// Counters of each half of the table, 64 bytes each: 4 MiB together.
+const COUNTERS_MAX: usize = 32_768;
+
+/// Everything that is counted.
+pub(crate) struct Rates {
+    most: RateLimits,
+    clock: Clock,
+    hasher: RandomState,
+    counted: Mutex<Counted>,
+    refused: AtomicU64,
+}
+
+struct Counted {
+    windows: Recent<Key, Window>,
+    registrations: Window,
+}
+
+/// What a counter is for. Addresses of mail are kept as keyed hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Sender(EntityId),
+    Invited(u64),
+    Reset(u64),
+    Verified(u64),
+    Links(IpAddr),
+    Registered(IpAddr),
+}
+
+/// What happened since a moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    since_ms: u64,
+    count: u32,
+}
+
+/// Something happened too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// When it may happen again, in seconds from now.
+    pub(crate) seconds: u64,
+}
+
+impl Window {
+    /// Milliseconds until one more fits.
+    fn wait_ms(self, most: u32, span_ms: u64, now_ms: u64) -> u64 {
+        let ends_ms = self.since_ms + span_ms;
+        if self.count < most {
+            return 0;
+        }
+        ends_ms.saturating_sub(now_ms)
+    }
+
+    fn counted(self, span_ms: u64, now_ms: u64) -> Window {
+        if self.count == 0 || self.since_ms + span_ms <= now_ms {
+            return Window {
+                since_ms: now_ms,
+                count: 1,
+            };
+        }
+        Window {
+            count: self.count.saturating_add(1),
+            ..self
+        }
+    }
+}
+
+impl Rates {
+    pub(crate) fn new(most: RateLimits, clock: Clock) -> Rates {
+        Rates {
+            most,
+            clock,
+            hasher: RandomState::new(),
+            counted: Mutex::new(Counted {
+                windows: Recent::new(HOUR_MS, COUNTERS_MAX),
+                registrations: Window::default(),
+            }),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// What was refused since the start.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts a mail about an invitation.
+    ///
+    /// # Errors
+    /// The sender caused too many mails, or too many invitations went to the address.
+    pub(crate) fn invitation(&self, sender: EntityId, email: &str) -> Result<(), Spent> {
+        let address = Key::Invited(self.hasher.hash_one(email));
+        let wanted = [
+            (Key::Sender(sender), self.most.mails_per_user, HOUR_MS),
+            (address, self.most.invitations_per_address, HOUR_MS),
+        ];
+        self.count(&wanted, false)
+    }
+
+    /// Counts a request for a link that sets another password.
+    ///
+    /// # Errors
+    /// There were too many for the address of mail, or from the peer.
+    pub(crate) fn reset(&self, peer: IpAddr, email: &str) -> Result<(), Spent> {
+        let address = Key::Reset(self.hasher.hash_one(email));
+        let wanted = [
+            (address, self.most.links_per_address, LINKS_MS),
+            (
+                Key::Links(network(peer)),
+                self.most.links_per_source,
+                LINKS_MS,
+            ),
+        ];
+        self.count(&wanted, false)
+    }
+
+    /// Counts a link that verifies an address; who asked for it is named, unless it comes with a
+    /// registration, which was counted as such.
+    ///
+    /// # Errors
+    /// There were too many for the address of mail, from the peer, or of the user.
+    pub(crate) fn verification(
+        &self,
+        asked: Option<(EntityId, IpAddr)>,
+        email: &str,
+    ) -> Result<(), Spent> {
+        let address = Key::Verified(self.hasher.hash_one(email));
+        let mut wanted = vec![(address, self.most.links_per_address, LINKS_MS)];
+        if let Some((sender, peer)) = asked {
+            let source = Key::Links(network(peer));
+            wanted.push((Key::Sender(sender), self.most.mails_per_user, HOUR_MS));
+            wanted.push((source, self.most.links_per_source, LINKS_MS));
+        }
+        self.count(&wanted, false)
+    }
+
+    /// Counts a user who registers himself.
+    ///
+    /// # Errors
+    /// There were too many, from the peer or all told.
+    pub(crate) fn registration(&self, peer: IpAddr) -> Result<(), Spent> {
+        let source = Key::Registered(network(peer));
+        let wanted = [(source, self.most.registrations_per_source, HOUR_MS)];
+        self.count(&wanted, true)
+    }
+
+    /// Counts in all of these or in none.
+    fn count(&self, wanted: &[(Key, u32, u64)], registers: bool) -> Result<(), Spent> {
+        let now_ms = self.clock.now_ms();
+        let mut counted = lock(&self.counted);
+        let counted = &mut *counted;
+        let mut windows = Vec::with_capacity(wanted.len());
+        let mut wait_ms = 0;
+        for (key, most, span_ms) in wanted {
+            let window = counted.windows.get_mut(key, now_ms);
+            let window = window.map_or_else(Window::default, |window| *window);
+            wait_ms = wait_ms.max(window.wait_ms(*most, *span_ms, now_ms));
+            windows.push((*key, window.counted(*span_ms, now_ms)));
+        }
+        if registers {
+            let all = counted.registrations;
+            wait_ms = wait_ms.max(all.wait_ms(self.most.registrations, MINUTE_MS, now_ms));
+        }
+        if wait_ms > 0 {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let seconds = wait_ms.div_ceil(1_000);
+            return Err(Spent { seconds });
+        }
+        for (key, window) in windows {
+            counted.windows.insert(key, window, now_ms);
+        }
+        if registers {
+            counted.registrations = counted.registrations.counted(MINUTE_MS, now_ms);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANN: EntityId = EntityId::from_u128(1);
+    const BOB: EntityId = EntityId::from_u128(2);
+
+    fn rates() -> Rates {
+        let most = RateLimits {
+            mails_per_user: 4,
+            invitations_per_address: 2,
+            links_per_address: 2,
+            links_per_source: 3,
+            registrations_per_source: 2,
+            registrations: 3,
+        };
+        Rates::new(most, Clock::start())
+    }
+
+    fn peer(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_window_takes_so_many_and_then_begins_anew() {
+        let mut window = Window::default();
+        for at in [5, 6, 7] {
+            assert_eq!(window.wait_ms(3, 100, at), 0);
+            window = window.counted(100, at);
+        }
+        assert_eq!(window.wait_ms(3, 100, 7), 98);
+        assert_eq!(window.wait_ms(3, 100, 104), 1);
+        assert_eq!(window.wait_ms(3, 100, 105), 0);
+        window = window.counted(100, 105);
+        assert_eq!((window.since_ms, window.count), (105, 1));
+    }
+
+    #[test]
+    fn invitations_are_bounded_by_sender_and_by_address() {
+        let rates = rates();
+        assert!(rates.invitation(ANN, "x@example.com").is_ok());
+        assert!(rates.invitation(BOB, "x@example.com").is_ok());
+        let spent = rates.invitation(ANN, "x@example.com").unwrap_err();
+        assert!((1..=3_600).contains(&spent.seconds), "{spent:?}");
+        // What was refused is not counted.
+        for n in 0..3 {
+            assert!(rates.invitation(ANN, &format!("{n}@example.com")).is_ok());
+        }
+        assert!(rates.invitation(ANN, "4@example.com").is_err());
+        assert!(rates.invitation(BOB, "4@example.com").is_ok());
+        assert_eq!(rates.refused(), 2);
+    }
+
+    #[test]
+    fn links_are_bounded_by_kind_and_address_and_by_source() {
+        let rates = rates();
+        let (here, there) = (peer("192.0.2.1"), peer("192.0.2.2"));
+        assert!(rates.reset(here, "x@example.com").is_ok());
+        assert!(rates.reset(here, "x@example.com").is_ok());
+        assert!(rates.reset(there, "x@example.com").is_err());
+        assert!(
+            rates
+                .verification(Some((ANN, here)), "x@example.com")
+                .is_ok()
+        );
+        assert!(rates.reset(here, "y@example.com").is_err());
+        assert!(rates.reset(there, "y@example.com").is_ok());
+        // One that comes with a registration is bounded by its address alone.
+        assert!(rates.verification(None, "x@example.com").is_ok());
+        assert!(rates.verification(None, "x@example.com").is_err());
+    }
+
+    #[test]
+    fn registrations_are_bounded_by_source_and_all_told() {
+        let rates = rates();
+        for network in ["2001:db8::1", "2001:db8::2", "2001:db8:1::1"] {
+            assert!(rates.registration(peer(network)).is_ok());
+        }
+        let spent = rates.registration(peer("2001:db8::3")).unwrap_err();
+        assert!(spent.seconds > 60, "its own network's hour: {spent:?}");
+        let spent = rates.registration(peer("192.0.2.1")).unwrap_err();
+        assert!(spent.seconds <= 60, "the minute of all: {spent:?}");
+    }
+
+    #[test]
+    fn a_full_table_forgets_the_older_half_and_no_registration_all_told() {
+        let rates = rates();
+        for n in 0..3_u32 {
+            let _ = rates.registration(IpAddr::from(n.to_be_bytes()));
+        }
+        for n in 0..u32::try_from(3 * COUNTERS_MAX).unwrap() {
+            let _ = rates.reset(IpAddr::from(n.to_be_bytes()), &format!("{n}@example.com"));
+        }
+        let kept = lock(&rates.counted).windows.len();
+        assert!(kept <= 2 * COUNTERS_MAX, "{kept}");
+        assert!(rates.registration(peer("192.0.2.1")).is_err());
+    }
+}
