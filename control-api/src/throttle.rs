@@ -105,6 +105,11 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The network that a site of many networks has.
+pub(crate) fn site(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,8 +84,13 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
             }
         };
     }
+    let token = body.text("invitation");
     if !by_admin {
-        call.control.0.rates.registration(call.peer)?;
+        let open = match token {
+            Some(token) if super::mailed::is_open(&call, token).await? => Some(token),
+            Some(_) | None => None,
+        };
+        call.control.0.rates.registration(call.peer, open)?;
     }
     let hash = call.control.0.identifier.passwords().hash(&secret).await?;
     let mut write = call.write().await?;

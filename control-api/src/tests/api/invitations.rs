@@ -1,7 +1,7 @@
 //! Invitations of addresses that nobody is known to have.
 
 use super::*;
-use crate::MailSink;
+use crate::{MailSink, RateLimits};
 
 struct Inviting {
     world: World,
@@ -12,11 +12,16 @@ struct Inviting {
 }
 
 async fn inviting() -> Inviting {
+    inviting_with(RateLimits::default()).await
+}
+
+async fn inviting_with(rates: RateLimits) -> Inviting {
     let mail = tempfile::tempdir().unwrap();
     let world = World::with(ApiSettings {
         mail: Some(MailSink::Folder(mail.path().to_owned())),
         self_registration: true,
         public_url: "https://control.example".to_owned(),
+        rates,
         ..ApiSettings::default()
     })
     .await;
@@ -305,6 +310,23 @@ async fn invitations_by_mail_end_and_are_bounded() {
         "{told}"
     );
     at.invite("bob@example.com", true, 201).await;
+}
+
+#[tokio::test]
+async fn who_is_invited_registers_though_others_took_all_places_of_the_minute() {
+    let at = inviting_with(RateLimits {
+        registrations: 1,
+        ..RateLimits::default()
+    })
+    .await;
+    at.invite("bob@example.com", false, 201).await;
+    let token = at.token(1).await;
+    at.register("eve", "eve@example.com", None, 201).await;
+    at.register("bob", "bob@example.com", None, 429).await;
+    at.register("bob", "bob@example.com", Some("none"), 429)
+        .await;
+    at.register("bob", "bob@example.com", Some(&token), 201)
+        .await;
 }
 
 #[tokio::test]
