@@ -122,6 +122,9 @@ async fn whoever_registers_with_the_token_has_the_invitation_and_a_proven_addres
         .register("bob", "bob@example.com", Some(&token), 201)
         .await;
     assert!(user["verified_at"].is_string(), "{user}");
+    // The answer names the domain of the token, beside which others may have invited the address.
+    let of_token = json!({ "domain_id": at.domain, "domain_name": "plant" });
+    assert_eq!(user["invitation"], of_token);
     assert!(at.open().await.is_empty());
     at.register("eve", "eve@example.com", Some(&token), 400)
         .await;
@@ -140,7 +143,8 @@ async fn whoever_registers_with_the_token_has_the_invitation_and_a_proven_addres
 async fn address_alone_gives_nothing_until_it_is_proven() {
     let at = inviting().await;
     at.invite("bob@example.com", false, 201).await;
-    at.register("eve", "bob@example.com", None, 201).await;
+    let eve = at.register("eve", "bob@example.com", None, 201).await;
+    assert!(eve.get("invitation").is_none(), "{eve}");
     let eve = at.world.server.login("eve", PASSWORD).await;
     assert_eq!(at.invited_to(&eve).await, 0, "anybody may say so");
     assert_eq!(at.open().await.len(), 1);
