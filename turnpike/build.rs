@@ -31,7 +31,13 @@ impl Checkout {
             let (commit, seconds) = shown.split_once(' ')?;
             (commit.to_owned(), seconds.parse().ok()?)
         };
-        let watched = ["HEAD", "logs/HEAD"].into_iter().filter_map(|name| {
+        // A commit is written to the branch, which may be among the packed ones.
+        let branch = git(folder, &["rev-parse", "--symbolic-full-name", "HEAD"])?;
+        let mut names = vec!["HEAD", "logs/HEAD", "packed-refs"];
+        if branch != "HEAD" {
+            names.push(&branch);
+        }
+        let watched = names.into_iter().filter_map(|name| {
             let path = folder.join(git(folder, &["rev-parse", "--git-path", name])?);
             path.exists().then_some(path)
         });
@@ -45,6 +51,10 @@ impl Checkout {
 
 fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
     let mut git = Command::new("git");
+    // A hook that builds has these of the repository that it runs for.
+    for name in ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"] {
+        git.env_remove(name);
+    }
     let output = git.current_dir(folder).args(arguments).output().ok()?;
     let text = output.status.success().then_some(output.stdout)?;
     Some(String::from_utf8(text).ok()?.trim_end().to_owned())

@@ -84,18 +84,19 @@ pub struct ApiSettings {
 /// How often mails are caused and people registered. IPv6 addresses count by /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Mails that a user causes in an hour: invitations, and links that verify its own address.
+    /// Mails that a user causes in an hour: invitations and answers to them, and links that verify its
+    /// own address.
     pub mails_per_user: u32,
-    /// Invitations that go to one e-mail address in an hour.
+    /// Invitations that are mailed to one e-mail address in an hour.
     pub invitations_per_address: u32,
     /// Links of each kind (for another password, to verify it) that go to one e-mail address in 15
     /// minutes.
     pub links_per_address: u32,
-    /// Links that are asked for from one address in 15 minutes.
+    /// Links of each kind that are asked for from one address in 15 minutes.
     pub links_per_source: u32,
     /// Users who register themselves from one address in an hour.
     pub registrations_per_source: u32,
-    /// Users who register themselves in a minute.
+    /// Users who register themselves in a minute without an invitation.
     pub registrations: u32,
 }
 

@@ -262,8 +262,8 @@ async fn operate(
 }
 
 /// The page behind a link in a mail.
-async fn linked() -> Response {
-    links::page()
+async fn linked(State(app): State<App>) -> Response {
+    links::page(app.control.settings().self_registration)
 }
 
 /// The page, unless a token is shown in the query, as clients of this API do.
@@ -272,10 +272,11 @@ async fn verify(
     peer: axum::Extension<Peer>,
     request: Request<Body>,
 ) -> Response {
-    match request.uri().query() {
-        None => links::page(),
-        Some(_) => operate(state, peer, request).await,
+    let mut query = request.uri().query().unwrap_or_default().split('&');
+    if query.any(|pair| pair == "token" || pair.starts_with("token=")) {
+        return operate(state, peer, request).await;
     }
+    linked(state).await
 }
 
 async fn document() -> Response {

@@ -88,6 +88,7 @@ pub use seldom::Seldom;
 pub use socket::{OperatorError, OperatorSocket, Refused, operator_request};
 pub use store::StoreError;
 pub use store::place::Database;
+pub use throttle::network;
 
 use api::Mailer;
 use clock::Clock;

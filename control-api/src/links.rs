@@ -23,8 +23,8 @@ pub(crate) fn link(public_url: &str, path: &str, token: &str) -> String {
 }
 
 /// The page, which runs its own script alone, talks to its own server alone, and stands in no other
-/// page.
-pub(crate) fn page() -> Response {
+/// page. It offers to register where people may.
+pub(crate) fn page(registers: bool) -> Response {
     static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         let policy = format!(
             "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; \
@@ -41,7 +41,10 @@ pub(crate) fn page() -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     let policy = [(header::CONTENT_SECURITY_POLICY, POLICY.clone())];
-    (fixed, policy, PAGE).into_response()
+    static REGISTERS: LazyLock<String> =
+        LazyLock::new(|| PAGE.replacen("<html ", "<html data-registers ", 1));
+    let page = if registers { &**REGISTERS } else { PAGE };
+    (fixed, policy, page).into_response()
 }
 
 /// What a policy calls the inline element of this name.

@@ -1,13 +1,15 @@
 //! How often mails are caused and people registered: per user, per e-mail address, per address that
 //! asks, and all told.
 //!
-//! Counted before anything is looked up, so that an answer does not tell what was found. Counters
-//! are kept in a table of fixed size; when it is full the older half is forgotten early, and who was
-//! counted there begins anew. Registrations all told are counted apart from it.
+//! Counted before anybody is looked up, so that an answer does not tell who was found. What comes from
+//! this machine is not counted by its source: most likely a proxy hands it on, and one of its clients
+//! would shut out the others. Counters are kept in a table of fixed size; when it is full the older
+//! half is forgotten early, and who was counted there begins anew. Registrations all told are counted
+//! apart from it.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,14 +18,17 @@ use authcache::EntityId;
 use crate::clock::{Clock, lock};
 use crate::config::RateLimits;
 use crate::recent::Recent;
-use crate::throttle::network;
+use crate::throttle::{network, site};
 
 const HOUR_MS: u64 = 3_600_000;
 /// As long as a link in a mail is good: whoever asks for links to somebody else's address leaves a
 /// good one there.
 const LINKS_MS: u64 = 15 * 60_000;
 const MINUTE_MS: u64 = 60_000;
-/// Counters of each half of the table, 64 bytes each: 4 MiB together.
+/// Users who register themselves from a /48 of IPv6, which one customer may have, for each of those
+/// who may from one source.
+const SITE_SOURCES: u32 = 4;
+/// Counters of each half of the table; both take 5.1 MiB at most.
 const COUNTERS_MAX: usize = 32_768;
 
 /// Everything that is counted.
@@ -47,8 +52,11 @@ enum Key {
     Invited(u64),
     Reset(u64),
     Verified(u64),
-    Links(IpAddr),
-    Registered(IpAddr),
+    ResetFrom(IpAddr),
+    VerifiedFrom(IpAddr),
+    RegisteredFrom(IpAddr),
+    RegisteredFromSite(Ipv6Addr),
+    RegisteredBy(u64),
 }
 
 /// What happened since a moment.
@@ -111,14 +119,20 @@ impl Rates {
     /// Counts a mail about an invitation.
     ///
     /// # Errors
-    /// The sender caused too many mails, or too many invitations went to the address.
-    pub(crate) fn invitation(&self, sender: EntityId, email: &str) -> Result<(), Spent> {
+    /// The sender caused too many mails.
+    pub(crate) fn mail(&self, sender: EntityId) -> Result<(), Spent> {
+        self.count(
+            &[(Key::Sender(sender), self.most.mails_per_user, HOUR_MS)],
+            false,
+        )
+    }
+
+    /// Counts an invitation that is mailed to an address; says whether it may be. Who invites is not
+    /// told: it would hear what address another user has.
+    pub(crate) fn invited(&self, email: &str) -> bool {
         let address = Key::Invited(self.hasher.hash_one(email));
-        let wanted = [
-            (Key::Sender(sender), self.most.mails_per_user, HOUR_MS),
-            (address, self.most.invitations_per_address, HOUR_MS),
-        ];
-        self.count(&wanted, false)
+        let wanted = [(address, self.most.invitations_per_address, HOUR_MS)];
+        self.count(&wanted, false).is_ok()
     }
 
     /// Counts a request for a link that sets another password.
@@ -127,14 +141,11 @@ impl Rates {
     /// There were too many for the address of mail, or from the peer.
     pub(crate) fn reset(&self, peer: IpAddr, email: &str) -> Result<(), Spent> {
         let address = Key::Reset(self.hasher.hash_one(email));
-        let wanted = [
-            (address, self.most.links_per_address, LINKS_MS),
-            (
-                Key::Links(network(peer)),
-                self.most.links_per_source,
-                LINKS_MS,
-            ),
-        ];
+        let mut wanted = vec![(address, self.most.links_per_address, LINKS_MS)];
+        if let Some(source) = source(peer) {
+            let source = Key::ResetFrom(source);
+            wanted.push((source, self.most.links_per_source, LINKS_MS));
+        }
         self.count(&wanted, false)
     }
 
@@ -151,21 +162,35 @@ impl Rates {
         let address = Key::Verified(self.hasher.hash_one(email));
         let mut wanted = vec![(address, self.most.links_per_address, LINKS_MS)];
         if let Some((sender, peer)) = asked {
-            let source = Key::Links(network(peer));
             wanted.push((Key::Sender(sender), self.most.mails_per_user, HOUR_MS));
-            wanted.push((source, self.most.links_per_source, LINKS_MS));
+            if let Some(source) = source(peer) {
+                let source = Key::VerifiedFrom(source);
+                wanted.push((source, self.most.links_per_source, LINKS_MS));
+            }
         }
         self.count(&wanted, false)
     }
 
-    /// Counts a user who registers himself.
+    /// Counts a user who registers himself. Whoever shows the token of an open invitation is counted
+    /// by it instead of all told, so that nobody can keep out those who are invited.
     ///
     /// # Errors
-    /// There were too many, from the peer or all told.
-    pub(crate) fn registration(&self, peer: IpAddr) -> Result<(), Spent> {
-        let source = Key::Registered(network(peer));
-        let wanted = [(source, self.most.registrations_per_source, HOUR_MS)];
-        self.count(&wanted, true)
+    /// There were too many, from the peer, by the invitation, or all told.
+    pub(crate) fn registration(&self, peer: IpAddr, invitation: Option<&str>) -> Result<(), Spent> {
+        let most = self.most.registrations_per_source;
+        let mut wanted = Vec::new();
+        if let Some(source) = source(peer) {
+            wanted.push((Key::RegisteredFrom(source), most, HOUR_MS));
+            if let IpAddr::V6(source) = source {
+                let site = Key::RegisteredFromSite(site(source));
+                wanted.push((site, most.saturating_mul(SITE_SOURCES), HOUR_MS));
+            }
+        }
+        if let Some(token) = invitation {
+            let token = Key::RegisteredBy(self.hasher.hash_one(token));
+            wanted.push((token, most, HOUR_MS));
+        }
+        self.count(&wanted, invitation.is_none())
     }
 
     /// Counts in all of these or in none.
@@ -198,6 +223,12 @@ impl Rates {
         }
         Ok(())
     }
+}
+
+/// What a peer is counted by; none for this machine.
+fn source(peer: IpAddr) -> Option<IpAddr> {
+    let source = peer.to_canonical();
+    (!source.is_loopback()).then(|| network(source))
 }
 
 #[cfg(test)]
@@ -238,18 +269,18 @@ mod tests {
     }
 
     #[test]
-    fn invitations_are_bounded_by_sender_and_by_address() {
+    fn invitations_are_bounded_by_sender_and_their_mails_by_address() {
         let rates = rates();
-        assert!(rates.invitation(ANN, "x@example.com").is_ok());
-        assert!(rates.invitation(BOB, "x@example.com").is_ok());
-        let spent = rates.invitation(ANN, "x@example.com").unwrap_err();
-        assert!((1..=3_600).contains(&spent.seconds), "{spent:?}");
-        // What was refused is not counted.
-        for n in 0..3 {
-            assert!(rates.invitation(ANN, &format!("{n}@example.com")).is_ok());
+        for _ in 0..4 {
+            assert!(rates.mail(ANN).is_ok());
         }
-        assert!(rates.invitation(ANN, "4@example.com").is_err());
-        assert!(rates.invitation(BOB, "4@example.com").is_ok());
+        let spent = rates.mail(ANN).unwrap_err();
+        assert!((1..=3_600).contains(&spent.seconds), "{spent:?}");
+        assert!(rates.mail(BOB).is_ok());
+        assert!(rates.invited("x@example.com"));
+        assert!(rates.invited("x@example.com"));
+        assert!(!rates.invited("x@example.com"));
+        assert!(rates.invited("y@example.com"));
         assert_eq!(rates.refused(), 2);
     }
 
@@ -260,41 +291,91 @@ mod tests {
         assert!(rates.reset(here, "x@example.com").is_ok());
         assert!(rates.reset(here, "x@example.com").is_ok());
         assert!(rates.reset(there, "x@example.com").is_err());
-        assert!(
-            rates
-                .verification(Some((ANN, here)), "x@example.com")
-                .is_ok()
-        );
-        assert!(rates.reset(here, "y@example.com").is_err());
-        assert!(rates.reset(there, "y@example.com").is_ok());
+        // What was refused is not counted.
+        assert!(rates.reset(here, "y@example.com").is_ok());
+        assert!(rates.reset(here, "z@example.com").is_err());
+        assert!(rates.reset(there, "z@example.com").is_ok());
+        // Who is logged in has counters of its own.
+        let verified = |peer, email| rates.verification(Some((ANN, peer)), email);
+        for email in ["x@example.com", "y@example.com", "z@example.com"] {
+            assert!(verified(here, email).is_ok());
+        }
+        assert!(verified(here, "a@example.com").is_err());
+        assert!(verified(there, "a@example.com").is_ok());
         // One that comes with a registration is bounded by its address alone.
         assert!(rates.verification(None, "x@example.com").is_ok());
         assert!(rates.verification(None, "x@example.com").is_err());
     }
 
     #[test]
+    fn what_comes_from_this_machine_is_not_counted_by_its_source() {
+        let rates = Rates::new(
+            RateLimits {
+                links_per_source: 1,
+                registrations_per_source: 1,
+                ..RateLimits::default()
+            },
+            Clock::start(),
+        );
+        for peer in ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"].map(peer) {
+            for n in 0..3 {
+                let email = format!("{n}-{peer}@example.com");
+                assert!(rates.reset(peer, &email).is_ok());
+                assert!(rates.verification(Some((ANN, peer)), &email).is_ok());
+                assert!(rates.registration(peer, None).is_ok());
+            }
+        }
+    }
+
+    #[test]
     fn registrations_are_bounded_by_source_and_all_told() {
         let rates = rates();
         for network in ["2001:db8::1", "2001:db8::2", "2001:db8:1::1"] {
-            assert!(rates.registration(peer(network)).is_ok());
+            assert!(rates.registration(peer(network), None).is_ok());
         }
-        let spent = rates.registration(peer("2001:db8::3")).unwrap_err();
+        let spent = rates.registration(peer("2001:db8::3"), None).unwrap_err();
         assert!(spent.seconds > 60, "its own network's hour: {spent:?}");
-        let spent = rates.registration(peer("192.0.2.1")).unwrap_err();
+        let spent = rates.registration(peer("192.0.2.1"), None).unwrap_err();
         assert!(spent.seconds <= 60, "the minute of all: {spent:?}");
+        // Who is invited is bounded by the invitation, and by the source as everybody.
+        for n in 1..=2 {
+            let there = peer(&format!("198.51.100.{n}"));
+            assert!(rates.registration(there, Some("token")).is_ok());
+        }
+        let there = peer("198.51.100.3");
+        assert!(rates.registration(there, Some("token")).is_err());
+        assert!(rates.registration(there, Some("other")).is_ok());
+        assert!(rates.registration(there, Some("third")).is_ok());
+        assert!(rates.registration(there, Some("fourth")).is_err());
+    }
+
+    #[test]
+    fn registrations_of_many_small_networks_are_bounded_by_the_site_they_are_of() {
+        let most = RateLimits {
+            registrations_per_source: 1,
+            ..RateLimits::default()
+        };
+        let rates = Rates::new(most, Clock::start());
+        let of_site = |n: u16| peer(&format!("2001:db8:7:{n:x}::1"));
+        for n in 0..4 {
+            assert!(rates.registration(of_site(n), None).is_ok());
+        }
+        let spent = rates.registration(of_site(4), None).unwrap_err();
+        assert!(spent.seconds > 60, "the site's hour: {spent:?}");
+        assert!(rates.registration(peer("2001:db8:8:4::1"), None).is_ok());
     }
 
     #[test]
     fn a_full_table_forgets_the_older_half_and_no_registration_all_told() {
         let rates = rates();
         for n in 0..3_u32 {
-            let _ = rates.registration(IpAddr::from(n.to_be_bytes()));
+            let _ = rates.registration(IpAddr::from(n.to_be_bytes()), None);
         }
         for n in 0..u32::try_from(3 * COUNTERS_MAX).unwrap() {
             let _ = rates.reset(IpAddr::from(n.to_be_bytes()), &format!("{n}@example.com"));
         }
         let kept = lock(&rates.counted).windows.len();
         assert!(kept <= 2 * COUNTERS_MAX, "{kept}");
-        assert!(rates.registration(peer("192.0.2.1")).is_err());
+        assert!(rates.registration(peer("192.0.2.1"), None).is_err());
     }
 }

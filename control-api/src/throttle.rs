@@ -96,13 +96,19 @@ impl Throttle {
 }
 
 /// The network that an address is counted by.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
         }
     }
+}
+
+/// The network that a site of many networks has.
+pub(crate) fn site(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80))
 }
 
 #[cfg(test)]

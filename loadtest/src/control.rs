@@ -45,6 +45,10 @@ impl Control {
     /// given or cannot be read.
     pub fn log_in(address: &str, admin: Admin, ca: Option<&Path>) -> Result<Control, Error> {
         let (address, tls) = match address.strip_prefix("https://") {
+            None if ca.is_some() => {
+                let why = "--api-ca is of no use without TLS; expected --api https://HOST:PORT";
+                return Err(Error::Plan(why.into()));
+            }
             None => (address.trim_start_matches("http://"), None),
             Some(address) => {
                 let Some(ca) = ca else {
@@ -332,7 +336,13 @@ mod tests {
         };
         let error = Control::log_in("127.0.0.1:1", admin.clone(), None).unwrap_err();
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
-        let error = Control::log_in("https://localhost:1", admin, None).unwrap_err();
+        let error = Control::log_in("https://localhost:1", admin.clone(), None).unwrap_err();
         assert!(error.to_string().contains("--api-ca"), "{error}");
+        let ca = Path::new("ca.pem");
+        let error = Control::log_in("http://localhost:1", admin, Some(ca)).unwrap_err();
+        assert!(
+            error.to_string().contains("of no use without TLS"),
+            "{error}"
+        );
     }
 }

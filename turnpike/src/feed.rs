@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use broker::{Connecting, Feed, FeedPipe};
-use control_api::{Control, Seldom};
+use control_api::{Control, Seldom, network};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -25,7 +25,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const PIPE_BYTES: usize = 256 * 1024;
 /// Brokers that are served at a time; one more is refused.
 const PIPES_MAX: usize = 256;
-/// Connections whose handshake is not over, of all and of one address; one more ends the oldest.
+/// Connections whose handshake is not over, of all and of one address (of IPv6, a /64); one more ends
+/// the oldest.
 const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKES_PER_ADDRESS: usize = 32;
 
@@ -215,6 +216,7 @@ impl Handshakes {
     /// One more begins; what is answered ends when it has to make room.
     fn begin(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
         self.0.retain(|(_, end)| !end.is_closed());
+        let address = network(address);
         let own = |(other, _): &(IpAddr, _)| *other == address;
         let surplus = if self.0.iter().filter(|one| own(one)).count() >= HANDSHAKES_PER_ADDRESS {
             self.0.iter().position(own)
@@ -235,6 +237,23 @@ mod tests {
 
     fn has_ended(ended: &mut oneshot::Receiver<()>) -> bool {
         ended.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn addresses_of_one_small_network_take_the_places_of_one() {
+        let address = |n: usize, of: &str| format!("2001:db8:0:{of}::{n:x}").parse().unwrap();
+        let mut handshakes = Handshakes::default();
+        let mut known = handshakes.begin(address(1, "1"));
+        let mut silent: Vec<_> = (0..HANDSHAKES_MAX)
+            .map(|n| handshakes.begin(address(n, "2")))
+            .collect();
+        let open = silent
+            .iter_mut()
+            .map(has_ended)
+            .filter(|ended| !ended)
+            .count();
+        assert_eq!(open, HANDSHAKES_PER_ADDRESS);
+        assert!(!has_ended(&mut known));
     }
 
     #[test]

@@ -14,12 +14,19 @@ mod script;
 
 use script::{Checkout, seconds};
 
+/// What a hook has of its own repository.
+const FOREIGN: [&str; 3] = ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"];
+
 fn git(folder: &Path, arguments: &[&str]) {
     let mut git = Command::new("git");
     git.current_dir(folder)
         .args(["-c", "user.name=a", "-c", "user.email=a@example.com"])
+        .args(["-c", "commit.gpgsign=false"])
         .args(arguments)
         .env("GIT_COMMITTER_DATE", "1000000000 +0200");
+    for name in FOREIGN {
+        git.env_remove(name);
+    }
     assert!(git.output().unwrap().status.success(), "{arguments:?}");
 }
 
@@ -35,10 +42,35 @@ fn a_checkout_is_named_and_an_archive_inside_another_one_is_not() {
         (checkout.commit.len(), checkout.seconds),
         (40, 1_000_000_000)
     );
-    assert_eq!(checkout.watched.len(), 2, "{checkout:?}");
+    let watches = |checkout: &Checkout, end: &str| {
+        let mut paths = checkout.watched.iter();
+        paths.any(|path| path.to_string_lossy().contains(end))
+    };
+    for end in [".git/HEAD", ".git/logs/HEAD", ".git/refs/heads/"] {
+        assert!(watches(&checkout, end), "{end}: {checkout:?}");
+    }
+    git(folder.path(), &["pack-refs", "--all"]);
+    let packed = Checkout::of(folder.path()).unwrap();
+    assert!(watches(&packed, ".git/packed-refs"), "{packed:?}");
+    git(folder.path(), &["checkout", "-q", "--detach"]);
+    let detached = Checkout::of(folder.path()).unwrap();
+    assert_eq!(detached.commit, checkout.commit);
     let archive = folder.path().join("archive");
     std::fs::create_dir(&archive).unwrap();
     assert_eq!(Checkout::of(&archive), None);
+}
+
+#[test]
+fn build_inside_a_hook_tells_of_its_own_repository() {
+    let program = std::env::current_exe().unwrap();
+    let mut again = Command::new(program);
+    again.arg("a_checkout_is_named_and_an_archive_inside_another_one_is_not");
+    let foreign = tempfile::tempdir().unwrap();
+    for name in FOREIGN {
+        again.env(name, foreign.path().join("none"));
+    }
+    let told = again.output().unwrap();
+    assert!(told.status.success(), "{told:?}");
 }
 
 #[test]

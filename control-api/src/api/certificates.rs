@@ -1,7 +1,7 @@
 //! Certificates by which a client is known where it shows one.
 //!
-//! Whoever registers one proves that he has its key, by a signature over what it is registered for
-//! (decision 0019). So nobody takes another's device by registering what it shows, and that a
+//! Whoever registers one proves that he has its key, by a signature over what it is registered for and
+//! until when that may be done (decision 0019). So nobody takes another's device by registering what it shows, and that a
 //! certificate is registered elsewhere is told to its holder alone.
 
 use authcache::feed::CertificatePrint;
@@ -31,6 +31,9 @@ pub(super) const PEM_CHARACTERS_MAX: usize = 16_384;
 /// Longest proof, in base64: what a key of 8192 bits signs has 1368 characters.
 pub(super) const PROOF_CHARACTERS_MAX: usize = 2_048;
 
+/// How far ahead a proof may end.
+const PROOF_SECONDS_MAX: i64 = 24 * 3_600;
+
 /// Registers a certificate as the client's own.
 pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let body = call.body();
@@ -38,10 +41,15 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     let print = CertificatePrint::of(&der);
     let mut write = call.write().await?;
     let (inside, client) = call.entity(write.connection(), Verb::Update).await?;
+    let caller = call.caller()?;
+    let in_person = caller.pat.is_none() && !caller.key;
     match body.text("proof") {
-        // Who administers the platform answers for it.
-        None if inside.admin => {}
-        proof => prove(&der, &client, proof.unwrap_or_default())?,
+        // Who administers the platform answers for it, logged in and by no token of a program.
+        None if inside.admin && in_person => {}
+        proof => {
+            let until = body.whole("proof_until").unwrap_or_default();
+            prove(&der, &client, proof.unwrap_or_default(), until)?;
+        }
     }
     let page = Page::default();
     let (known, _) = certificates::certificates(write.connection(), client.id, page).await?;
@@ -93,12 +101,25 @@ pub(super) async fn delete(call: Call) -> Result<Reply, Failure> {
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
-/// Checks a signature, in base64, by the certificate's key over what it is registered for.
+/// Checks a signature, in base64, by the certificate's key over what it is registered for and until
+/// when, in seconds since 1970.
 ///
 /// # Errors
-/// It is none.
-fn prove(der: &CertificateDer<'_>, client: &Entity, proof: &str) -> Result<(), Failure> {
-    let signed = format!("turnpike certificate {} {}", client.domain, client.id);
+/// It is none, or is good no longer, or for too long.
+fn prove(
+    der: &CertificateDer<'_>,
+    client: &Entity,
+    proof: &str,
+    until: i64,
+) -> Result<(), Failure> {
+    let now = Time::now().micros() / 1_000_000;
+    if until <= now || until.saturating_sub(now) > PROOF_SECONDS_MAX {
+        return Err(Failure::bad(format!(
+            "proof_until: expected seconds since 1970, later than {now} by at most {PROOF_SECONDS_MAX}"
+        )));
+    }
+    let (domain, id) = (client.domain, client.id);
+    let signed = format!("turnpike certificate {domain} {id} until {until}");
     let proven = || {
         let signature = STANDARD.decode(proof).ok()?;
         let certificate = webpki::EndEntityCert::try_from(der).ok()?;

@@ -70,20 +70,25 @@ pub(super) async fn send(call: Call) -> Result<Reply, Failure> {
         invitation.created_at = known.created_at;
         invitation.updated_at = Some(now);
     }
-    if let (Some(_), Some(email)) = (call.control.mailer(), &invitee.email) {
-        call.control.0.rates.invitation(inside.user, email)?;
-    }
+    let mailing = match call.control.mailer() {
+        Some(mailer) => {
+            let place = mailer.place().ok_or_else(Failure::unavailable)?;
+            call.control.0.rates.mail(inside.user)?;
+            Some((mailer, place))
+        }
+        None => None,
+    };
     write.put_invitation(&invitation).await?;
     note(&call, &mut write, &invitation).await?;
     call.commit(write).await?;
-    if let (Some(mailer), Some(email)) = (call.control.mailer(), &invitee.email) {
+    if let (Some((mailer, place)), Some(email)) = (mailing, invitee.email)
+        && call.control.0.rates.invited(&email)
+    {
         let text = format!(
             "You are invited to the domain {:?}. Log in to accept or reject.\n",
             inside.domain.name
         );
-        if let Err(error) = mailer.send(email, "You are invited", &text).await {
-            tracing::error!(%error, "a mail about an invitation could not be sent");
-        }
+        mailer.send_beside(place, email, "You are invited", text);
     }
     Ok(Reply::empty(StatusCode::CREATED))
 }
@@ -311,7 +316,10 @@ async fn finish(call: &Call, mut write: Write, invitation: &Invitation) -> Resul
     let inviter = people::person(write.connection(), invitation.invited_by).await?;
     call.commit(write).await?;
     let email = inviter.and_then(|inviter| inviter.email);
-    if let (Some(mailer), Some(email)) = (call.control.mailer(), email) {
+    if let (Some(mailer), Some(email)) = (call.control.mailer(), email)
+        && call.control.0.rates.mail(invitation.invitee).is_ok()
+        && let Some(place) = mailer.place()
+    {
         let what = if invitation.confirmed_at.is_some() {
             "accepted"
         } else {
@@ -321,9 +329,7 @@ async fn finish(call: &Call, mut write: Write, invitation: &Invitation) -> Resul
             "Your invitation to {:?} was {what}.\n",
             invitation.domain_name
         );
-        if let Err(error) = mailer.send(&email, "Your invitation", &text).await {
-            tracing::error!(%error, "a mail about an invitation could not be sent");
-        }
+        mailer.send_beside(place, email, "Your invitation", text);
     }
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }

@@ -106,6 +106,26 @@ impl Mailer {
     }
 }
 
+impl Mailer {
+    /// Sends a mail about an invitation beside the answer, which does not tell by the time it takes
+    /// whether one went out.
+    pub(super) fn send_beside(
+        &self,
+        place: OwnedSemaphorePermit,
+        to: String,
+        subject: &'static str,
+        text: String,
+    ) {
+        let mailer = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = mailer.send(&to, subject, &text).await {
+                tracing::error!(%error, "a mail about an invitation could not be sent");
+            }
+            drop(place);
+        });
+    }
+}
+
 /// Writes a mail under a name that sorts by time; it appears as a whole.
 async fn into_folder(folder: PathBuf, message: String) -> Result<(), MailError> {
     let name = format!("{}-{}", Time::now().micros(), random_id());

@@ -57,7 +57,7 @@ pub(super) async fn send(
             format!("{OPEN_MAX} invitations by mail are open; expected some to be taken back");
         return Err(Failure::conflict(message));
     }
-    call.control.0.rates.invitation(inside.user, &email)?;
+    call.control.0.rates.mail(inside.user)?;
     let token = Secret::random();
     let invitation = Mailed {
         domain,
@@ -83,13 +83,9 @@ pub(super) async fn send(
         invitation.role_name,
         links::link(mailer.public_url(), links::INVITED, token.reveal())
     );
-    // Sent beside the answer, which takes as long as if it had been another user's.
-    tokio::spawn(async move {
-        if let Err(error) = mailer.send(&email, "You are invited", &text).await {
-            tracing::error!(%error, "a mail about an invitation could not be sent");
-        }
-        drop(place);
-    });
+    if call.control.0.rates.invited(&email) {
+        mailer.send_beside(place, email, "You are invited", text);
+    }
     Ok(Reply::empty(StatusCode::CREATED))
 }
 
@@ -138,6 +134,13 @@ pub(super) async fn delete(
     note(call, &mut write, &found).await?;
     call.commit(write).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Whether a token is that of an open invitation.
+pub(super) async fn is_open(call: &Call, token: &str) -> Result<bool, Failure> {
+    let digest = digest(call, token);
+    let mut connection = call.control.0.store.read().await?;
+    Ok(mailed::is_open(&mut connection, digest.as_bytes(), Time::now()).await?)
 }
 
 /// Gives the invitation with this token to a user, as one of its own; answers with its domain.

@@ -84,8 +84,13 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
             }
         };
     }
+    let token = body.text("invitation");
     if !by_admin {
-        call.control.0.rates.registration(call.peer)?;
+        let open = match token {
+            Some(token) if super::mailed::is_open(&call, token).await? => Some(token),
+            Some(_) | None => None,
+        };
+        call.control.0.rates.registration(call.peer, open)?;
     }
     let hash = call.control.0.identifier.passwords().hash(&secret).await?;
     let mut write = call.write().await?;
@@ -98,8 +103,13 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
     };
     write.insert_user(row).await.map_err(taken)?;
     // Whoever shows an invitation reads the mail that went to its address.
-    if let Some(token) = body.text("invitation") {
+    let mut invited = None;
+    if let Some(token) = token {
         let invitation = super::mailed::claim(&call, &mut write, token, person.id).await?;
+        invited = Some(json!({
+            "domain_id": invitation.domain.to_string(),
+            "domain_name": invitation.domain_name,
+        }));
         if person.email.as_deref() == Some(&*invitation.email) {
             person.verified_at = Some(now);
             super::mailed::claim_proven(&mut write, &person).await?;
@@ -124,10 +134,11 @@ pub(super) async fn create(call: Call) -> Result<Reply, Failure> {
             );
         }
     }
-    Ok(Reply::created(
-        format!("/users/{id}"),
-        show::person(&person),
-    ))
+    let mut shown = show::person(&person);
+    if let Some(invited) = invited {
+        shown["invitation"] = invited;
+    }
+    Ok(Reply::created(format!("/users/{id}"), shown))
 }
 
 fn taken(error: crate::StoreError) -> Failure {

@@ -551,7 +551,8 @@ impl Write {
 }
 
 impl Write {
-    /// Notes a token that goes out by mail, and forgets those that have ended.
+    /// Notes a token that goes out by mail, and forgets those that have ended. Earlier ones stay good:
+    /// who asks for a link to somebody else's address does not make its own void.
     pub(crate) async fn insert_mail_token(
         &mut self,
         digest: &[u8],
@@ -560,10 +561,8 @@ impl Write {
         email: &str,
         ends: Time,
     ) -> Result<(), StoreError> {
-        sql::query("DELETE FROM mail_tokens WHERE expires_at < $1 OR (user_id = $2 AND kind = $3)")
+        sql::query("DELETE FROM mail_tokens WHERE expires_at < $1")
             .bind(Time::now().micros())
-            .bind(blob(user))
-            .bind(kind)
             .execute(self.connection())
             .await?;
         sql::query(
@@ -580,7 +579,7 @@ impl Write {
         Ok(())
     }
 
-    /// Whom a token was mailed to, and where; it is gone then.
+    /// Whom a token was mailed to, and where; it and the user's others of the kind are gone then.
     pub(crate) async fn take_mail_token(
         &mut self,
         digest: &[u8],
@@ -595,9 +594,14 @@ impl Write {
         .bind(kind)
         .fetch_optional(self.connection())
         .await?;
-        let found = found.filter(|(_, _, ends)| *ends > now.micros());
-        found
-            .map(|(user, email, _)| Ok((rows::id(&user)?, email)))
-            .transpose()
+        let Some((user, email, _)) = found.filter(|(_, _, ends)| *ends > now.micros()) else {
+            return Ok(None);
+        };
+        sql::query("DELETE FROM mail_tokens WHERE user_id = $1 AND kind = $2")
+            .bind(&user)
+            .bind(kind)
+            .execute(self.connection())
+            .await?;
+        Ok(Some((rows::id(&user)?, email)))
     }
 }

@@ -74,6 +74,30 @@ pub(crate) async fn one(
     Ok(found.pop())
 }
 
+/// Whether there is an invitation with this token.
+pub(crate) async fn is_open(
+    connection: &mut Connection,
+    digest: &[u8],
+    now: Time,
+) -> Result<bool, StoreError> {
+    let (_, found) = MAILED
+        .page(
+            connection,
+            by_digest(digest, now),
+            Some(Page::default()),
+            read,
+        )
+        .await?;
+    Ok(!found.is_empty())
+}
+
+fn by_digest(digest: &[u8], now: Time) -> impl Fn(&mut Builder) {
+    move |query: &mut Builder| {
+        query.push("i.digest = ").push_bind(digest);
+        query.push(" AND i.expires_at > ").push_bind(now.micros());
+    }
+}
+
 impl Write {
     /// Notes an invitation and the digest of its token, in place of one of the same address to the
     /// same domain, and forgets the domain's that are over.
@@ -128,11 +152,7 @@ impl Write {
         digest: &[u8],
         now: Time,
     ) -> Result<Option<Mailed>, StoreError> {
-        let narrow = |query: &mut Builder| {
-            query.push("i.digest = ").push_bind(digest);
-            query.push(" AND i.expires_at > ").push_bind(now.micros());
-        };
-        self.take(narrow, Page::default())
+        self.take(by_digest(digest, now), Page::default())
             .await
             .map(|mut found| found.pop())
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::both::config;
-use super::{Installation, installation};
+use super::{Installation, installation, installation_with};
 use crate::{Control, HttpListener, NewDomain, OperatorError, Request, operator_request};
 
 /// Starts the listener; the flag says whether the broker is ready.
@@ -181,7 +181,12 @@ async fn t_id_9_metrics_off_loopback_need_a_token_in_either_half() {
 async fn links_in_mails_lead_to_a_page_that_runs_its_own_script_alone() {
     let at = installation().await;
     let (address, _) = serve(&at.control).await;
-    for path in ["/verify-email", "/password/reset", "/invitations/accept"] {
+    for path in [
+        "/verify-email",
+        "/verify-email?utm_source=mail",
+        "/password/reset",
+        "/invitations/accept",
+    ] {
         let answer = get(&address, path).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let (head, page) = answer.split_once("\r\n\r\n").unwrap();
@@ -218,6 +223,7 @@ async fn links_in_mails_lead_to_a_page_that_runs_its_own_script_alone() {
     // The calls of these paths are what they were.
     for (method, path, status) in [
         ("GET", "/verify-email?token=x", 401),
+        ("GET", "/verify-email?a=b&token", 401),
         ("POST", "/verify-email", 415),
         ("PUT", "/password/reset", 415),
         ("POST", "/password/reset", 405),
@@ -232,6 +238,21 @@ async fn links_in_mails_lead_to_a_page_that_runs_its_own_script_alone() {
             "{method} {path}: {answer}"
         );
         assert!(body(&answer)["message"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn page_of_an_invitation_offers_to_register_where_people_may() {
+    for registers in [false, true] {
+        let settings = crate::ApiSettings {
+            self_registration: registers,
+            ..crate::ApiSettings::default()
+        };
+        let at = installation_with(settings).await;
+        let (address, _) = serve(&at.control).await;
+        let answer = get(&address, "/invitations/accept").await;
+        let (_, page) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(page.contains("<html data-registers "), registers, "{page}");
     }
 }
 

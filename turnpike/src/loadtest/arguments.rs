@@ -151,7 +151,8 @@ pub(crate) struct Broker {
     /// Control API, if no credentials name it.
     #[arg(long, value_name = "HOST:PORT", requires = "provision")]
     pub(super) api: Option<String>,
-    /// Authority of its certificate in PEM, where --api is https://HOST:PORT.
+    /// Authority of its certificate in PEM, where --api is https://HOST:PORT; --api is needed for it
+    /// beside --credentials as well.
     #[arg(long, value_name = "FILE", requires = "api")]
     pub(super) api_ca: Option<PathBuf>,
     /// Its administrator.

@@ -294,12 +294,13 @@ call 200 PATCH "$clients/$client/secret" '{"secret":"curl-press-2"}'
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=press" \
     -set_serial 0x4A3F -keyout "$work/press.key" -out "$work/press.pem" 2>/dev/null
 proof() { printf %s "$1" | openssl dgst -sha256 -sign "$work/press.key" | base64 -w 0; }
+until=$(($(date +%s) + 3600))
 certificate() { # proof
-    python3 -c 'import json,sys; print(json.dumps({"certificate": open(sys.argv[1]).read(), "proof": sys.argv[2]}))' \
-        "$work/press.pem" "$1"
+    python3 -c 'import json,sys; print(json.dumps({"certificate": open(sys.argv[1]).read(), "proof": sys.argv[2],
+        "proof_until": int(sys.argv[3])}))' "$work/press.pem" "$1" "$until"
 }
-own=$(certificate "$(proof "turnpike certificate $domain $client")")
-call 400 POST "$clients/$client/certs" "$(certificate "$(proof "turnpike certificate $domain $domain")")"
+own=$(certificate "$(proof "turnpike certificate $domain $client until $until")")
+call 400 POST "$clients/$client/certs" "$(certificate "$(proof "turnpike certificate $domain $domain until $until")")"
 call 201 POST "$clients/$client/certs" "$own"
 call 409 POST "$clients/$client/certs" "$own"
 call 400 POST "$clients/$client/certs" '{"certificate":"none"}'

@@ -93,6 +93,13 @@ export async function mailPages(page, api, admin, mail) {
     await form.getByRole("button", { name: answer }).click();
     await said(`The invitation is ${answer.toLowerCase()}ed.`);
   }
+  // Another domain invites the same address, which nobody is asked about.
+  const other = await call(201, "POST", "/domains", { name: "Other", route: "other-pages" }, ann);
+  const others = await call(201, "POST", `/domains/${other.id}/roles`,
+    { role_name: "crew", optional_actions: ["read"] }, ann);
+  await call(201, "POST", `/domains/${other.id}/invitations`,
+    { invitee_email: "cyd@pages.example", role_id: others.id }, ann);
+  tokens.push((await link("cyd@pages.example")).split("token=")[1]);
   await invite("cyd");
   tokens.push(await open("cyd@pages.example"));
   const form = page.locator("form").filter({ hasText: "I am new" });
@@ -104,6 +111,9 @@ export async function mailPages(page, api, admin, mail) {
   await said("a member of Plant <b>4</b>.");
   const members = await call(200, "GET", `/domains/${domain.id}/roles/${role.id}/members`, undefined, ann);
   assert.equal(members.members.length, 2);
+  const cyd = await login("page-cyd", "correct horse");
+  const { invitations: pending } = await call(200, "GET", "/invitations?state=pending", undefined, cyd);
+  assert.deepEqual(pending.map((one) => one.domain_id), [other.id], "one domain's is accepted alone");
 
   // An answer that is an error is told in the console as well, and nothing else is.
   const refused = /^Failed to load resource: the server responded with a status of 4/;

@@ -25,6 +25,7 @@ pub(super) fn of_certificates(all: &mut Vec<Route>) {
         .body(&[
             needed("certificate", Holds::Text(PEM_CHARACTERS_MAX)),
             field("proof", Holds::Text(PROOF_CHARACTERS_MAX)),
+            field("proof_until", Holds::Whole),
         ])
         .answers(CREATED, "Certificate"),
         of(

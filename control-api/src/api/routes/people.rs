@@ -33,7 +33,7 @@ pub(super) fn of_people(all: &mut Vec<Route>) {
             field("role", ID),
             field("invitation", Holds::Secret),
         ])
-        .answers(CREATED, "User"),
+        .answers(CREATED, "NewUser"),
         own(
             get.clone(),
             "/users",

@@ -39,10 +39,19 @@ fn certificate(issuer: &str, serial: &[u8]) -> Made {
 impl Made {
     /// A request that registers it for a client.
     fn body(&self, domain: &str, client: &str) -> Value {
-        let signed = format!("turnpike certificate {domain} {client}");
-        let proof = self.key.sign(signed.as_bytes()).unwrap();
-        json!({ "certificate": self.pem, "proof": STANDARD.encode(proof) })
+        self.body_until(domain, client, in_seconds(3_600))
     }
+
+    fn body_until(&self, domain: &str, client: &str, until: i64) -> Value {
+        let signed = format!("turnpike certificate {domain} {client} until {until}");
+        let proof = STANDARD.encode(self.key.sign(signed.as_bytes()).unwrap());
+        json!({ "certificate": self.pem, "proof": proof, "proof_until": until })
+    }
+}
+
+/// A moment from now on, in seconds since 1970.
+fn in_seconds(seconds: i64) -> i64 {
+    Time::now().micros() / 1_000_000 + seconds
 }
 
 /// Who comes with a certificate.
@@ -217,21 +226,31 @@ async fn t_id_3_nobody_registers_another_tenants_certificate_or_hears_of_it() {
             let body = shown.body(&domain, &press);
             world.server.made(&own, &ann.token, 201, body).await;
         }
-        let with = |proof: &Value| json!({ "certificate": shown.pem, "proof": proof });
+        let until = in_seconds(3_600);
+        let with = |proof: &Value| json!({ "certificate": shown.pem, "proof": proof, "proof_until": until });
         let attempts = [
-            json!({ "certificate": shown.pem }),
+            json!({ "certificate": shown.pem, "proof_until": until }),
             with(&json!("")),
             with(&json!("none")),
             // A proof that was seen, for another client.
-            with(&shown.body(&domain, &press)["proof"]),
-            with(&shown.body(&elsewhere, &press)["proof"]),
-            with(&shown.body(&domain, &theirs)["proof"]),
-            with(&forged.body(&elsewhere, &theirs)["proof"]),
+            with(&shown.body_until(&domain, &press, until)["proof"]),
+            with(&shown.body_until(&elsewhere, &press, until)["proof"]),
+            with(&shown.body_until(&domain, &theirs, until)["proof"]),
+            with(&forged.body_until(&elsewhere, &theirs, until)["proof"]),
+            // A proof with another end than was signed.
+            with(&shown.body_until(&elsewhere, &theirs, until - 1)["proof"]),
         ];
         for body in attempts {
             let body = Some(body);
             answers.push(world.expect("POST", &path, &eve.token, body, 400).await);
         }
+    }
+    // The moment is in the text that is expected.
+    for answer in &mut answers {
+        let message = text(&answer["message"]);
+        assert!(message.starts_with("proof: expected"), "{message}");
+        let same = message.split(" until ").next().unwrap();
+        answer["message"] = json!(same);
     }
     let (before, after) = answers.split_at(answers.len() / 2);
     assert_eq!(before, after, "they tell that it is registered elsewhere");
@@ -245,7 +264,43 @@ async fn t_id_3_nobody_registers_another_tenants_certificate_or_hears_of_it() {
     let body = Some(shown.body(&elsewhere, &theirs));
     world.expect("POST", &path, &eve.token, body, 409).await;
     let other = json!({ "certificate": certificate("an authority", &[7]).pem });
+    // He is logged in: a token or key of his that a program has does not do.
+    let key = json!({ "type": 3 });
+    let key = world.server.made("/keys", &world.admin, 201, key).await;
+    let key = text(&key["value"]);
+    let body = Some(other.clone());
+    world.expect("POST", &path, &key, body, 400).await;
     world.server.made(&path, &world.admin, 201, other).await;
+}
+
+#[tokio::test]
+async fn proof_is_good_for_a_day_at_most() {
+    let world = World::new().await;
+    let ann = world.person("ann").await;
+    let domain = world.domain(&ann, "plant").await;
+    let client = world
+        .entity(&ann, &domain, "clients", json!({ "name": "press" }))
+        .await;
+    let path = format!("/{domain}/clients/{client}/certs");
+    let made = certificate("an authority", &[1]);
+    let day = 24 * 3_600;
+    for until in [
+        in_seconds(0),
+        in_seconds(-day),
+        in_seconds(day + 60),
+        0,
+        i64::MIN,
+        i64::MAX,
+    ] {
+        let body = made.body_until(&domain, &client, until);
+        let told = world
+            .expect("POST", &path, &ann.token, Some(body), 400)
+            .await;
+        let message = text(&told["message"]);
+        assert!(message.starts_with("proof_until: expected"), "{message}");
+    }
+    let body = made.body_until(&domain, &client, in_seconds(day));
+    world.server.made(&path, &ann.token, 201, body).await;
 }
 
 #[tokio::test]

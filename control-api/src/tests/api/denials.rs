@@ -27,6 +27,7 @@ fn filler(name: &str, schema: &Value, ids: &Ids) -> Value {
                 Some("array") => json!(["x"]),
                 Some("object") => json!({}),
                 Some("boolean") => json!(true),
+                Some("integer") => json!(1),
                 _ => json!(format!("x{}", crate::secret::random_id())),
             };
         }

@@ -1,7 +1,7 @@
 //! Invitations of addresses that nobody is known to have.
 
 use super::*;
-use crate::MailSink;
+use crate::{MailSink, RateLimits};
 
 struct Inviting {
     world: World,
@@ -12,11 +12,16 @@ struct Inviting {
 }
 
 async fn inviting() -> Inviting {
+    inviting_with(RateLimits::default()).await
+}
+
+async fn inviting_with(rates: RateLimits) -> Inviting {
     let mail = tempfile::tempdir().unwrap();
     let world = World::with(ApiSettings {
         mail: Some(MailSink::Folder(mail.path().to_owned())),
         self_registration: true,
         public_url: "https://control.example".to_owned(),
+        rates,
         ..ApiSettings::default()
     })
     .await;
@@ -117,6 +122,9 @@ async fn whoever_registers_with_the_token_has_the_invitation_and_a_proven_addres
         .register("bob", "bob@example.com", Some(&token), 201)
         .await;
     assert!(user["verified_at"].is_string(), "{user}");
+    // The answer names the domain of the token, beside which others may have invited the address.
+    let of_token = json!({ "domain_id": at.domain, "domain_name": "plant" });
+    assert_eq!(user["invitation"], of_token);
     assert!(at.open().await.is_empty());
     at.register("eve", "eve@example.com", Some(&token), 400)
         .await;
@@ -135,7 +143,8 @@ async fn whoever_registers_with_the_token_has_the_invitation_and_a_proven_addres
 async fn address_alone_gives_nothing_until_it_is_proven() {
     let at = inviting().await;
     at.invite("bob@example.com", false, 201).await;
-    at.register("eve", "bob@example.com", None, 201).await;
+    let eve = at.register("eve", "bob@example.com", None, 201).await;
+    assert!(eve.get("invitation").is_none(), "{eve}");
     let eve = at.world.server.login("eve", PASSWORD).await;
     assert_eq!(at.invited_to(&eve).await, 0, "anybody may say so");
     assert_eq!(at.open().await.len(), 1);
@@ -305,6 +314,23 @@ async fn invitations_by_mail_end_and_are_bounded() {
         "{told}"
     );
     at.invite("bob@example.com", true, 201).await;
+}
+
+#[tokio::test]
+async fn who_is_invited_registers_though_others_took_all_places_of_the_minute() {
+    let at = inviting_with(RateLimits {
+        registrations: 1,
+        ..RateLimits::default()
+    })
+    .await;
+    at.invite("bob@example.com", false, 201).await;
+    let token = at.token(1).await;
+    at.register("eve", "eve@example.com", None, 201).await;
+    at.register("bob", "bob@example.com", None, 429).await;
+    at.register("bob", "bob@example.com", Some("none"), 429)
+        .await;
+    at.register("bob", "bob@example.com", Some(&token), 201)
+        .await;
 }
 
 #[tokio::test]

@@ -23,6 +23,31 @@ fn mails(folder: &tempfile::TempDir) -> usize {
         .count()
 }
 
+/// How many mails there are once none is under way.
+async fn sent(world: &World, folder: &tempfile::TempDir) -> usize {
+    let mailer = world.at.control.mailer().unwrap();
+    let mut places = Vec::new();
+    while places.len() < 32 {
+        match mailer.place() {
+            Some(place) => places.push(place),
+            None => tokio::task::yield_now().await,
+        }
+    }
+    mails(folder)
+}
+
+/// The status of what is answered to a request that comes from an address.
+async fn from(world: &World, peer: &str, path: &str, token: &str, body: &Value) -> u16 {
+    let mut request = axum::http::Request::post(path).header("content-type", "application/json");
+    if !token.is_empty() {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(axum::body::Body::from(body.to_string()));
+    let control = world.at.control.clone();
+    let answer = crate::api::answer(control, peer.parse().unwrap(), request.unwrap());
+    answer.await.status().as_u16()
+}
+
 #[tokio::test]
 async fn one_user_sends_so_many_invitations_whatever_domains_it_makes() {
     let mail = tempfile::tempdir().unwrap();
@@ -63,23 +88,60 @@ async fn one_user_sends_so_many_invitations_whatever_domains_it_makes() {
 }
 
 #[tokio::test]
-async fn one_address_gets_so_many_invitations_whoever_sends_them() {
+async fn one_address_gets_so_many_invitations_and_nobody_hears_that_it_gets_no_more() {
     let mail = tempfile::tempdir().unwrap();
     let rates = RateLimits {
         invitations_per_address: 2,
         ..RateLimits::default()
     };
     let world = world(rates, &mail).await;
-    let mut statuses = Vec::new();
+    let x = world.person("x").await;
     for name in ["ann", "bob", "cyd"] {
         let owner = world.person(name).await;
         let base = format!("/domains/{}", world.domain(&owner, name).await);
         let role = world.role(&owner, &base, &["read"], &[]).await;
         let body = json!({ "invitee_email": "X@example.com", "role_id": role });
         let path = format!("{base}/invitations");
-        statuses.push(world.server.post(&path, &owner.token, &body).await.0);
+        world
+            .expect("POST", &path, &owner.token, Some(body), 201)
+            .await;
+        let body = json!({ "invitee_user_id": x.id, "role_id": role });
+        world
+            .expect("POST", &path, &owner.token, Some(body), 201)
+            .await;
     }
-    assert_eq!(statuses, [201, 201, 429]);
+    assert_eq!(sent(&world, &mail).await, 2);
+    let own = world
+        .expect("GET", "/invitations", &x.token, None, 200)
+        .await;
+    assert_eq!(own["total"], 3, "they are there without a mail");
+}
+
+#[tokio::test]
+async fn answer_to_an_invitation_is_mailed_as_long_as_its_sender_may_cause_mails() {
+    let mail = tempfile::tempdir().unwrap();
+    let rates = RateLimits {
+        mails_per_user: 1,
+        ..RateLimits::default()
+    };
+    let world = world(rates, &mail).await;
+    let bob = world.person("bob").await;
+    for name in ["ann", "cyd"] {
+        let owner = world.person(name).await;
+        let domain = world.domain(&owner, name).await;
+        let base = format!("/domains/{domain}");
+        let role = world.role(&owner, &base, &["read"], &[]).await;
+        let path = format!("{base}/invitations");
+        let body = json!({ "invitee_user_id": bob.id, "role_id": role });
+        world
+            .expect("POST", &path, &owner.token, Some(body), 201)
+            .await;
+        let body = json!({ "domain_id": domain });
+        world
+            .expect("POST", "/invitations/accept", &bob.token, Some(body), 204)
+            .await;
+    }
+    assert_eq!(sent(&world, &mail).await, 3, "two invitations, one answer");
 }
 
 /// Asks for another password; answers with everything but what differs in every answer.
@@ -125,28 +187,82 @@ async fn links_for_another_password_are_bounded_alike_for_addresses_that_nobody_
         answers.push(own);
     }
     assert_eq!(answers[0], answers[1]);
-    while mails(&mail) < 2 {
-        tokio::task::yield_now().await;
-    }
+    assert_eq!(sent(&world, &mail).await, 2);
 }
 
 #[tokio::test]
 async fn links_are_bounded_by_who_asks_for_them() {
     let mail = tempfile::tempdir().unwrap();
     let rates = RateLimits {
-        links_per_source: 3,
+        links_per_source: 2,
         ..RateLimits::default()
     };
     let world = world(rates, &mail).await;
     let ann = world.person("ann").await;
-    for email in ["a@example.com", "b@example.com"] {
-        assert!(reset(&world, email).await.contains(" 201 "));
+    let ask = async |peer: &str, path: &str, token: &str| {
+        let mut statuses = Vec::new();
+        for name in ["a", "b", "c"] {
+            let body = json!({ "email": format!("{name}@example.com") });
+            statuses.push(from(&world, peer, path, token, &body).await);
+        }
+        statuses
+    };
+    let (forgotten, verify) = ("/password/reset-request", "/users/send-verification");
+    assert_eq!(ask("192.0.2.1", forgotten, "").await, [201, 201, 429]);
+    // Those who are logged in are not shut out by those who are not.
+    assert_eq!(ask("192.0.2.1", verify, &ann.token).await, [200, 200, 429]);
+    // A proxy on this machine speaks for everybody.
+    assert_eq!(ask("127.0.0.1", forgotten, "").await, [201; 3]);
+    assert_eq!(ask("127.0.0.1", verify, &ann.token).await, [200; 3]);
+}
+
+#[tokio::test]
+async fn earlier_link_for_another_password_stays_good_until_one_is_used() {
+    let mail = tempfile::tempdir().unwrap();
+    let world = world(RateLimits::default(), &mail).await;
+    world.person("ann").await;
+    for _ in 0..2 {
+        assert!(reset(&world, "ann@example.com").await.contains(" 201 "));
     }
-    let verify = "/users/send-verification";
-    world.expect("POST", verify, &ann.token, None, 200).await;
-    world.expect("POST", verify, &ann.token, None, 429).await;
-    assert!(reset(&world, "c@example.com").await.contains(" 429 "));
-    assert_eq!(mails(&mail), 1);
+    assert_eq!(sent(&world, &mail).await, 2);
+    let mut files: Vec<_> = std::fs::read_dir(mail.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    files.sort();
+    let tokens = files.iter().map(|path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, token) = text.split_once("#token=").unwrap();
+        token.split_whitespace().next().unwrap().to_owned()
+    });
+    for (token, status) in tokens.zip([201, 401]) {
+        let password = "battery staple";
+        let body = json!({ "token": token, "password": password, "confirm_password": password });
+        world
+            .expect("PUT", "/password/reset", "", Some(body), status)
+            .await;
+    }
+    world.server.login("ann", "battery staple").await;
+}
+
+#[tokio::test]
+async fn link_that_there_is_no_place_for_is_not_counted() {
+    let mail = tempfile::tempdir().unwrap();
+    let rates = RateLimits {
+        links_per_address: 1,
+        ..RateLimits::default()
+    };
+    let world = world(rates, &mail).await;
+    world.person("ann").await;
+    let mailer = world.at.control.mailer().unwrap();
+    let places: Vec<_> = std::iter::from_fn(|| mailer.place()).collect();
+    for _ in 0..2 {
+        assert!(reset(&world, "ann@example.com").await.contains(" 201 "));
+    }
+    drop(places);
+    assert_eq!(sent(&world, &mail).await, 0);
+    assert!(reset(&world, "ann@example.com").await.contains(" 201 "));
+    assert_eq!(sent(&world, &mail).await, 1);
 }
 
 #[tokio::test]
@@ -183,9 +299,8 @@ async fn people_register_themselves_so_often_and_administrators_register_everybo
             "first_name": "First", "last_name": "Last", "email": format!("{name}@example.com"),
             "credentials": { "username": name, "secret": PASSWORD },
         });
-        world
-            .expect("POST", "/users", token, Some(body), status)
-            .await;
+        let got = from(&world, "192.0.2.1", "/users", token, &body).await;
+        assert_eq!(got, status, "{name}");
     };
     register("ann", "", 201).await;
     // It costs a hash, whatever comes of it.
