@@ -66,8 +66,10 @@ impl ShardThread {
             ferry,
             rest,
         } = self;
-        // A rest is shorter than what a timer may be late by otherwise.
-        rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS))?;
+        if !rest.is_zero() {
+            // A rest is about as short as what a timer may be late by otherwise.
+            rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS))?;
+        }
         let (id, shared) = (env.id, Arc::clone(&env.shared));
         if ferry.is_some() {
             own_descriptors()?;

@@ -88,7 +88,7 @@ impl Default for Config {
             },
             demo: true,
             own_descriptors: false,
-            shard_rest_us: 50,
+            shard_rest_us: 0,
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64)),
             shutdown_grace: Duration::from_secs(10),
             sys_interval: Duration::from_secs(10),
