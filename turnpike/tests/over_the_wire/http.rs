@@ -31,7 +31,8 @@ impl Http {
         );
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body).unwrap();
+        // What is refused by its head may be answered, and closed, before its body is there.
+        let _ = stream.write_all(body);
     }
 
     /// Status and head of an answer.

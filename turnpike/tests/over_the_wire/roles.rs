@@ -171,10 +171,19 @@ fn brokers_beyond_those_that_can_be_served_are_refused_until_one_leaves() {
     };
     let patience = Duration::from_millis(500);
     let mut served: Vec<Tls> = (0..256).map(|_| connect("broker")).collect();
-    let mut surplus = connect("broker");
-    assert!(!is_kept(&mut surplus, WAIT));
-    assert!(is_kept(&mut served[0], patience));
-    served.truncate(255);
+    // On a busy machine the other side is behind: it may let go of handshakes that wait, and take
+    // the surplus for one of them.
+    let began = Instant::now();
+    loop {
+        let mut surplus = connect("broker");
+        if !is_kept(&mut surplus, patience) {
+            break;
+        }
+        served.push(surplus);
+        assert!(began.elapsed() < WAIT, "nobody is refused");
+    }
+    let kept = served.iter_mut().rposition(|one| is_kept(one, patience));
+    served.remove(kept.expect("somebody is served"));
     let began = Instant::now();
     while !is_kept(&mut connect("broker"), patience) {
         assert!(began.elapsed() < WAIT, "nobody comes in its place");
