@@ -21,9 +21,10 @@ use crate::recent::Recent;
 use crate::throttle::{network, site};
 
 const HOUR_MS: u64 = 3_600_000;
-/// As long as a link in a mail is good: whoever asks for links to somebody else's address leaves a
-/// good one there.
-const LINKS_MS: u64 = 15 * 60_000;
+/// How long a link in a mail is good, and is counted: whoever asks for links to somebody else's address
+/// leaves a good one there.
+pub(crate) const LINK_SECONDS: i64 = 15 * 60;
+const LINKS_MS: u64 = LINK_SECONDS.unsigned_abs() * 1_000;
 const MINUTE_MS: u64 = 60_000;
 /// Users who register themselves from a /48 of IPv6, which one customer may have, for each of those
 /// who may from one source.

@@ -14,6 +14,7 @@ use crate::identify::LoginError;
 use crate::links;
 use crate::model::Time;
 use crate::name::parse_id;
+use crate::rates::LINK_SECONDS;
 use crate::secret::{Secret, random_id};
 use crate::store::access::{self, Session};
 use crate::store::journal::{Event, Outcome};
@@ -21,9 +22,6 @@ use crate::store::people::{self, Person};
 use crate::store::users::{self, UserAuth};
 use crate::store::{Write, roles};
 use crate::token::{Issued, Login, Tokens};
-
-/// How long a link in a mail is good.
-const MAIL_TOKEN_SECONDS: i64 = 15 * 60;
 
 /// A login that did not succeed, as it is answered.
 pub(super) fn login_failure(error: LoginError) -> Failure {
@@ -320,7 +318,7 @@ async fn new_mail_token(
         .identifier
         .pepper()
         .digest(mail::TOKEN_LABEL, &[token.reveal().as_bytes()]);
-    let ends = Time::now().plus_seconds(MAIL_TOKEN_SECONDS);
+    let ends = Time::now().plus_seconds(LINK_SECONDS);
     let mut write = call.write().await?;
     write
         .insert_mail_token(digest.as_bytes(), kind, user, email, ends)

@@ -196,6 +196,12 @@ mod tests {
     use super::*;
 
     const PLANT: EntityId = EntityId::from_u128(1);
+    const ALL_CLIENTS: Extent = Extent {
+        domain: PLANT,
+        kind: Kind::Client,
+        from: None,
+        to: None,
+    };
 
     #[test]
     fn what_no_list_shows_is_no_change() {
@@ -277,38 +283,29 @@ mod tests {
     fn a_transaction_that_began_earlier_takes_no_later_count() {
         let totals = Totals::default();
         let counted = ("SELECT".to_owned(), Vec::new());
-        let extent = Extent {
-            domain: PLANT,
-            kind: Kind::Client,
-            from: None,
-            to: None,
-        };
         let before = totals.changes();
         let mut changed = Changed::default();
         changed.object(PLANT, Kind::Client, 1);
         totals.changed(changed);
         totals.put(counted.clone(), totals.changes(), 8);
-        assert_eq!(totals.get(&counted, totals.changes(), &extent), Some(8));
-        assert_eq!(totals.get(&counted, before, &extent), None);
+        assert_eq!(
+            totals.get(&counted, totals.changes(), &ALL_CLIENTS),
+            Some(8)
+        );
+        assert_eq!(totals.get(&counted, before, &ALL_CLIENTS), None);
     }
 
     #[test]
     fn counts_older_than_the_changes_that_are_kept_are_made_again() {
         let totals = Totals::default();
         let counted = ("SELECT".to_owned(), Vec::new());
-        let extent = Extent {
-            domain: PLANT,
-            kind: Kind::Client,
-            from: None,
-            to: None,
-        };
         totals.put(counted.clone(), 0, 8);
         for _ in 0..=CHANGES {
             let mut changed = Changed::default();
             changed.object(PLANT, Kind::Group, 1);
             totals.changed(changed);
         }
-        assert_eq!(totals.get(&counted, totals.changes(), &extent), None);
+        assert_eq!(totals.get(&counted, totals.changes(), &ALL_CLIENTS), None);
     }
 
     #[test]
