@@ -140,7 +140,7 @@ def write():
     peers.put("crossing", [
         f"{at['date']}, commit {at['commit']}; {at['cpu']}, {at['cores']} cores; {at['rounds']} rounds of "
         f"{at['seconds']} s; load of the machine at the end {at['load']:.1f}; "
-        f"`{at['command'].replace('peers.py', 'crossing.py')}`.", "",
+        f"`{at['command']}`.", "",
         *peers.table(["load", "what", "no pair crosses", "every pair crosses", "bar", "ratio", "rounds", ""], rows)])
 
 

@@ -158,7 +158,7 @@ def write():
     lines = [
         f"{at['date']}, commit {at['commit']}; {at['cpu']}, {at['cores']} cores, kernel {at['kernel']}, loopback; "
         f"{at['versions']['mosquitto']}; {at['rounds']} interleaved rounds of {at['seconds']} s; load of the "
-        f"machine at the end {at['load']:.1f}; `{at['command'].replace('peers.py', 'doors.py')}`.",
+        f"machine at the end {at['load']:.1f}; `{at['command']}`.",
         "",
         *table(["load", "door", "turnpike /s", "mosquitto /s", "ratio", "turnpike CPU µs", "mosquitto CPU µs",
                 "ratio", "bar"], rows),

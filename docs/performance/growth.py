@@ -141,7 +141,7 @@ def write():
     at = raw["machine"]
     lines = [f"{at['date']}, commit {at['commit']}; {at['cpu']}, {at['cores']} cores, kernel {at['kernel']}, loopback; "
              f"{at['rounds']} rounds of {at['seconds']} s; load of the machine at the end {at['load']:.1f}; "
-             f"`{at['command'].replace('peers.py', 'growth.py')}`.", ""]
+             f"`{at['command']}`.", ""]
     for series, (text, unit, *_) in SERIES.items():
         runs = [run for run in raw["runs"] if run["series"] == series and "error" not in run
                 and run.get("delivered")]

@@ -340,7 +340,7 @@ def machine(arguments):
         "seconds": arguments.seconds,
         "versions": {"mosquitto": said(where("mosquitto") or "mosquitto", "-h"),
                      "nats-server": said("nats-server", "--version"), "rumqttd": RUMQTTD},
-        "command": "docs/performance/peers.py " + " ".join(sys.argv[1:]),
+        "command": f"docs/performance/{Path(sys.argv[0]).name} " + " ".join(sys.argv[1:]),
     }
 
 
