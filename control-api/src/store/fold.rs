@@ -65,3 +65,37 @@ impl Fold {
         self.pool.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ROWS;
+    use crate::Database;
+    use crate::store::{Pools, Store, sql};
+
+    #[tokio::test]
+    async fn what_many_commits_wrote_is_folded_without_closing_and_what_few_wrote_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let store = Store::open(Database::file(path.clone()).place())
+            .await
+            .unwrap();
+        let Pools::Sqlite { fold, .. } = &store.0.pools else {
+            unreachable!("it is a file");
+        };
+        let bytes = || std::fs::metadata(&path).unwrap().len();
+        let before = bytes();
+        for number in 0..2 * ROWS {
+            let mut write = store.write().await.unwrap();
+            let name = format!("{number}{}", "x".repeat(1_000));
+            let row = sql::query("INSERT INTO counters (name, value) VALUES ($1, 1)").bind(name);
+            row.execute(write.connection()).await.unwrap();
+            write.commit().await.unwrap();
+            if number < ROWS / 4 {
+                assert_eq!(bytes(), before);
+            }
+        }
+        // Behind the one that was begun.
+        let _turn = fold.turn.acquire().await.unwrap();
+        assert!(bytes() > before, "{before} bytes all the time");
+    }
+}
