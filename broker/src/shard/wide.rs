@@ -4,7 +4,8 @@
 //! A slice is a range of slot numbers. Whoever stays in its slot is in exactly one of them, however
 //! the list changes between two turns, so nothing of the list has to be kept. A message goes to who
 //! is subscribed, and has the right, when its slice comes; it may thus still reach a subscriber who
-//! came behind it. Messages of one channel follow each other, so their order holds.
+//! came behind it. Messages of one channel follow each other, so their order holds; those that wait
+//! together are delivered together, so that each receiver is sent to once for all of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -28,12 +29,20 @@ pub(crate) fn weight(bytes: usize) -> usize {
     1 + bytes / DELIVERY_BYTES
 }
 
+/// Messages and runs that are delivered together at most, no more than a slice has deliveries, and
+/// their bytes where they are several.
+const BATCH_MAX: usize = 64;
+const BATCH_BYTES_MAX: usize = 16 * 1024;
+
+/// Of what is delivered together, as many as take the time of one more send.
+const BATCH_SHARE: usize = 8;
+
 /// Deliveries owed, in slices, from which on a publisher that adds to them is read no further.
 const OWED_MAX: usize = 16;
 
 /// Deliveries owed, in slices, from which on no shard reads from its clients: what comes from other
-/// shards cannot hold back a single publisher. Each counts as a slice at least and for its length,
-/// so that 64 MiB of runs or 16 MiB of the largest packets wait, and few that are admitted beyond.
+/// shards cannot hold back a single publisher. Each batch counts as a slice at least and for its
+/// length, so that 64 MiB of runs or 16 MiB of the largest packets wait, and few beyond.
 pub(crate) const OWED_AT_ALL_MAX: usize = 1024;
 
 /// What waits for its slices, by channel.
@@ -44,7 +53,7 @@ pub(crate) struct Wide {
     channels: HashMap<ChannelIndex, Queue, foldhash::fast::RandomState>,
     /// Channels that can go on, in turns.
     ready: VecDeque<ChannelIndex>,
-    /// Deliveries that are owed, of a run one for each receiver, by their weight.
+    /// Deliveries that are owed, of a batch one for each receiver, by their weight.
     owed: usize,
     /// How often something was added.
     added: u64,
@@ -52,16 +61,25 @@ pub(crate) struct Wide {
 
 #[derive(Debug)]
 struct Queue {
-    waiting: VecDeque<Owed>,
+    waiting: VecDeque<Batch>,
     /// Where slices of the first one end: ascending slot numbers; the last slice has no end.
     ends: Vec<u32>,
     /// The slice that is next.
     at: usize,
-    /// Receivers that were found last: a message counts as if it had as many until its own are
+    /// Receivers that were found last: a batch counts as if it had as many until its own are
     /// counted, and as a slice at least, for a turn is what it takes.
     guess: usize,
     /// The publisher's right is asked for; nothing goes on meanwhile.
     asked: Option<RightsQuestion>,
+}
+
+/// What is delivered together, in its order.
+#[derive(Debug, Default)]
+struct Batch {
+    items: Vec<Owed>,
+    bytes: usize,
+    /// Deliveries that are owed of it.
+    deliveries: usize,
 }
 
 #[derive(Debug)]
@@ -70,8 +88,6 @@ struct Owed {
     /// Whose the indexes of publisher and channel were: what waits may outlive a fence, and with it
     /// their meaning.
     names: (EntityId, Option<EntityId>),
-    /// Deliveries that are owed of it.
-    deliveries: usize,
 }
 
 #[derive(Debug)]
@@ -107,11 +123,10 @@ impl What {
         (directory.principal_id(self.publisher()), channel)
     }
 
-    /// As how many deliveries each of it counts.
-    fn weight(&self) -> usize {
+    fn bytes(&self) -> usize {
         match self {
-            What::Run(run, _) => weight(run.frames.len()),
-            What::Message(message) => weight(message.weight()),
+            What::Run(run, _) => run.frames.len(),
+            What::Message(message) => message.weight(),
         }
     }
 
@@ -120,6 +135,23 @@ impl What {
             What::Run(run, _) => u64::from(run.count),
             What::Message(_) => 1,
         }
+    }
+}
+
+impl Batch {
+    fn takes(&self, bytes: usize, slice: usize) -> bool {
+        let most = BATCH_MAX.min(slice);
+        let fits = self.bytes + bytes <= BATCH_BYTES_MAX && self.items.len() < most;
+        self.items.is_empty() || fits
+    }
+
+    /// As how many deliveries all of it counts for one receiver.
+    fn weight(&self) -> usize {
+        weight(self.bytes) + self.items.len() / BATCH_SHARE
+    }
+
+    fn count(&self) -> u64 {
+        self.items.iter().map(|item| item.what.count()).sum()
     }
 }
 
@@ -147,8 +179,8 @@ impl Wide {
     }
 
     /// Receivers in one slice.
-    fn receivers(&self, what: &What) -> usize {
-        (self.slice / what.weight()).max(1)
+    fn receivers(&self, batch: &Batch) -> usize {
+        (self.slice / batch.weight()).max(1)
     }
 
     /// Whether something waits for a channel: what follows waits behind it.
@@ -217,15 +249,28 @@ impl Wide {
                 asked: None,
             }
         });
-        // How many receive it is known when it comes to be the first.
-        let deliveries = slice.max(receivers.max(queue.guess) * what.weight());
-        self.owed += deliveries;
+        let bytes = what.bytes();
+        // What is being delivered has reached some of its receivers already.
+        let under_way = usize::from(queue.at > 0);
+        let open = queue.waiting.len() > under_way;
+        if !(open
+            && queue
+                .waiting
+                .back()
+                .is_some_and(|last| last.takes(bytes, slice)))
+        {
+            queue.waiting.push_back(Batch::default());
+        }
+        let receivers = receivers.max(queue.guess);
+        if let Some(batch) = queue.waiting.back_mut() {
+            batch.items.push(Owed { what, names });
+            batch.bytes += bytes;
+            // How many receive it is known when it comes to be the first.
+            let deliveries = slice.max(receivers * batch.weight());
+            self.owed += deliveries.saturating_sub(batch.deliveries);
+            batch.deliveries = batch.deliveries.max(deliveries);
+        }
         self.added += 1;
-        queue.waiting.push_back(Owed {
-            what,
-            names,
-            deliveries,
-        });
     }
 
     /// Removes what `gone` names; how many messages that were.
@@ -233,19 +278,23 @@ impl Wide {
         let mut dropped = 0;
         let owed = &mut self.owed;
         self.channels.retain(|_, queue| {
-            let first = queue.waiting.front().is_some_and(|first| gone(&first.what));
-            queue.waiting.retain(|waiting| {
-                let gone = gone(&waiting.what);
-                if gone {
-                    dropped += waiting.what.count();
-                    *owed -= waiting.deliveries;
+            let mut first = true;
+            queue.waiting.retain_mut(|batch| {
+                let before = batch.count();
+                batch.items.retain(|item| !gone(&item.what));
+                dropped += before - batch.count();
+                if first && before != batch.count() {
+                    queue.asked = None;
                 }
-                !gone
+                if batch.items.is_empty() {
+                    *owed -= batch.deliveries;
+                    if first {
+                        queue.at = 0;
+                    }
+                }
+                first = false;
+                !batch.items.is_empty()
             });
-            if first {
-                queue.at = 0;
-                queue.asked = None;
-            }
             !queue.waiting.is_empty()
         });
         let channels = &self.channels;
@@ -277,16 +326,6 @@ impl Queue {
     }
 }
 
-/// Slot numbers at which slices of `slice` receivers end.
-fn ends_of(routed: &Routed<'_>, slice: usize) -> Vec<u32> {
-    let mut slots: Vec<u32> = match routed {
-        Routed::Plain(entries) => entries.iter().map(|entry| entry.slot().get()).collect(),
-        Routed::Merged(merged) => merged.iter().map(|found| found.slot.get()).collect(),
-    };
-    slots.sort_unstable();
-    slots.into_iter().skip(slice).step_by(slice).collect()
-}
-
 impl<W: Wires> Shard<W> {
     /// Delivers one slice of what waits; channels take turns.
     pub(crate) fn deliver_slice(&mut self) {
@@ -300,33 +339,29 @@ impl<W: Wires> Shard<W> {
             return;
         };
         if let Some(mut first) = queue.waiting.pop_front() {
-            match self.may_still(&first) {
-                Ok(()) => {
-                    if queue.at == 0 {
-                        self.measure(&mut queue, &mut first);
-                    }
-                    self.deliver_part(&first.what, queue.slots());
-                    if queue.is_last() {
-                        self.wide.owed -= first.deliveries;
-                        queue.at = 0;
-                    } else {
-                        let done = self.wide.receivers(&first.what) * first.what.weight();
-                        let done = first.deliveries.min(done);
-                        self.wide.owed -= done;
-                        first.deliveries -= done;
-                        queue.at += 1;
-                        queue.waiting.push_front(first);
-                    }
+            queue.asked = self.judge_again(&mut first);
+            if first.items.is_empty() {
+                self.wide.owed -= first.deliveries;
+                queue.at = 0;
+            } else if queue.asked.is_some() {
+                queue.waiting.push_front(first);
+            } else {
+                if queue.at == 0 {
+                    self.measure(&mut queue, &mut first);
                 }
-                Err(Some(question)) => {
-                    queue.asked = Some(question);
-                    queue.waiting.push_front(first);
+                for item in &first.items {
+                    self.deliver_part(&item.what, queue.slots());
                 }
-                Err(None) => {
+                if queue.is_last() {
                     self.wide.owed -= first.deliveries;
                     queue.at = 0;
-                    let count = first.what.count();
-                    self.env.counters.dropped(DropReason::Revoked, count);
+                } else {
+                    let done = self.wide.receivers(&first) * first.weight();
+                    let done = first.deliveries.min(done);
+                    self.wide.owed -= done;
+                    first.deliveries -= done;
+                    queue.at += 1;
+                    queue.waiting.push_front(first);
                 }
             }
         }
@@ -337,6 +372,26 @@ impl<W: Wires> Shard<W> {
             self.wide.ready.push_back(channel);
         }
         self.wide.channels.insert(channel, queue);
+    }
+
+    /// Takes out of a batch what its publisher has no right to any more. The question, where control
+    /// has to be asked first.
+    fn judge_again(&mut self, batch: &mut Batch) -> Option<RightsQuestion> {
+        let mut asked = None;
+        let mut dropped = 0;
+        batch.items.retain(|item| match self.may_still(item) {
+            Ok(()) => true,
+            Err(Some(question)) => {
+                asked.get_or_insert(question);
+                true
+            }
+            Err(None) => {
+                dropped += item.what.count();
+                false
+            }
+        });
+        self.env.counters.dropped(DropReason::Revoked, dropped);
+        asked
     }
 
     /// Whether the publisher still has its right: what waits is judged again. The question, where
@@ -361,8 +416,8 @@ impl<W: Wires> Shard<W> {
         }
     }
 
-    /// Finds out where the slices of a message end.
-    fn measure(&mut self, queue: &mut Queue, first: &mut Owed) {
+    /// Finds out where the slices of a batch end.
+    fn measure(&mut self, queue: &mut Queue, first: &mut Batch) {
         let Shard {
             env,
             outlets,
@@ -370,14 +425,36 @@ impl<W: Wires> Shard<W> {
             wide,
             ..
         } = self;
-        let address = first.what.address();
         let slots = &outlets.slots;
         let who = |slot| slots.principal(slot);
-        let subtopic = first.what.subtopic();
-        let routed = subs.route(address.channel, address.wild, subtopic, &env.gate, who);
-        queue.guess = routed.len();
-        queue.ends = ends_of(&routed, wide.receivers(&first.what));
-        let deliveries = routed.len() * first.what.weight();
+        let mut receivers = Vec::new();
+        let mut before = None;
+        for item in &first.items {
+            let (address, subtopic) = (item.what.address(), item.what.subtopic());
+            if before.replace((address, subtopic)) == Some((address, subtopic)) {
+                continue;
+            }
+            let routed = subs.route(address.channel, address.wild, subtopic, &env.gate, who);
+            match &routed {
+                Routed::Plain(entries) => {
+                    receivers.extend(entries.iter().map(|entry| entry.slot().get()))
+                }
+                Routed::Merged(merged) => {
+                    receivers.extend(merged.iter().map(|found| found.slot.get()))
+                }
+            }
+        }
+        receivers.sort_unstable();
+        receivers.dedup();
+        queue.guess = receivers.len();
+        let slice = wide.receivers(first);
+        queue.ends = receivers
+            .iter()
+            .copied()
+            .skip(slice)
+            .step_by(slice)
+            .collect();
+        let deliveries = receivers.len() * first.weight();
         wide.owed = wide.owed - first.deliveries + deliveries;
         first.deliveries = deliveries;
     }
