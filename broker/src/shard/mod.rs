@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use authcache::{Cause, PrincipalIndex};
-use codec::mqtt::{QoS, ReasonCode};
+use codec::mqtt::{FIXED_HEADER_MAX, QoS, ReasonCode, packet_len};
 use router::{Retained, SlotId, Subs};
 use session::{Message, Now, Receipt, RightsQuestion, Step};
 
@@ -248,10 +248,31 @@ impl<W: Wires> Shard<W> {
         let Some(slot) = self.outlets.slots.current(token) else {
             return;
         };
+        let mut bytes = bytes;
         if let Some(mut partial) = slot.partial.take() {
-            partial.extend_from_slice(bytes);
+            // What comes behind the packet that had begun is looked at where it lies. Before its
+            // CONNACK a connection may leave this slot, with all it has sent.
+            let live = slot.hot.is_live();
+            let missing = live.then(|| missing(&partial, bytes)).flatten();
+            let (first, rest) = bytes.split_at(missing.unwrap_or(bytes.len()));
+            partial.extend_from_slice(first);
             self.consume(token, partial);
-            return;
+            if rest.is_empty() {
+                return;
+            }
+            let Some(slot) = self.outlets.slots.current(token) else {
+                return;
+            };
+            let stopped = slot.marks.has(Marks::HUNGRY) || slot.marks.has(Marks::WAITING);
+            if stopped || slot.partial.is_some() {
+                let mut partial = match slot.partial.take() {
+                    Some(partial) => partial,
+                    None => self.outlets.pool.partial(),
+                };
+                partial.extend_from_slice(rest);
+                return self.keep(token, partial);
+            }
+            bytes = rest;
         }
         let used = self.steps(token, bytes);
         if used < bytes.len() {
@@ -435,6 +456,18 @@ impl<W: Wires> Shard<W> {
             self.lost(token);
         }
     }
+}
+
+/// How many of `bytes` end the packet that begins with `partial`, if it ends in them.
+fn missing(partial: &[u8], bytes: &[u8]) -> Option<usize> {
+    let mut head = [0; FIXED_HEADER_MAX];
+    let mut len = 0;
+    for (to, from) in head.iter_mut().zip(partial.iter().chain(bytes)) {
+        *to = *from;
+        len += 1;
+    }
+    let missing = packet_len(&head[..len])?.checked_sub(partial.len())?;
+    (missing <= bytes.len()).then_some(missing)
 }
 
 fn closed_by(code: ReasonCode) -> Closed {

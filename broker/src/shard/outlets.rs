@@ -31,6 +31,10 @@ pub(crate) struct Outlets<W: Wires> {
 /// An out-buffer is sent before the turn ends when it grows to this many bytes.
 const OUT_MAX: usize = 256 << 10;
 
+/// Frames of so many bytes are sent from where they lie: to copy them costs more than a send of
+/// their own. In simulations few, so that both ways are gone.
+pub(crate) const DIRECT_MIN: usize = if cfg!(test) { 512 } else { 32 << 10 };
+
 /// All out-buffers are sent before the turn ends when they hold this many bytes together: a burst
 /// for many subscribers must not be kept once for each of them.
 const PENDING_MAX: usize = 32 << 20;
@@ -75,6 +79,9 @@ impl<W: Wires> Outlets<W> {
         count: u32,
         shared: &mut Option<Arc<[u8]>>,
     ) {
+        if frames.len() >= DIRECT_MIN && self.send_direct(env, id, channel, frames, count) {
+            return;
+        }
         let slot = self.slots.slot_mut(id);
         if let Some(backlog) = &mut slot.backlog {
             if backlog.bytes() + frames.len() > env.shared.limits.outbound_queue_bytes {
@@ -124,6 +131,44 @@ impl<W: Wires> Outlets<W> {
             self.flush_slot(env, id);
         }
         self.added(env, frames.len());
+    }
+
+    /// Sends frames behind what is in the out-buffer; `false` if they have to wait.
+    fn send_direct(
+        &mut self,
+        env: &Env<W::Wire>,
+        id: SlotId,
+        channel: ChannelIndex,
+        frames: &[u8],
+        count: u32,
+    ) -> bool {
+        if !env.may_serve() {
+            return false;
+        }
+        self.flush_slot(env, id);
+        let token = self.slots.token(id);
+        let slot = self.slots.slot_mut(id);
+        let (None, Some(wire)) = (&slot.backlog, &mut slot.wire) else {
+            return false;
+        };
+        let sent = self.wires.send(wire, frames);
+        env.counters
+            .message_out(QoS::AtMostOnce, u64::from(count), frames.len() as u64);
+        self.slots.tally_mut(id).gave(count);
+        match sent {
+            Sent::Taken(taken) => {
+                env.counters.wire_bytes_out.add(taken as u64);
+                if taken < frames.len() {
+                    let mut out = self.pool.out();
+                    out.mark(Some(channel));
+                    out.bytes.extend_from_slice(frames);
+                    self.fall_behind(env, id, &out, taken);
+                    self.pool.give_out(out);
+                }
+            }
+            Sent::Gone => self.lost.push(token),
+        }
+        true
     }
 
     /// Delivers one message by all its rules.
@@ -297,19 +342,27 @@ impl<W: Wires> Outlets<W> {
         };
         env.counters.wire_bytes_out.add(taken as u64);
         if taken < out.bytes.len() {
-            slot.backlog = Some(Box::new(Backlog::behind(&out, taken, env.now.as_millis())));
-            let read = !slot.marks.has(Marks::WAITING);
-            self.wires.watch(wire, token, Watch { read, write: true });
-            if !slot.marks.has(Marks::TIMED) {
-                slot.marks.set(Marks::TIMED);
-                let at = env
-                    .now
-                    .plus_millis(env.shared.limits.write_stall_timeout_ms);
-                self.deadlines.insert(at, token, Due::WriteStall);
-            }
-            self.pause(id);
+            self.fall_behind(env, id, &out, taken);
         }
         self.pool.give_out(out);
+    }
+
+    /// A wire took only the first `taken` bytes: the others become its backlog.
+    fn fall_behind(&mut self, env: &Env<W::Wire>, id: SlotId, out: &OutBuffer, taken: usize) {
+        let token = self.slots.token(id);
+        let slot = self.slots.slot_mut(id);
+        let Some(wire) = &slot.wire else { return };
+        slot.backlog = Some(Box::new(Backlog::behind(out, taken, env.now.as_millis())));
+        let read = !slot.marks.has(Marks::WAITING);
+        self.wires.watch(wire, token, Watch { read, write: true });
+        if !slot.marks.has(Marks::TIMED) {
+            slot.marks.set(Marks::TIMED);
+            let at = env
+                .now
+                .plus_millis(env.shared.limits.write_stall_timeout_ms);
+            self.deadlines.insert(at, token, Due::WriteStall);
+        }
+        self.pause(id);
     }
 
     /// Stops reading from a connection whose backlog grows by what it is owed itself.

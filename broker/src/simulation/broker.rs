@@ -255,7 +255,7 @@ impl Broker {
         driven.turn_began = now;
         for conn in &mut self.net.borrow_mut().conns {
             if conn.place.is_some_and(|(shard, _)| shard == at) {
-                conn.sends = 0;
+                (conn.sends, conn.direct) = (0, 0);
             }
         }
         driven.shard.begin(now);

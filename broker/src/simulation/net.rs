@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use codec::mqtt::split_frame;
 
 use super::dice::Dice;
+use crate::shard::outlets::DIRECT_MIN;
 use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
 /// The broker's end of a wire. Dropped without a close it counts as leaked.
@@ -57,8 +58,10 @@ pub(super) struct Conn {
     watch: Watch,
     /// Whether a send was ever taken in part.
     pub(super) was_blocked: bool,
-    /// Sends since the shard's turn began.
+    /// Sends since the shard's turn began, without those of long runs.
     pub(super) sends: u32,
+    /// Sends of long runs since then; what lay in the out-buffer goes before each of them.
+    pub(super) direct: u32,
     /// Bytes missing of a frame that was begun towards the client.
     unsent_of_frame: usize,
     /// Input that is no whole frame yet.
@@ -117,6 +120,7 @@ impl Net {
             watch: IDLE,
             was_blocked: false,
             sends: 0,
+            direct: 0,
             unsent_of_frame: 0,
             input: Vec::new(),
         });
@@ -208,7 +212,11 @@ impl Net {
     fn send(&mut self, id: usize, bytes: &[u8]) -> Sent {
         assert!(!self.conns[id].closed, "bytes for a wire that was closed");
         let conn = &mut self.conns[id];
-        conn.sends += 1;
+        if bytes.len() < DIRECT_MIN {
+            conn.sends += 1;
+        } else {
+            conn.direct += 1;
+        }
         if conn.gone == Some(Gone::Reset) {
             // Nobody hears that the session is there; it is all the same.
             let connack = split_frame(bytes, u32::MAX).ok().flatten();

@@ -66,6 +66,17 @@ pub fn split_frame(
     }))
 }
 
+/// Longest fixed header: a byte and a Remaining Length of four. MQTT 5, 2.1.4.
+pub const FIXED_HEADER_MAX: usize = 5;
+
+/// Bytes of the packet that begins with `input`, by its fixed header, which is counted. `None` while
+/// that is not all there, or if it is malformed.
+#[inline]
+pub fn packet_len(input: &[u8]) -> Option<usize> {
+    let (remaining, length_bytes) = varint::read(input.get(1..)?, "Remaining Length").ok()??;
+    Some(1 + length_bytes + remaining as usize)
+}
+
 /// Type of a packet. MQTT 5, 2.1.2.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]

@@ -34,7 +34,7 @@ pub use auth::Auth;
 pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, decode_connect};
 pub use disconnect::Disconnect;
-pub use frame::{Frame, PacketType, split_frame};
+pub use frame::{FIXED_HEADER_MAX, Frame, PacketType, packet_len, split_frame};
 pub use packet::{Packet, PacketId, ProtocolVersion, QoS, decode, put_pingreq, put_pingresp};
 pub use passing::{PassingProperties, passing_properties};
 pub use property::PayloadFormat;

@@ -15,7 +15,10 @@ mod second_opinion;
 use std::collections::BTreeSet;
 
 use super::ProtocolVersion::{self, V5, V31, V311};
-use super::{DecodeError, Frame, Malformed, Packet, PacketType, decode, publish_head, split_frame};
+use super::{
+    DecodeError, Frame, Malformed, Packet, PacketType, decode, packet_len, publish_head,
+    split_frame,
+};
 
 /// A legal packet: its bytes in some versions, and what it says.
 struct Legal {
@@ -248,7 +251,10 @@ fn names_of_cases_are_unique() {
 #[test]
 fn t_frm_6_every_split_of_every_packet_changes_nothing() {
     for case in all_legal() {
+        let header = case.bytes.len() - whole(&case.bytes).body.len();
         for cut in 0..case.bytes.len() {
+            let len = (cut >= header).then_some(case.bytes.len());
+            assert_eq!(packet_len(&case.bytes[..cut]), len, "{} {cut}", case.name);
             assert_eq!(
                 split_frame(&case.bytes[..cut], u32::MAX),
                 Ok(None),
