@@ -58,8 +58,8 @@ pub struct Ready {
 /// Where the broker and the control side listen.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Listeners {
-    /// MQTT over TCP.
-    pub mqtt: String,
+    /// MQTT over TCP; none, where the process is a control side without a broker.
+    pub mqtt: Option<String>,
     /// The control API.
     pub api: String,
 }

@@ -407,7 +407,13 @@ impl Broker {
             (Some(address), ..) if address.contains("://") => address.clone(),
             (Some(address), ..) => format!("{scheme}://{address}"),
             (None, None, None) => match &self.credentials {
-                Some(file) => format!("{scheme}://{}", Ready::read(file)?.listeners.mqtt),
+                Some(file) => match Ready::read(file)?.listeners.mqtt {
+                    Some(address) => format!("{scheme}://{address}"),
+                    None => bail!(
+                        "{}: this process serves no MQTT; --address says where its broker does",
+                        file.display()
+                    ),
+                },
                 None => format!("{scheme}://127.0.0.1"),
             },
             (None, host, port) => {
