@@ -230,6 +230,7 @@ impl ConnectionsPlan {
                 publishers: *publishers,
                 payload_bytes: self.payload_bytes,
                 keep_alive: self.keep_alive,
+                hears: None,
             });
             (client, channel) = (client + connections, channel + devices);
             // Publishers come after the devices, of the same addresses.
