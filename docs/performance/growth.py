@@ -48,27 +48,30 @@ def own_tables(count):
     return own if count > 10000 else None
 
 
-# Name: text, unit, values, those of a short run, arguments of a load, whether peers stand beside,
-# settings of Turnpike.
+# Up to which value peers stand beside.
+ALWAYS, NEVER = float("inf"), -1
+
+# Name: text, unit, values, those of a short run, arguments of a load, up to which value peers stand
+# beside, settings of Turnpike.
 SERIES = {
     "payload": ("size of a payload", "bytes", [16, 64, 256, 1024, 4096, 16384, 65536, 262144],
-                [16, 1024, 65536], payload, True, None),
+                [16, 1024, 65536], payload, ALWAYS, None),
     "connections": ("pairs of connections", "pairs", [1, 10, 100, 1000, 5000], [1, 100, 1000],
-                    pairs, True, None),
+                    pairs, ALWAYS, None),
     "held": ("connections held, each with its own channel; 10 000 messages a second to any of them",
-             "connections", [10, 100, 1000, 10000, 100000, 1000000], [10, 1000], held, False, own_tables),
-    "subscribers": ("subscribers of a message", "subscribers", [1, 10, 100, 1000, 10000],
+             "connections", [10, 100, 1000, 10000, 100000, 1000000], [10, 1000], held, NEVER, own_tables),
+    "subscribers": ("subscribers of a message", "subscribers", [1, 10, 100, 1000, 10000, 30000, 100000],
                     [1, 100, 1000],
                     lambda count: ["fan-out", "--subscribers", str(count), "--burst", "8", "--window", "32"],
-                    True, None),
+                    10000, own_tables),
     "channels": ("channels in use, 10 pairs", "channels", [1, 10, 100, 1000, 10000], [1, 100, 1000],
-                 channels, False, {"TURNPIKE_LIMITS__MAX_SUBSCRIPTIONS_PER_CLIENT": "10000"}),
+                 channels, NEVER, {"TURNPIKE_LIMITS__MAX_SUBSCRIPTIONS_PER_CLIENT": "10000"}),
     "filters": ("filters of each subscriber of a channel", "filters", [0, 1, 4, 16, 64, 256],
                 [0, 16, 64],
                 lambda count: ["fan-out", "--subscribers", "100", "--filters", str(count), "--burst", "8",
                                "--window", "32"],
-                False, None),
-    "shards": ("shards, 100 pairs", "shards", [1, 2], [1, 2], lambda count: pairs(100), False,
+                NEVER, None),
+    "shards": ("shards, 100 pairs", "shards", [1, 2], [1, 2], lambda count: pairs(100), NEVER,
                lambda count: {"TURNPIKE_SHARDS": str(count)}),
 }
 
@@ -82,7 +85,7 @@ def measure(arguments):
         for series in only:
             _, _, values, short, load, beside, settings = SERIES[series]
             for value in short if arguments.short else values:
-                for subject in ["turnpike", *(names if beside else [])]:
+                for subject in ["turnpike", *(names if value <= beside else [])]:
                     own = settings(value) if callable(settings) else settings
                     with tempfile.TemporaryDirectory() as work:
                         core = None if series == "shards" or (own or {}).get("TURNPIKE_OWN_DESCRIPTORS") else "0"

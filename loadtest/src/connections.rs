@@ -123,17 +123,14 @@ pub struct Traffic {
 /// Channels one client of Turnpike may be connected to.
 const CHANNELS_PER_CLIENT: usize = 10_000;
 
-/// Connections held by one process, if descriptors allow: two publishers reach them.
-const PER_PROCESS: usize = 18_000;
-
 /// How connections are shared out: for each process its connections and its publishers.
 fn parts(plan: &ConnectionsPlan) -> Result<Vec<(usize, usize)>, Error> {
     let publishers = |devices: usize| match plan.traffic {
         Some(_) => devices.div_ceil(CHANNELS_PER_CLIENT).next_power_of_two(),
         None => 0,
     };
-    let allowed = limits::allow_descriptors(PER_PROCESS + 8)?.saturating_sub(8);
-    let most = PER_PROCESS.min(allowed).max(1);
+    // Two publishers reach them.
+    let most = limits::per_process()?;
     let processes = plan.processes.unwrap_or(plan.count.div_ceil(most)).max(1);
     // Even parts: the publishers of a process share its connections out among themselves.
     let each = plan.count.div_ceil(processes).next_multiple_of(2);
@@ -214,12 +211,7 @@ impl ConnectionsPlan {
         let own = self.target.prefixes.len() > 1 && self.target.logins.len() > 1;
         for (number, (devices, publishers)) in parts.iter().enumerate() {
             let connections = devices + publishers;
-            let logins = match &self.target.logins[..] {
-                [] => Vec::new(),
-                logins => (client..client + connections)
-                    .map(|at| logins[at % logins.len()].clone())
-                    .collect(),
-            };
+            let logins = self.target.logins_of(client..client + connections);
             let prefixes = if own {
                 self.target.prefixes[channel..channel + devices].to_vec()
             } else {
@@ -238,6 +230,7 @@ impl ConnectionsPlan {
                 publishers: *publishers,
                 payload_bytes: self.payload_bytes,
                 keep_alive: self.keep_alive,
+                hears: None,
             });
             (client, channel) = (client + connections, channel + devices);
             // Publishers come after the devices, of the same addresses.
@@ -281,10 +274,6 @@ pub fn connections(
 ) -> Result<ConnectionsReport, Error> {
     let parts = parts(plan)?;
     let missing = plan.missing(parts.len());
-    let told = |error: Error| match &missing[..] {
-        [] => error,
-        missing => Error::Plan(format!("{error}\nin the way: {}", missing.join("\n  "))),
-    };
     let mut squad = plan.squad()?;
     let before = Sample::take(plan.pid, 0, 0)?;
     // How long it takes is not known before.
@@ -293,7 +282,7 @@ pub fn connections(
     let done = squad.carry_out(connect, Duration::ZERO, &mut |made| {
         note(&mut timeline, plan.pid, made, watch)
     });
-    let done = done.map_err(told)?;
+    let done = done.map_err(|error| limits::explained(error, &missing))?;
     let after = Sample::take(plan.pid, 0, 0)?;
     let dialled = dialled(&done);
     let mut made = Made::new(&dialled, &before, &after);
@@ -478,7 +467,7 @@ mod tests {
                 for (devices, publishers) in parts {
                     assert_eq!(publishers == 0, !traffic);
                     assert!(publishers == 0 || devices % publishers == 0);
-                    assert!(devices <= PER_PROCESS);
+                    assert!(devices <= limits::PER_PROCESS);
                 }
             }
         }

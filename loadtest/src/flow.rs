@@ -10,17 +10,29 @@ use rustix::fd::OwnedFd;
 use crate::error::Error;
 use crate::frames::{Burst, Kind, stamp};
 use crate::oracle;
-use crate::pace::Pace;
+use crate::pace::{Clock, Pace};
 use crate::plan::{Audience, Flow};
 use crate::target::Target;
 use crate::verify::{Seen, Verdict};
 use crate::wire::Wire;
 
+/// What of a flow this process carries. What is sent in a `run` tells so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Share {
+    /// All of it.
+    Whole { run: u32 },
+    /// Its publishers and some of its subscribers; so many more are in other processes.
+    Sent { run: u32, elsewhere: usize },
+    /// Some of its subscribers; another process publishes.
+    Heard { run: u32 },
+}
+
 /// A flow under way.
 pub(crate) struct Running<'p> {
     pub(crate) flow: &'p Flow,
     strict: bool,
-    run: u32,
+    pub(crate) share: Share,
+    clock: Clock,
     streams: Vec<Stream>,
     pub(crate) publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
@@ -43,7 +55,14 @@ struct Stream {
     /// Number of the next message.
     next: u64,
     /// When bursts were (to be) sent: burst `n` at `n % len`, a power of two.
-    sent_at: Vec<Instant>,
+    sent: Vec<Sent>,
+}
+
+#[derive(Clone, Copy)]
+struct Sent {
+    /// How many bursts there were with this one; 0 before the first.
+    bursts: u64,
+    at: Instant,
 }
 
 pub(crate) struct Publisher {
@@ -52,8 +71,12 @@ pub(crate) struct Publisher {
     count: usize,
     /// Bursts sent.
     bursts: u64,
-    /// Deliveries that have not arrived.
+    /// Deliveries to subscribers of this process that have not arrived.
     undelivered: u64,
+    /// Deliveries to those of other processes of whose arrival nothing was told.
+    undelivered_elsewhere: u64,
+    /// Deliveries to subscribers of this process that came, were passed over or given up.
+    settled: u64,
     /// Messages at QoS 1 and 2 whose exchange has not ended.
     unacknowledged: u64,
     /// What the broker takes without an acknowledgement.
@@ -86,7 +109,7 @@ impl<'p> Running<'p> {
         flow: &'p Flow,
         target: &Target,
         topic_base: usize,
-        run: u32,
+        share: Share,
         strict: bool,
     ) -> Running<'p> {
         let streams = flow.streams();
@@ -100,18 +123,19 @@ impl<'p> Running<'p> {
         let stream = |at| {
             let topic = flow.name_of(target, topic_base, flow.topic_of(at));
             let kind = Kind {
-                run,
+                run: share.run(),
                 stream: at as u32,
                 topic: &topic,
                 qos: flow.qos,
                 payload_bytes: flow.payload_bytes,
                 version: flow.version,
                 properties: flow.properties,
+                timed: share.is_timed(),
             };
             Stream {
                 burst: Burst::new(&kind, flow.burst),
                 next: 0,
-                sent_at: vec![now; kept],
+                sent: vec![Sent { bursts: 0, at: now }; kept],
             }
         };
         let publisher = |at| {
@@ -121,6 +145,8 @@ impl<'p> Running<'p> {
                 count,
                 bursts: 0,
                 undelivered: 0,
+                undelivered_elsewhere: 0,
+                settled: 0,
                 unacknowledged: 0,
                 receive_maximum: u64::from(u16::MAX),
                 owed: std::collections::VecDeque::new(),
@@ -140,7 +166,8 @@ impl<'p> Running<'p> {
         Running {
             flow,
             strict,
-            run,
+            share,
+            clock: Clock::new(),
             streams: (0..streams).map(stream).collect(),
             publishers: (0..flow.publishers).map(publisher).collect(),
             subscribers: (0..flow.subscribers).map(subscriber).collect(),
@@ -260,14 +287,21 @@ impl<'p> Running<'p> {
             publisher.bursts
         };
         let stream = &mut self.streams[publisher.first + (turn % publisher.count as u64) as usize];
-        let place = (stream.next / burst) as usize & (stream.sent_at.len() - 1);
-        stream.sent_at[place] = intended;
-        let bytes = stream
-            .burst
-            .numbered(stream.next, publisher.bursts.wrapping_mul(burst));
+        let number = stream.next / burst;
+        let place = number as usize & (stream.sent.len() - 1);
+        stream.sent[place] = Sent {
+            bursts: number + 1,
+            at: intended,
+        };
+        let bytes = stream.burst.numbered(
+            stream.next,
+            publisher.bursts.wrapping_mul(burst),
+            self.clock.ns(intended),
+        );
         stream.next += burst;
         publisher.bursts += 1;
         publisher.undelivered += burst * self.flow.deliveries() as u64;
+        publisher.undelivered_elsewhere += burst * self.share.elsewhere() as u64;
         if self.flow.qos != QoS::AtMostOnce {
             publisher.unacknowledged += burst;
         }
@@ -282,7 +316,8 @@ impl<'p> Running<'p> {
         let room = match flow.window {
             Some(window) => {
                 let may = window as u64 - burst;
-                publisher.undelivered <= may * flow.deliveries() as u64
+                let deliveries = (flow.deliveries() + self.share.elsewhere()) as u64;
+                publisher.undelivered + publisher.undelivered_elsewhere <= may * deliveries
                     && publisher.unacknowledged <= may
             }
             None => true,
@@ -368,8 +403,9 @@ impl<'p> Running<'p> {
         now: Instant,
         note: &mut impl FnMut(Duration),
     ) {
-        let found = stamp(payload, self.flow.payload_bytes, self.strict);
-        let Some(found) = found.filter(|found| found.run == self.run) else {
+        let timed = self.share.is_timed();
+        let found = stamp(payload, self.flow.payload_bytes, self.strict, timed);
+        let Some(found) = found.filter(|found| found.run == self.share.run()) else {
             self.faults.altered += 1;
             return;
         };
@@ -380,6 +416,12 @@ impl<'p> Running<'p> {
             self.faults.misdirected += 1;
             return;
         };
+        let burst = found.number / self.flow.burst as u64;
+        let told = timed.then_some(found.sent_ns);
+        let Some(sent_at) = self.streams[stream].sent_at(burst, told, &self.clock) else {
+            self.faults.altered += 1;
+            return;
+        };
         let settled = match self.group.get_mut(stream) {
             None => seen.arrived(found.number),
             Some(group) => {
@@ -388,12 +430,11 @@ impl<'p> Running<'p> {
             }
         };
         self.delivered += 1;
-        let stream = &self.streams[stream];
-        let place = (found.number / self.flow.burst as u64) as usize & (stream.sent_at.len() - 1);
-        note(now.saturating_duration_since(stream.sent_at[place]));
+        note(now.saturating_duration_since(sent_at));
         let publisher = found.stream as usize / (self.streams.len() / self.publishers.len());
         let one = &mut self.publishers[publisher];
         one.undelivered = one.undelivered.saturating_sub(settled);
+        one.settled += settled;
         one.moved = true;
         self.look(publisher);
     }
@@ -425,8 +466,49 @@ impl<'p> Running<'p> {
         Ok(())
     }
 
-    /// Messages that do not arrive are lost; their publishers go on.
-    pub(crate) fn give_up_stalled(&mut self) {
+    /// So many more deliveries of a publisher are settled in other processes.
+    pub(crate) fn settled_elsewhere(&mut self, publisher: usize, settled: u64) {
+        let Some(one) = self.publishers.get_mut(publisher).filter(|_| settled > 0) else {
+            return;
+        };
+        one.undelivered_elsewhere = one.undelivered_elsewhere.saturating_sub(settled);
+        one.moved = true;
+        self.look(publisher);
+    }
+
+    /// What is settled here of each publisher's deliveries.
+    pub(crate) fn settled(&self) -> Vec<u64> {
+        let settled = self.publishers.iter().map(|publisher| publisher.settled);
+        settled.collect()
+    }
+
+    /// How many messages were sent on each stream.
+    pub(crate) fn sent(&self) -> Vec<u64> {
+        self.streams.iter().map(|stream| stream.next).collect()
+    }
+
+    /// So many were sent on each stream, in another process.
+    pub(crate) fn was_sent(&mut self, sent: &[u64]) {
+        for (stream, sent) in self.streams.iter_mut().zip(sent) {
+            stream.next = *sent;
+        }
+    }
+
+    /// Gives up what was sent before these numbers, one for each stream, and has not arrived.
+    pub(crate) fn give_up(&mut self, before: &[u64]) {
+        for publisher in 0..self.publishers.len() {
+            let (first, count) = self.flow.sent(publisher);
+            for (stream, number) in (first..).zip(before.iter().skip(first).take(count)) {
+                let settled = self.give_up_stream(stream, *number);
+                self.publishers[publisher].settled += settled;
+            }
+        }
+    }
+
+    /// Messages that do not arrive are lost; their publishers go on. The streams whose messages
+    /// other processes have to give up, with the number before which they do: 0 for none.
+    pub(crate) fn give_up_stalled(&mut self) -> Vec<u64> {
+        let mut elsewhere = Vec::new();
         for at in 0..self.publishers.len() {
             let publisher = &mut self.publishers[at];
             let stalled = !publisher.moved && !publisher.is_settled();
@@ -437,20 +519,34 @@ impl<'p> Running<'p> {
             self.faults.unacknowledged += std::mem::take(&mut publisher.unacknowledged);
             publisher.undelivered = 0;
             for stream in publisher.first..publisher.first + publisher.count {
-                let next = self.streams[stream].next;
-                if let Some(group) = self.group.get_mut(stream) {
-                    group.give_up(next);
-                    continue;
-                }
-                for subscriber in &mut self.subscribers {
-                    let heard = stream.checked_sub(subscriber.first);
-                    if let Some(seen) = heard.and_then(|at| subscriber.seen.get_mut(at)) {
-                        seen.give_up(next);
-                    }
+                self.give_up_stream(stream, self.streams[stream].next);
+            }
+            if self.publishers[at].undelivered_elsewhere > 0 {
+                elsewhere.resize(self.streams.len(), 0);
+                let (first, count) = self.flow.sent(at);
+                let before = elsewhere.iter_mut().zip(&self.streams);
+                for (before, stream) in before.skip(first).take(count) {
+                    *before = stream.next;
                 }
             }
             self.look(at);
         }
+        elsewhere
+    }
+
+    /// How many deliveries that settles.
+    fn give_up_stream(&mut self, stream: usize, before: u64) -> u64 {
+        if let Some(group) = self.group.get_mut(stream) {
+            return group.give_up(before);
+        }
+        let mut settled = 0;
+        for subscriber in &mut self.subscribers {
+            let heard = stream.checked_sub(subscriber.first);
+            if let Some(seen) = heard.and_then(|at| subscriber.seen.get_mut(at)) {
+                settled += seen.give_up(before);
+            }
+        }
+        settled
     }
 
     pub(crate) fn is_settled(&self) -> bool {
@@ -481,6 +577,56 @@ impl<'p> Running<'p> {
             };
         }
         verdict
+    }
+}
+
+impl Share {
+    pub(crate) fn run(self) -> u32 {
+        match self {
+            Share::Whole { run } | Share::Sent { run, .. } | Share::Heard { run } => run,
+        }
+    }
+
+    /// Subscribers in other processes.
+    #[inline]
+    pub(crate) fn elsewhere(self) -> usize {
+        match self {
+            Share::Sent { elsewhere, .. } => elsewhere,
+            Share::Whole { .. } | Share::Heard { .. } => 0,
+        }
+    }
+
+    /// Whether payloads tell when they were sent.
+    #[inline]
+    fn is_timed(self) -> bool {
+        !matches!(self, Share::Whole { .. })
+    }
+
+    /// Connections of a flow that are made in this process.
+    pub(crate) fn connections(self, flow: &Flow) -> usize {
+        match self {
+            Share::Whole { .. } | Share::Sent { .. } => flow.connections(),
+            Share::Heard { .. } => flow.subscribers,
+        }
+    }
+}
+
+impl Stream {
+    /// When a burst was sent. `told` is what a payload says of it; `None` if another payload of the
+    /// same burst (or its publisher) says otherwise.
+    #[inline]
+    fn sent_at(&mut self, burst: u64, told: Option<u64>, clock: &Clock) -> Option<Instant> {
+        let place = burst as usize & (self.sent.len() - 1);
+        let sent = &mut self.sent[place];
+        let Some(told) = told else {
+            return Some(sent.at);
+        };
+        let at = clock.moment(told)?;
+        let bursts = burst.saturating_add(1);
+        if sent.bursts < bursts {
+            *sent = Sent { bursts, at };
+        }
+        (sent.bursts != bursts || sent.at == at).then_some(at)
     }
 }
 
@@ -523,7 +669,7 @@ impl Flow {
 
 impl Publisher {
     fn is_settled(&self) -> bool {
-        self.undelivered == 0 && self.unacknowledged == 0
+        self.undelivered + self.undelivered_elsewhere + self.unacknowledged == 0
     }
 }
 
@@ -537,5 +683,73 @@ fn plain<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Option<&'a [u8]> {
     match head.rest {
         [0, payload @ ..] => Some(payload),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Endpoint;
+
+    fn heard(running: &mut Running<'_>, subscriber: usize, number: u64, sent_ns: u64) {
+        let kind = Kind {
+            run: 1,
+            stream: 0,
+            topic: "",
+            qos: QoS::AtMostOnce,
+            payload_bytes: 32,
+            version: ProtocolVersion::V311,
+            properties: 0,
+            timed: true,
+        };
+        let mut burst = Burst::new(&kind, 1);
+        let packet = burst.numbered(number, 0, sent_ns);
+        let payload = &packet[packet.len() - 32..];
+        running.arrived(subscriber, payload, Instant::now(), &mut |_| {});
+    }
+
+    #[test]
+    fn one_who_hears_tells_what_is_settled_and_judges_by_what_was_sent() {
+        let endpoint = Endpoint::tcp(([127, 0, 0, 1], 1).into());
+        let target = Target::anonymous(endpoint, "t");
+        let flow = Flow {
+            payload_bytes: 32,
+            window: None,
+            rate: Some(1.0),
+            ..Flow::fan_out(2)
+        };
+        let mut running = Running::new(&flow, &target, 0, Share::Heard { run: 1 }, false);
+        for (subscriber, number) in [(0, 0), (1, 0), (0, 2)] {
+            heard(&mut running, subscriber, number, 1_000 + number);
+        }
+        assert_eq!(running.settled(), [4], "one was passed over");
+        running.give_up(&[3]);
+        assert_eq!(running.settled(), [6]);
+        running.was_sent(&[4]);
+        assert_eq!(running.verdict().lost, 5);
+        // All deliveries of a burst were sent at the same time.
+        heard(&mut running, 0, 3, 5_000);
+        heard(&mut running, 1, 3, 6_000);
+        assert_eq!((running.delivered, running.verdict().altered), (4, 1));
+    }
+
+    #[test]
+    fn window_counts_deliveries_of_which_other_processes_have_not_told() {
+        let endpoint = Endpoint::tcp(([127, 0, 0, 1], 1).into());
+        let target = Target::anonymous(endpoint, "t");
+        let flow = Flow::fan_out(1);
+        let share = Share::Sent {
+            run: 1,
+            elsewhere: 2,
+        };
+        let mut running = Running::new(&flow, &target, 0, share, false);
+        running.publishers[0].undelivered_elsewhere = 2;
+        running.settled_elsewhere(0, 1);
+        assert!(!running.may_send(0) && !running.is_settled());
+        assert_eq!(running.give_up_stalled(), Vec::<u64>::new(), "it has moved");
+        assert_eq!(running.give_up_stalled(), [0]);
+        assert!(!running.may_send(0), "before they have given it up");
+        running.settled_elsewhere(0, 1);
+        assert!(running.may_send(0) && running.is_settled());
     }
 }

@@ -7,6 +7,9 @@ use codec::mqtt::{
 /// A payload begins with the run (4 bytes), the stream (4 bytes) and the message's number (8 bytes).
 pub(crate) const PAYLOAD_MIN: usize = 16;
 
+/// If other processes hear it, then comes the moment of sending (8 bytes), which they do not know.
+pub(crate) const TIMED_PAYLOAD_MIN: usize = 24;
+
 /// A burst of PUBLISH packets of one stream.
 #[derive(Debug)]
 pub(crate) struct Burst {
@@ -15,6 +18,7 @@ pub(crate) struct Burst {
     payload_bytes: usize,
     /// Offset of the Packet Identifier in a frame, at QoS 1 and 2.
     packet_id_at: Option<usize>,
+    timed: bool,
 }
 
 /// What a payload says about itself.
@@ -24,6 +28,8 @@ pub(crate) struct Stamp {
     pub(crate) run: u32,
     pub(crate) stream: u32,
     pub(crate) number: u64,
+    /// By the clock of the machine; 0 where payloads do not tell.
+    pub(crate) sent_ns: u64,
 }
 
 /// What all messages of a stream have in common.
@@ -37,6 +43,8 @@ pub(crate) struct Kind<'a> {
     pub(crate) version: ProtocolVersion,
     /// User Properties of each message, in MQTT 5.
     pub(crate) properties: usize,
+    /// Whether payloads tell when they were sent.
+    pub(crate) timed: bool,
 }
 
 impl Burst {
@@ -76,16 +84,21 @@ impl Burst {
             payload_bytes,
             packet_id_at: (kind.qos != QoS::AtMostOnce).then_some(packet_id_at),
             bytes: frame.repeat(count),
+            timed: kind.timed,
         }
     }
 
-    /// The packets of the messages from `number` on, with Packet Identifiers from `sequence` on.
+    /// The packets of the messages from `number` on, with Packet Identifiers from `sequence` on,
+    /// sent at `sent_ns`.
     #[inline]
-    pub(crate) fn numbered(&mut self, number: u64, sequence: u64) -> &[u8] {
+    pub(crate) fn numbered(&mut self, number: u64, sequence: u64, sent_ns: u64) -> &[u8] {
         let frames = self.bytes.chunks_exact_mut(self.frame_bytes);
         for (frame, (number, sequence)) in frames.zip((number..).zip(sequence..)) {
             let at = self.frame_bytes - self.payload_bytes + 8;
             frame[at..at + 8].copy_from_slice(&number.to_be_bytes());
+            if self.timed {
+                frame[at + 8..at + 16].copy_from_slice(&sent_ns.to_be_bytes());
+            }
             if let Some(at) = self.packet_id_at {
                 frame[at..at + 2].copy_from_slice(&packet_id(sequence).get().to_be_bytes());
             }
@@ -97,12 +110,22 @@ impl Burst {
 /// What every payload is filled with behind its stamp.
 const FILLING: u8 = b'x';
 
-/// Reads the stamp of a payload; `None` if it is none of ours. `strict` looks at every byte.
+/// Reads the stamp of a payload, `timed` or not; `None` if it is none of ours. `strict` looks at
+/// every byte.
 #[inline]
-pub(crate) fn stamp(payload: &[u8], payload_bytes: usize, strict: bool) -> Option<Stamp> {
+pub(crate) fn stamp(
+    payload: &[u8],
+    payload_bytes: usize,
+    strict: bool,
+    timed: bool,
+) -> Option<Stamp> {
     let (run, behind) = payload.split_first_chunk::<4>()?;
     let (stream, behind) = behind.split_first_chunk::<4>()?;
-    let (number, filling) = behind.split_first_chunk::<8>()?;
+    let (number, mut filling) = behind.split_first_chunk::<8>()?;
+    let mut sent = &[0; 8];
+    if timed {
+        (sent, filling) = filling.split_first_chunk::<8>()?;
+    }
     let whole = payload.len() == payload_bytes
         && filling.last().is_none_or(|byte| *byte == FILLING)
         && (!strict || filling.iter().all(|byte| *byte == FILLING));
@@ -110,6 +133,7 @@ pub(crate) fn stamp(payload: &[u8], payload_bytes: usize, strict: bool) -> Optio
         run: u32::from_be_bytes(*run),
         stream: u32::from_be_bytes(*stream),
         number: u64::from_be_bytes(*number),
+        sent_ns: u64::from_be_bytes(*sent),
     })
 }
 
@@ -127,10 +151,10 @@ mod tests {
 
     #[test]
     fn bursts_decode_to_numbered_messages() {
-        for (version, properties) in [
-            (ProtocolVersion::V311, 0),
-            (ProtocolVersion::V5, 0),
-            (ProtocolVersion::V5, 3),
+        for (version, properties, timed) in [
+            (ProtocolVersion::V311, 0, false),
+            (ProtocolVersion::V5, 0, true),
+            (ProtocolVersion::V5, 3, false),
         ] {
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
                 let kind = Kind {
@@ -141,9 +165,10 @@ mod tests {
                     payload_bytes: 200,
                     version,
                     properties,
+                    timed,
                 };
                 let mut burst = Burst::new(&kind, 4);
-                let mut bytes = burst.numbered(5, 65_533);
+                let mut bytes = burst.numbered(5, 65_533, 77);
                 for (number, sequence) in (5..9).zip(65_533..) {
                     let frame = split_frame(bytes, 1024).unwrap().unwrap();
                     let Packet::Publish(publish) = decode(&frame, version).unwrap() else {
@@ -153,11 +178,12 @@ mod tests {
                         run: 9,
                         stream: 3,
                         number,
+                        sent_ns: if timed { 77 } else { 0 },
                     };
                     assert_eq!(publish.topic, "a/b");
                     assert_eq!(publish.delivery, Delivery::new(qos, packet_id(sequence)));
                     assert_eq!(publish.properties.user_properties.count(), properties);
-                    assert_eq!(stamp(publish.payload, 200, true), Some(expected));
+                    assert_eq!(stamp(publish.payload, 200, true, timed), Some(expected));
                     bytes = &bytes[frame.bytes.len()..];
                 }
                 assert!(bytes.is_empty());
@@ -167,12 +193,13 @@ mod tests {
 
     #[test]
     fn foreign_payloads_have_no_stamp() {
-        assert_eq!(stamp(b"short", 16, false), None);
-        assert_eq!(stamp(&[0; 17], 16, false), None);
-        assert_eq!(stamp(&[0; 20], 20, false), None, "another filling");
+        assert_eq!(stamp(b"short", 16, false, false), None);
+        assert_eq!(stamp(&[0; 17], 16, false, false), None);
+        assert_eq!(stamp(&[0; 20], 20, false, false), None, "another filling");
         let mut inside = [FILLING; 30];
         inside[20] = 0;
-        assert!(stamp(&inside, 30, false).is_some());
-        assert_eq!(stamp(&inside, 30, true), None, "another byte inside");
+        assert!(stamp(&inside, 30, false, false).is_some());
+        assert_eq!(stamp(&inside, 30, true, false), None, "another byte inside");
+        assert!(stamp(&inside, 30, true, true).is_some(), "inside the time");
     }
 }

@@ -5,7 +5,8 @@
 //! channels and clients of its own ([`provision`]). A load is a closed loop (a publisher sends its
 //! next burst when its window has room, which saturates the broker and never overruns it) or an
 //! open one (messages are sent by the clock, and latency counts from the moment they were meant to
-//! be sent). One thread, one epoll; the load's own CPU time stands in each report.
+//! be sent). One thread, one epoll, and worker processes where one may not have enough descriptors; the
+//! load's own CPU time stands in each report.
 //!
 //! It is deliberately not: a client library, or a judge of what a broker may refuse.
 //!
@@ -29,10 +30,12 @@
 // A failed unwrap is a failed test.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bell;
 mod churn;
 mod compare;
 mod connections;
 mod control;
+mod crowd;
 mod dial;
 mod endpoint;
 mod error;
@@ -65,6 +68,7 @@ pub use codec::mqtt::{ProtocolVersion as Version, QoS};
 pub use compare::{Compared, compare, table};
 pub use connections::{ConnectionsPlan, ConnectionsReport, Held, Traffic, connections};
 pub use control::Control;
+pub use crowd::run_in_processes;
 pub use endpoint::{Endpoint, TlsFiles, Transport};
 pub use error::Error;
 pub use fleet::Fleet;

@@ -32,6 +32,26 @@ pub(crate) fn allow_descriptors(wanted: usize) -> Result<usize, Error> {
     }))
 }
 
+/// Connections held by one process, if descriptors allow.
+pub(crate) const PER_PROCESS: usize = 18_000;
+
+/// How many connections each of several processes is to hold.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn per_process() -> Result<usize, Error> {
+    let allowed = allow_descriptors(PER_PROCESS + 8)?.saturating_sub(8);
+    Ok(PER_PROCESS.min(allowed).max(1))
+}
+
+/// An error of making connections, with what stands in the way of them.
+pub(crate) fn explained(error: Error, missing: &[String]) -> Error {
+    match missing {
+        [] => error,
+        missing => Error::Plan(format!("{error}\nin the way: {}", missing.join("\n  "))),
+    }
+}
+
 /// Limits and sysctls that stand in the way of `connections` over loopback, each with what is set
 /// and what is needed. Empty if nothing does. `processes` of ours hold them.
 pub(crate) fn missing(connections: usize, processes: usize, loopback: bool) -> Vec<String> {

@@ -9,15 +9,18 @@ use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
+use crate::bell::Bell;
+use crate::crowd::Others;
 use crate::dial::{Dial, KEEP_ALIVE_S, Numbers};
 use crate::error::Error;
-use crate::flow::Running;
-use crate::pace::{Alarm, Pace, TICK, timespec};
+use crate::flow::{Running, Share};
+use crate::pace::{Alarm, Clock, Pace, TICK, timespec};
 use crate::plan::Plan;
 use crate::report::{FlowReport, Latency, Report, histogram};
 use crate::timeline::{Moment, Sample, Timeline};
 use crate::verify::Verdict;
 use crate::wire::{READ_BYTES, Wire};
+use crate::worker::Command;
 
 /// Carries a plan out: connects, loads, measures, and waits for what is still on its way.
 ///
@@ -33,15 +36,30 @@ pub fn run(plan: &Plan) -> Result<Report, Error> {
 /// As [`run`].
 pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(&Moment)) -> Result<Report, Error> {
     plan.check()?;
-    let mut load = Load::connect(plan, 1)?;
-    let mut before = load.sample()?;
-    load.begin();
+    let share = Share::Whole { run: run_number() };
+    carry_out(plan, Load::connect(plan, 1, share)?, watch)
+}
+
+/// Loads, measures, and waits for what is still on its way.
+///
+/// # Errors
+/// The broker ends it.
+pub(crate) fn carry_out(
+    plan: &Plan,
+    mut load: Load<'_>,
+    watch: &mut dyn FnMut(&Moment),
+) -> Result<Report, Error> {
+    let warm = Instant::now() + plan.warm_up;
+    load.let_others_record(warm)?;
     if plan.messages.is_none() {
-        let warm = Instant::now() + plan.warm_up;
+        load.begin();
         load.drive(&mut |_| {}, |_, now| now >= warm)?;
-        before = load.sample()?;
     }
+    let before = load.sample()?;
     load.record(before, plan.duration);
+    if plan.messages.is_some() {
+        load.begin();
+    }
     let (end, most) = (Instant::now() + plan.duration, plan.messages);
     load.drive(watch, |load, now| match most {
         Some(_) => load.left == 0 && load.is_settled(),
@@ -73,7 +91,8 @@ pub(crate) fn run_beside(
 ) -> Result<(Report, Vec<Option<Latency>>), Error> {
     plan.check()?;
     let begun = Begun(cues);
-    let mut load = Load::connect(plan, phases)?;
+    let share = Share::Whole { run: run_number() };
+    let mut load = Load::connect(plan, phases, share)?;
     let before = load.sample()?;
     load.begin();
     load.record(before, plan.duration);
@@ -112,6 +131,7 @@ pub(crate) struct Load<'p> {
     timeline: Option<Timeline>,
     cues: Option<&'p Cues>,
     vigil: Option<Vigil>,
+    others: Others<'p>,
 }
 
 /// Connections are kept alive, and those that end are counted.
@@ -166,11 +186,9 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 impl<'p> Load<'p> {
     /// Makes the connections of all flows.
-    fn connect(plan: &'p Plan, phases: usize) -> Result<Load<'p>, Error> {
+    pub(crate) fn connect(plan: &'p Plan, phases: usize, share: Share) -> Result<Load<'p>, Error> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let mut load = Load::over(plan, phases, epoll, Vec::new())?;
-        load.vigil = Some(Vigil::new(load.wires.len(), KEEP_ALIVE / 3, false));
-        Ok(load)
+        Load::over(plan, phases, share, epoll, Vec::new())
     }
 
     /// As `connect`, with `wires` that are there already and bear the first numbers; without a
@@ -178,16 +196,16 @@ impl<'p> Load<'p> {
     pub(crate) fn over(
         plan: &'p Plan,
         phases: usize,
+        share: Share,
         epoll: OwnedFd,
         mut wires: Vec<Wire>,
     ) -> Result<Load<'p>, Error> {
-        let run = run_number();
         let (mut running, mut bases) = (Vec::new(), vec![0]);
         let (mut topic_base, mut base) = (0, 0);
         for flow in &plan.flows {
-            let mut state = Running::new(flow, &plan.target, topic_base, run, plan.strict);
+            let mut state = Running::new(flow, &plan.target, topic_base, share, plan.strict);
             let dial = Dial {
-                run,
+                run: share.run(),
                 // Among very many, one that is refused while the broker is busy tries again.
                 tolerant: !wires.is_empty() && bases.len() == 1,
                 ..Dial::new(&plan.target, flow.version, flow.qos)
@@ -195,7 +213,7 @@ impl<'p> Load<'p> {
             let first = wires.len();
             let numbers = Numbers::Once {
                 first,
-                count: base + flow.connections() - first,
+                count: base + share.connections(flow) - first,
             };
             let filters =
                 |connection: usize| flow.filters_of(&plan.target, topic_base, connection - base);
@@ -214,6 +232,7 @@ impl<'p> Load<'p> {
         }
         // Sleeps end when they should, for those who send by the clock.
         rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
+        let vigil = Some(Vigil::new(wires.len(), KEEP_ALIVE / 3, false));
         Ok(Load {
             alarm: Alarm::new(&epoll)?,
             epoll,
@@ -224,9 +243,20 @@ impl<'p> Load<'p> {
             latency: (0..phases).map(|_| histogram()).collect(),
             timeline: None,
             cues: None,
-            vigil: None,
+            vigil,
+            others: Others::Nobody,
             plan,
         })
+    }
+
+    /// Other processes carry a part of the first flow.
+    ///
+    /// # Errors
+    /// The system refuses to listen to them.
+    pub(crate) fn join(&mut self, others: Others<'p>) -> Result<(), Error> {
+        others.wake(&self.epoll)?;
+        self.others = others;
+        Ok(())
     }
 
     /// From now on connections that end are counted, and every connection sends a PINGREQ in each
@@ -319,6 +349,64 @@ impl<'p> Load<'p> {
         self.timeline = Some(Timeline::new(first, duration));
     }
 
+    /// Tells other processes to record, from `begin` on for as long as this one will, or all there
+    /// is; waits until they know.
+    fn let_others_record(&mut self, begin: Instant) -> Result<(), Error> {
+        let window = match self.plan.messages {
+            Some(_) => 0..u64::MAX,
+            None => {
+                let clock = Clock::new();
+                clock.ns(begin)..clock.ns(begin + self.plan.duration)
+            }
+        };
+        self.others.tell(&Command::Record { window })?;
+        self.drive(&mut |_| {}, |load, _| load.others.know_their_window())
+    }
+
+    /// Hears what another process sends, until that says that it was all.
+    ///
+    /// # Errors
+    /// The broker or the other process ends it.
+    pub(crate) fn hear(&mut self) -> Result<(), Error> {
+        self.drive(&mut |_| {}, |load, _| load.left == 0)
+    }
+
+    /// Listens to other processes, and tells them what they have to know.
+    fn exchange(&mut self) -> Result<(), Error> {
+        match &mut self.others {
+            Others::Nobody => Ok(()),
+            Others::Hearers(crowd) => crowd.listen(&mut self.running[0]),
+            Others::Sender(sender) => {
+                let running = &mut self.running[0];
+                while let Some(command) = sender.heard()? {
+                    match command {
+                        Command::Record { window } => {
+                            let first = Sample::take(None, 0, 0)?;
+                            self.timeline = Some(Timeline::new(first, Duration::MAX));
+                            sender.records(window);
+                        }
+                        Command::GiveUp { before } => {
+                            running.give_up(&before);
+                            sender.gave_up();
+                        }
+                        Command::End { sent } => {
+                            running.was_sent(&sent);
+                            self.left = 0;
+                        }
+                        Command::Connect { .. }
+                        | Command::Drop
+                        | Command::Hold { .. }
+                        | Command::Traffic { .. }
+                        | Command::Hear => {
+                            return Err(Error::Plan("this load has begun".into()));
+                        }
+                    }
+                }
+                sender.tell(Instant::now(), running)
+            }
+        }
+    }
+
     /// Nothing more is sent; waits for what is on its way.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         self.left = 0;
@@ -330,7 +418,8 @@ impl<'p> Load<'p> {
         let until = Instant::now() + SETTLE_MAX;
         self.drive(&mut |_| {}, |load, now| load.is_settled() || now >= until)?;
         self.timeline = timeline;
-        Ok(())
+        let running = &self.running;
+        self.others.end(|| running[0].sent())
     }
 
     /// Serves events until `done`.
@@ -344,13 +433,19 @@ impl<'p> Load<'p> {
         let mut answers = Vec::new();
         let mut looked = Instant::now();
         loop {
+            self.exchange()?;
             let now = Instant::now();
             if done(self, now) {
                 return Ok(());
             }
             if now - looked > STALL {
                 looked = now;
-                self.running.iter_mut().for_each(Running::give_up_stalled);
+                for running in &mut self.running {
+                    let before = running.give_up_stalled();
+                    if !before.is_empty() {
+                        self.others.tell(&Command::GiveUp { before })?;
+                    }
+                }
             }
             if self
                 .timeline
@@ -376,7 +471,7 @@ impl<'p> Load<'p> {
             }
             for event in &events {
                 let (number, flags) = (event.data.u64() as usize, event.flags);
-                if event.data.u64() == Alarm::NUMBER {
+                if matches!(event.data.u64(), Alarm::NUMBER | Bell::NUMBER) {
                     continue;
                 }
                 if let Err(error) = self.event(number, flags, &mut buffer, &mut answers) {
@@ -396,6 +491,7 @@ impl<'p> Load<'p> {
             .and_then(|vigil| Some(vigil.pace?.at(vigil.next)));
         let due = due
             .chain(ping)
+            .chain(self.others.due())
             .chain(self.timeline.as_ref().map(Timeline::due));
         match due.min() {
             Some(due) => self.alarm.set(due, Instant::now()),
@@ -427,6 +523,7 @@ impl<'p> Load<'p> {
         let mut recorded = self
             .timeline
             .as_mut()
+            .filter(|_| self.others.are_recorded(now))
             .map(|timeline| (&mut timeline.latency, &mut self.latency[phase]));
         let mut note = |took: Duration| {
             if let Some((moment, whole)) = &mut recorded {
@@ -483,8 +580,14 @@ impl<'p> Load<'p> {
 
     pub(crate) fn sample(&self) -> Result<Sample, Error> {
         let published = self.running.iter().map(|one| one.published).sum();
-        let delivered = self.running.iter().map(|one| one.delivered).sum();
-        Sample::take(self.plan.pid, published, delivered)
+        let delivered: u64 = self.running.iter().map(|one| one.delivered).sum();
+        let (elsewhere, cpu) = self.others.carried();
+        let own = Sample::take(self.plan.pid, published, delivered + elsewhere)?;
+        Ok(Sample {
+            elsewhere,
+            own_cpu: own.own_cpu + cpu,
+            ..own
+        })
     }
 
     fn report(self, before: &Sample, after: &Sample) -> Report {
@@ -493,12 +596,13 @@ impl<'p> Load<'p> {
             // Both have the same bounds.
             let _ = whole.add(phase);
         }
-        let mut verdict = Verdict::default();
-        let mut flows = Vec::with_capacity(self.running.len());
-        for running in &self.running {
-            let one = running.verdict();
-            verdict += one;
-            flows.push(FlowReport::of(running, one));
+        let ended = self.others.ended();
+        let mut flows: Vec<FlowReport> = self.running.iter().map(FlowReport::of).collect();
+        if let Some(shared_out) = flows.first_mut() {
+            for done in ended {
+                shared_out.delivered += done.delivered;
+                shared_out.verdict += done.verdict;
+            }
         }
         let moments = self.timeline.map(|timeline| timeline.moments);
         Report::new(
@@ -506,8 +610,8 @@ impl<'p> Load<'p> {
             (before, after),
             &whole,
             flows,
-            verdict,
             moments.unwrap_or_default(),
+            ended,
         )
     }
 }

@@ -109,9 +109,10 @@ mod tests {
                     payload_bytes: 300,
                     version,
                     properties: usize::from(version.is_v5()) * 2,
+                    timed: false,
                 };
                 let mut burst = Burst::new(&kind, 1);
-                let bytes = burst.numbered(0, 0).to_vec();
+                let bytes = burst.numbered(0, 0, 0).to_vec();
                 let frame = split_frame(&bytes, 4096).unwrap().unwrap();
                 assert!(agrees(&frame, version), "{version:?} {qos:?}");
             }

@@ -88,6 +88,39 @@ impl Alarm {
     }
 }
 
+/// The clock of the machine, which all its processes read alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    at: Instant,
+    ns: u64,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Clock {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Clock {
+            at: Instant::now(),
+            ns: now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64,
+        }
+    }
+
+    /// What it shows at a moment.
+    pub(crate) fn ns(&self, at: Instant) -> u64 {
+        match at.checked_duration_since(self.at) {
+            Some(after) => self.ns.saturating_add(after.as_nanos() as u64),
+            None => self.ns.saturating_sub((self.at - at).as_nanos() as u64),
+        }
+    }
+
+    /// The moment at which it shows `ns`; `None` for one that has no place in time.
+    pub(crate) fn moment(&self, ns: u64) -> Option<Instant> {
+        match ns.checked_sub(self.ns) {
+            Some(after) => self.at.checked_add(Duration::from_nanos(after)),
+            None => self.at.checked_sub(Duration::from_nanos(self.ns - ns)),
+        }
+    }
+}
+
 /// Longest sleep.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
@@ -102,6 +135,15 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clock_tells_the_same_moment_before_and_after_it_was_made() {
+        let before = Instant::now();
+        let clock = Clock::new();
+        for at in [before, before + Duration::from_secs(5)] {
+            assert_eq!(clock.moment(clock.ns(at)), Some(at));
+        }
+    }
 
     #[test]
     fn ticks_are_due_at_their_moments_and_not_before() {

@@ -12,6 +12,7 @@ use crate::measure::Machine;
 use crate::plan::Plan;
 use crate::timeline::{Moment, Sample};
 use crate::verify::Verdict;
+use crate::worker::{Done, gather};
 
 /// What came out of a load. `Display` is text for people, `Serialize` for programs.
 #[derive(Clone, Debug, Serialize)]
@@ -30,12 +31,14 @@ pub struct Report {
     pub published: u64,
     /// Messages received meanwhile.
     pub delivered: u64,
-    /// Messages received in a second.
+    /// Messages received in a second; the sum of what each process received in one.
     pub deliveries_per_s: f64,
-    /// CPU time of this process for each message received.
+    /// Processes of the load generator.
+    pub processes: usize,
+    /// CPU time of the load generator for each message received.
     pub own_cpu_us_per_delivery: f64,
-    /// CPU time of this process by time: 1 is one core. Near 1, it was the load generator that
-    /// could do no more.
+    /// CPU time of the load generator by time: 1 is one core. Near the number of its processes, it
+    /// was the load generator that could do no more.
     pub own_cores: f64,
     /// The broker, if its process was named.
     pub broker: Option<Broker>,
@@ -160,7 +163,8 @@ pub(crate) const fn version_name(version: ProtocolVersion) -> &'static str {
 }
 
 impl FlowReport {
-    pub(crate) fn of(running: &Running<'_>, verdict: Verdict) -> FlowReport {
+    /// What this process knows of it.
+    pub(crate) fn of(running: &Running<'_>) -> FlowReport {
         let flow = running.flow;
         FlowReport {
             name: flow.name.clone(),
@@ -168,14 +172,14 @@ impl FlowReport {
             qos: flow.qos.as_u8(),
             payload_bytes: flow.payload_bytes,
             publishers: flow.publishers,
-            subscribers: flow.subscribers,
+            subscribers: flow.subscribers + running.share.elsewhere(),
             topics: flow.topics,
             burst: flow.burst,
             window: flow.window,
             rate: flow.rate,
             published: running.published,
             delivered: running.delivered,
-            verdict,
+            verdict: running.verdict(),
         }
     }
 }
@@ -186,12 +190,28 @@ impl Report {
         (before, after): (&Sample, &Sample),
         latency: &Histogram<u64>,
         flows: Vec<FlowReport>,
-        verdict: Verdict,
         timeline: Vec<Moment>,
+        ended: &[Done],
     ) -> Report {
+        let mut verdict = Verdict::default();
+        flows.iter().for_each(|flow| verdict += flow.verdict);
         let seconds = (after.at - before.at).as_secs_f64();
-        let delivered = after.delivered - before.delivered;
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / delivered.max(1) as f64;
+        let here = |sample: &Sample| sample.delivered - sample.elsewhere;
+        let mut delivered = here(after) - here(before);
+        let mut deliveries_per_s = delivered as f64 / seconds;
+        // Other processes count what they receive while they record: as long as was planned to the
+        // nanosecond, where this one may be in the middle of something.
+        let mut whole = gather(ended);
+        delivered += whole.len();
+        let recorded = match plan.messages {
+            Some(_) => seconds,
+            None => plan.duration.as_secs_f64(),
+        };
+        deliveries_per_s += whole.len() as f64 / recorded;
+        // Both have the same bounds.
+        let _ = whole.add(latency);
+        let meanwhile = (deliveries_per_s * seconds).max(1.0);
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / meanwhile;
         let broker = before.broker.zip(after.broker).map(|(before, after)| {
             let used = after.cpu().saturating_sub(before.cpu());
             Broker {
@@ -210,11 +230,12 @@ impl Report {
             seconds,
             published: after.published - before.published,
             delivered,
-            deliveries_per_s: delivered as f64 / seconds,
+            deliveries_per_s,
+            processes: 1 + ended.len(),
             own_cpu_us_per_delivery: each(own),
             own_cores: own.as_secs_f64() / seconds,
             broker,
-            latency: Latency::of(latency),
+            latency: Latency::of(&whole),
             verdict,
             timeline,
         }
@@ -269,11 +290,15 @@ impl fmt::Display for Report {
                 broker.rss_bytes as f64 / f64::from(1 << 20)
             )?;
         }
-        writeln!(
+        write!(
             f,
             "  load generator {:.3} us CPU per delivery, {:.2} cores",
             self.own_cpu_us_per_delivery, self.own_cores
         )?;
+        match self.processes {
+            1 => writeln!(f)?,
+            processes => writeln!(f, " in {processes} processes")?,
+        }
         if let Some(latency) = &self.latency {
             writeln!(f, "  latency        {latency}")?;
         }

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
+use crate::bell::Bell;
 use crate::error::Error;
 use crate::worker::{Command, Done, Order, Told};
 
@@ -13,6 +14,8 @@ use crate::worker::{Command, Done, Order, Told};
 pub(crate) struct Squad {
     workers: Vec<One>,
     told: Receiver<(usize, Result<Told, String>)>,
+    /// Rings when something was told.
+    bell: Bell,
 }
 
 struct One {
@@ -33,6 +36,7 @@ impl Squad {
     /// The system starts no process.
     pub(crate) fn start(program: &Path, orders: Vec<Order>) -> Result<Squad, Error> {
         let (tell, told) = channel();
+        let bell = Bell::new()?;
         let mut workers = Vec::with_capacity(orders.len());
         for (number, order) in orders.into_iter().enumerate() {
             let mut process = std::process::Command::new(program)
@@ -46,7 +50,7 @@ impl Squad {
             };
             let mut input = process.stdin.take().ok_or_else(missing)?;
             let output = process.stdout.take().ok_or_else(missing)?;
-            let tell = tell.clone();
+            let (tell, bell) = (tell.clone(), bell.clone());
             std::thread::Builder::new()
                 .name("worker".into())
                 .spawn(move || {
@@ -57,20 +61,59 @@ impl Squad {
                         if tell.send((number, told)).is_err() {
                             return;
                         }
+                        bell.ring();
                     }
                     // Nobody has to listen any more.
                     let _ = tell.send((number, Err("its process ended".into())));
+                    bell.ring();
                 })?;
             let mut text = serde_json::to_string(&order).map_err(std::io::Error::from)?;
             text.push('\n');
             input.write_all(text.as_bytes())?;
             workers.push(One { process, input });
         }
-        Ok(Squad { workers, told })
+        Ok(Squad {
+            workers,
+            told,
+            bell,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Rings when [`Squad::heard`] has something.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Tells each of them a command of its own, and waits for nothing.
+    ///
+    /// # Errors
+    /// A worker is gone.
+    pub(crate) fn tell(&mut self, command: impl Fn(usize) -> Command) -> Result<(), Error> {
+        for (number, worker) in self.workers.iter_mut().enumerate() {
+            let mut text = serde_json::to_string(&command(number)).map_err(std::io::Error::from)?;
+            text.push('\n');
+            let sent = worker.input.write_all(text.as_bytes());
+            sent.map_err(|error| failed(number, error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// What one of them said while none of them carries out a command that is waited for; `None`
+    /// if there is nothing new.
+    ///
+    /// # Errors
+    /// A worker failed.
+    pub(crate) fn heard(&self) -> Result<Option<(usize, Told)>, Error> {
+        match self.told.try_recv() {
+            Ok((number, Ok(Told::Failed(why)) | Err(why))) => Err(failed(number, why)),
+            Ok((number, Ok(told))) => Ok(Some((number, told))),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(failed(0, "all processes ended".into())),
+        }
     }
 
     /// Has all of them carry out a command, each its own; `watch` is told again and again how many
@@ -84,12 +127,7 @@ impl Squad {
         takes: Duration,
         watch: &mut dyn FnMut(u64) -> Result<(), Error>,
     ) -> Result<Vec<Done>, Error> {
-        for (number, worker) in self.workers.iter_mut().enumerate() {
-            let mut text = serde_json::to_string(&command(number)).map_err(std::io::Error::from)?;
-            text.push('\n');
-            let sent = worker.input.write_all(text.as_bytes());
-            sent.map_err(|error| failed(number, error.to_string()))?;
-        }
+        self.tell(command)?;
         let mut done: Vec<Option<Done>> = vec![None; self.workers.len()];
         let mut made = vec![0; self.workers.len()];
         let mut heard = Instant::now() + takes;
@@ -99,6 +137,8 @@ impl Squad {
                     heard = heard.max(Instant::now());
                     match told.map_err(|why| failed(number, why))? {
                         Told::Progress(count) => made[number] = count,
+                        // Said before the command was heard; what counts is what is done.
+                        Told::Carried(_) => {}
                         Told::Failed(why) => return Err(failed(number, why)),
                         Told::Done(one) => {
                             made[number] = one.made;

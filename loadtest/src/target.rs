@@ -143,6 +143,12 @@ impl Target {
         (len > 0).then(|| &self.logins[connection % len])
     }
 
+    /// Those of some connections, in their order; none for anonymous ones.
+    pub(crate) fn logins_of(&self, connections: std::ops::Range<usize>) -> Vec<Login> {
+        let logins = connections.filter_map(|connection| self.login(connection));
+        logins.cloned().collect()
+    }
+
     pub(crate) fn topic(&self, topic: usize) -> String {
         format!("{}/{topic}", self.prefixes[topic % self.prefixes.len()])
     }

@@ -18,13 +18,14 @@ pub struct Moment {
     pub per_s: f64,
     /// Messages sent in a second.
     pub published_per_s: f64,
-    /// 99 of 100 latencies of the interval are below; `None` without any.
+    /// 99 of 100 latencies of the interval are below; `None` without any. Of several processes,
+    /// those of the first.
     pub p99_us: Option<f64>,
     /// CPU time of the broker by time: 1 is one core.
     pub broker_cores: Option<f64>,
     /// Resident memory of the broker.
     pub broker_rss_bytes: Option<u64>,
-    /// CPU time of this process by time.
+    /// CPU time of the load generator by time.
     pub own_cores: f64,
 }
 
@@ -34,6 +35,8 @@ pub(crate) struct Sample {
     pub(crate) at: Instant,
     pub(crate) published: u64,
     pub(crate) delivered: u64,
+    /// Those of them that other processes told of.
+    pub(crate) elsewhere: u64,
     pub(crate) own_cpu: Duration,
     pub(crate) broker: Option<Usage>,
 }
@@ -46,6 +49,7 @@ impl Sample {
             at: Instant::now(),
             published,
             delivered,
+            elsewhere: 0,
             own_cpu: own_cpu(),
             broker: pid.map(Usage::of).transpose()?,
         })
@@ -130,6 +134,7 @@ mod tests {
             at: start + Duration::from_millis(ms),
             published: delivered / 2,
             delivered,
+            elsewhere: 0,
             own_cpu: Duration::from_millis(ms / 2),
             broker: None,
         };

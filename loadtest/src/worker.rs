@@ -1,7 +1,9 @@
 //! A part of a load in a process of its own: what many connections need where a process may have
 //! few descriptors. It reads an order and commands, one line of JSON each, and answers likewise.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use codec::mqtt::{ProtocolVersion, QoS};
@@ -11,10 +13,13 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
+use crate::bell::Bell;
+use crate::crowd::{Carried, Others, Sender};
 use crate::dial::{Dial, Numbers};
 use crate::endpoint::{Endpoint, TlsFiles};
 use crate::error::Error;
-use crate::load::{Kept, Load};
+use crate::flow::Share;
+use crate::load::{Kept, Load, run_number};
 use crate::measure::own_cpu;
 use crate::plan::{Flow, Plan};
 use crate::report::histogram;
@@ -42,15 +47,49 @@ pub(crate) struct Order {
     pub(crate) payload_bytes: usize,
     /// Seconds; 0 for none.
     pub(crate) keep_alive: u16,
+    /// Its devices hear what another process sends.
+    pub(crate) hears: Option<Hearing>,
+}
+
+/// What is heard: all devices hear all topics.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Hearing {
+    pub(crate) run: u32,
+    pub(crate) topics: usize,
+    pub(crate) burst: usize,
+    pub(crate) filters: usize,
+    pub(crate) strict: bool,
 }
 
 /// What it shall do next.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Command {
-    Connect { together: usize, per_s: Option<f64> },
+    Connect {
+        together: usize,
+        per_s: Option<f64>,
+    },
     Drop,
-    Hold { seconds: f64 },
-    Traffic { rate: f64, seconds: f64 },
+    Hold {
+        seconds: f64,
+    },
+    Traffic {
+        rate: f64,
+        seconds: f64,
+    },
+    /// Hears until the end; what follows is said meanwhile.
+    Hear,
+    /// Latencies are recorded meanwhile, in ns by the clock of the machine.
+    Record {
+        window: Range<u64>,
+    },
+    /// What was sent before these numbers, one for each stream, is lost if it has not come.
+    GiveUp {
+        before: Vec<u64>,
+    },
+    /// So much was sent on each stream, and that is all.
+    End {
+        sent: Vec<u64>,
+    },
 }
 
 /// What it says.
@@ -58,6 +97,8 @@ pub(crate) enum Command {
 pub(crate) enum Told {
     /// So many are connected.
     Progress(u64),
+    /// So much was heard.
+    Carried(Carried),
     Done(Box<Done>),
     Failed(String),
 }
@@ -94,8 +135,8 @@ pub fn end_with_parent() -> Result<(), Error> {
 ///
 /// # Errors
 /// The other end is gone. What goes wrong with the load is told to it instead.
-pub fn worker(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), Error> {
-    let mut line = String::new();
+pub fn worker(input: impl Read + Send + 'static, output: &mut dyn Write) -> Result<(), Error> {
+    let (mut input, mut line) = (BufReader::new(input), String::new());
     input.read_line(&mut line)?;
     let order: Order = serde_json::from_str(&line).map_err(|error| {
         Error::Plan(format!(
@@ -106,15 +147,10 @@ pub fn worker(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), Err
         Ok(worker) => worker,
         Err(error) => return say(output, &Told::Failed(error.to_string())),
     };
-    loop {
-        line.clear();
-        if input.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let command =
-            serde_json::from_str(&line).map_err(|error| Error::Plan(error.to_string()))?;
+    let commands = Commands::read(input)?;
+    while let Some(command) = commands.next()? {
         let began = own_cpu();
-        let done = worker.carry_out(command, &mut |made| say(output, &Told::Progress(made)));
+        let done = worker.carry_out(command, &commands, output);
         let told = match done {
             Ok(mut done) => {
                 done.own_cpu_us = own_cpu().saturating_sub(began).as_micros() as u64;
@@ -124,9 +160,67 @@ pub fn worker(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), Err
         };
         say(output, &told)?;
     }
+    Ok(())
 }
 
-fn say(output: &mut dyn Write, told: &Told) -> Result<(), Error> {
+/// What a worker is told, read by a thread of its own: it also listens while it hears.
+pub(crate) struct Commands {
+    lines: Receiver<Result<Command, String>>,
+    /// Rings when something was told.
+    bell: Bell,
+}
+
+/// Commands that wait to be carried out.
+const COMMANDS_MAX: usize = 1024;
+
+impl Commands {
+    fn read(input: impl BufRead + Send + 'static) -> Result<Commands, Error> {
+        let (tell, lines) = sync_channel(COMMANDS_MAX);
+        let bell = Bell::new()?;
+        let ring = bell.clone();
+        std::thread::Builder::new()
+            .name("commands".into())
+            .spawn(move || {
+                for line in input.lines() {
+                    let command = line
+                        .map_err(|error| error.to_string())
+                        .and_then(|line| serde_json::from_str(&line).map_err(|e| e.to_string()));
+                    if tell.send(command).is_err() {
+                        return;
+                    }
+                    ring.ring();
+                }
+                drop(tell);
+                ring.ring();
+            })?;
+        Ok(Commands { lines, bell })
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Waits for the next one; `None` if there will be none.
+    fn next(&self) -> Result<Option<Command>, Error> {
+        self.lines.recv().ok().transpose().map_err(Error::Plan)
+    }
+
+    /// The next one that is there.
+    ///
+    /// # Errors
+    /// It is none, or there will be none.
+    pub(crate) fn heard(&self) -> Result<Option<Command>, Error> {
+        match self.lines.try_recv() {
+            Ok(command) => command.map(Some).map_err(Error::Plan),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => {
+                Err(Error::Plan("whoever gives commands is gone".into()))
+            }
+        }
+    }
+}
+
+pub(crate) fn say(output: &mut dyn Write, told: &Told) -> Result<(), Error> {
     let mut text = serde_json::to_string(told).map_err(std::io::Error::from)?;
     text.push('\n');
     output.write_all(text.as_bytes())?;
@@ -148,17 +242,34 @@ impl Worker {
             prefixes: order.prefixes.clone(),
             first_serial: order.first_serial,
         };
+        let publishers = order.publishers.max(1);
+        let usual = match &order.hears {
+            Some(heard) => Flow {
+                publishers,
+                topics: heard.topics,
+                burst: heard.burst,
+                window: None,
+                filters: heard.filters,
+                ..Flow::fan_out(order.devices)
+            },
+            None => Flow::to_devices(publishers, order.devices),
+        };
+        // Those who only hear have a rate as well, which nobody begins to keep.
         let flow = Flow {
             version: version(order.v5),
             qos: QoS::from_bits(order.qos).unwrap_or(QoS::AtMostOnce),
             payload_bytes: order.payload_bytes,
             rate: Some(1.0),
-            ..Flow::to_devices(order.publishers.max(1), order.devices)
+            ..usual
         };
         flow.check()?;
         crate::limits::allow_descriptors(flow.connections())?;
+        let strict = order.hears.as_ref().is_some_and(|heard| heard.strict);
         Ok(Worker {
-            plan: Plan::new(flow, target),
+            plan: Plan {
+                strict,
+                ..Plan::new(flow, target)
+            },
             order,
             epoll: None,
             wires: Vec::new(),
@@ -168,16 +279,23 @@ impl Worker {
     fn carry_out(
         &mut self,
         command: Command,
-        progress: &mut dyn FnMut(u64) -> Result<(), Error>,
+        commands: &Commands,
+        output: &mut dyn Write,
     ) -> Result<Done, Error> {
         match command {
-            Command::Connect { together, per_s } => self.connect(together, per_s, progress),
+            Command::Connect { together, per_s } => self.connect(together, per_s, &mut |made| {
+                say(output, &Told::Progress(made))
+            }),
             Command::Drop => {
                 self.wires = Vec::new();
                 Ok(Done::default())
             }
             Command::Hold { seconds } => self.hold(None, seconds),
             Command::Traffic { rate, seconds } => self.hold(Some(rate), seconds),
+            Command::Hear => self.hear(commands, output),
+            Command::Record { .. } | Command::GiveUp { .. } | Command::End { .. } => {
+                Err(Error::Plan("nothing is heard".into()))
+            }
         }
     }
 
@@ -192,7 +310,8 @@ impl Worker {
         let dial = Dial {
             together,
             per_s,
-            tolerant: true,
+            // Where all are wanted, the first that is refused tells why.
+            tolerant: self.order.hears.is_none(),
             keep_alive: self.order.keep_alive,
             ..Dial::new(target, flow.version, flow.qos)
         };
@@ -235,7 +354,7 @@ impl Worker {
         }
         let duration = Duration::try_from_secs_f64(seconds)
             .map_err(|_| Error::Plan("a number of seconds is expected".into()))?;
-        let mut load = Load::over(&plan, 1, epoll, wires)?;
+        let mut load = Load::over(&plan, 1, Share::Whole { run: run_number() }, epoll, wires)?;
         // Twice in each Keep Alive, so that one may be late.
         load.watch_over(Duration::from_secs(self.order.keep_alive.into()) / 2);
         let first = load.sample()?;
@@ -253,6 +372,27 @@ impl Worker {
             latency,
             kept,
             published,
+            delivered,
+            verdict,
+            ..Done::default()
+        })
+    }
+
+    /// Hears what another process sends.
+    fn hear(&mut self, commands: &Commands, output: &mut dyn Write) -> Result<Done, Error> {
+        let (Some(heard), Some(epoll)) = (&self.order.hears, self.epoll.take()) else {
+            return Err(Error::Plan("nothing is connected".into()));
+        };
+        let (share, wires) = (
+            Share::Heard { run: heard.run },
+            std::mem::take(&mut self.wires),
+        );
+        let mut load = Load::over(&self.plan, 1, share, epoll, wires)?;
+        load.join(Others::Sender(Sender::new(commands, output)))?;
+        load.hear()?;
+        let (_, delivered, verdict) = load.carried();
+        Ok(Done {
+            latency: sparse(load.latency()),
             delivered,
             verdict,
             ..Done::default()
@@ -309,7 +449,7 @@ mod tests {
     #[test]
     fn what_is_no_order_is_refused_and_a_bad_broker_is_told() {
         let mut out = Vec::new();
-        assert!(worker(&mut &b"{}\n"[..], &mut out).is_err());
+        assert!(worker(&b"{}\n"[..], &mut out).is_err());
         let order = Order {
             broker: "http://x".into(),
             tls: TlsFiles::default(),
@@ -323,9 +463,10 @@ mod tests {
             publishers: 1,
             payload_bytes: 64,
             keep_alive: 0,
+            hears: None,
         };
         let text = serde_json::to_string(&order).unwrap() + "\n";
-        worker(&mut text.as_bytes(), &mut out).unwrap();
+        worker(std::io::Cursor::new(text), &mut out).unwrap();
         let told: Told = serde_json::from_slice(&out).unwrap();
         assert!(matches!(told, Told::Failed(why) if why.contains("mqtt://")));
     }

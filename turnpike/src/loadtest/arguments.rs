@@ -43,6 +43,10 @@ pub(super) enum What {
         /// Connections that subscribe.
         #[arg(long, short = 'c', alias = "count", default_value_t = 500)]
         subscribers: usize,
+        /// Processes that hold them, for which a payload has 24 bytes at least if they are several
+        /// [default: as many as descriptors demand].
+        #[arg(long)]
+        processes: Option<usize>,
     },
     /// Publishers, one topic, and a shared subscription whose members share the messages.
     Shared {

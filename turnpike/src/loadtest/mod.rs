@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::loadtest::{
-    ChurnPlan, ConnectionsPlan, Flow, Need, NeededRight, Plan, QoS, RevocationPlan, Scenario,
-    StormPlan, Target,
+    ChurnPlan, ConnectionsPlan, Error, Flow, Moment, Need, NeededRight, Plan, QoS, Report,
+    RevocationPlan, Scenario, StormPlan, Target, run_watched,
 };
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -25,14 +25,23 @@ use show::Watch;
 /// The load could not be put on the broker, or something was wrong with what arrived.
 pub(crate) fn run(arguments: Loadtest) -> anyhow::Result<()> {
     match arguments.what {
-        What::Pairs { load, pairs } => measure(&load, Flow::pairs(pairs)),
-        What::FanIn { load, publishers } => measure(&load, Flow::fan_in(publishers)),
-        What::FanOut { load, subscribers } => measure(&load, Flow::fan_out(subscribers)),
+        What::Pairs { load, pairs } => measure(&load, Flow::pairs(pairs), run_watched),
+        What::FanIn { load, publishers } => measure(&load, Flow::fan_in(publishers), run_watched),
+        What::FanOut {
+            load,
+            subscribers,
+            processes,
+        } => {
+            let program = this_program()?;
+            measure(&load, Flow::fan_out(subscribers), |plan, watch| {
+                ::loadtest::run_in_processes(plan, processes, &program, watch)
+            })
+        }
         What::Shared {
             load,
             publishers,
             members,
-        } => measure(&load, Flow::shared(publishers, members)),
+        } => measure(&load, Flow::shared(publishers, members), run_watched),
         What::Mixed { broker, strict } => scenario(&broker, Scenario::mixed()?, strict),
         What::Scenario {
             broker,
@@ -47,13 +56,20 @@ pub(crate) fn run(arguments: Loadtest) -> anyhow::Result<()> {
         What::Relay { listen } => Ok(::loadtest::relay(listen)?),
         What::Worker => {
             ::loadtest::end_with_parent()?;
-            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
-            Ok(::loadtest::worker(&mut input, &mut output)?)
+            Ok(::loadtest::worker(
+                std::io::stdin(),
+                &mut std::io::stdout().lock(),
+            )?)
         }
     }
 }
 
-fn measure(load: &Load, usual: Flow) -> anyhow::Result<()> {
+/// `run` is what puts the load on the broker.
+fn measure(
+    load: &Load,
+    usual: Flow,
+    run: impl FnOnce(&Plan, &mut dyn FnMut(&Moment)) -> Result<Report, Error>,
+) -> anyhow::Result<()> {
     let flow = load.flow(usual)?;
     let broker = &load.broker;
     let endpoint = broker.endpoint()?;
@@ -67,7 +83,7 @@ fn measure(load: &Load, usual: Flow) -> anyhow::Result<()> {
     };
     let mut place = Place::take(broker, || Ok(plan.need()))?;
     plan.target = place.target()?;
-    let report = ::loadtest::run_watched(&plan, &mut Watch::new(broker.quiet).moments());
+    let report = run(&plan, &mut Watch::new(broker.quiet).moments());
     place.leave();
     let report = report?;
     broker.show(&report, &report)?;
@@ -102,8 +118,13 @@ fn devices(arguments: &arguments::Devices, broker: &Broker) -> anyhow::Result<Co
         traffic: None,
         payload_bytes: 64,
         pid: broker.pid,
-        program: std::env::current_exe().context("this program cannot find itself")?,
+        program: this_program()?,
     })
+}
+
+/// The program that starts itself again for each worker.
+fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("this program cannot find itself")
 }
 
 fn connections(arguments: &arguments::Connections) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! The load generator against the broker: everything arrives once and in order.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -292,6 +294,96 @@ fn connections_in_several_processes_are_held_and_reached_by_messages() {
 }
 
 #[test]
+fn subscribers_in_several_processes_hear_everything_and_are_counted_as_in_one() {
+    let broker = Broker::start(&[]);
+    let tool = Loadtest { broker: &broker };
+    let in_one = ["fan-out", "--subscribers", "7"];
+    let messages = ["--messages", "60"];
+    let kinds: [&[&str]; 4] = [
+        &["--verify", "strict", "--burst", "4", "--window", "8"],
+        &["--qos", "1", "--mqtt", "5", "--topics", "2"],
+        &["--qos", "2", "--filters", "2", "--window", "3"],
+        &["--rate", "1000", "--payload", "24"],
+    ];
+    for kind in kinds {
+        let in_three = ["--processes", "3", "--save-clients", "fleet"];
+        let result = tool.result(&[&in_one[..], kind, &messages, &in_three, OWN].concat());
+        assert_eq!(result["processes"], 3, "{kind:?}");
+        assert_eq!(result["published"], 60, "{kind:?}");
+        assert_eq!(result["delivered"], 7 * 60, "{kind:?}");
+        assert_eq!(result["latency"]["count"], 7 * 60, "{kind:?}");
+        assert_eq!(result["flows"][0]["subscribers"], 7, "{kind:?}");
+        assert_eq!(result["flows"][0]["delivered"], 7 * 60, "{kind:?}");
+        // The clients that one process needs are the same.
+        let address = ["--address", broker.address(), "--clients-file", "fleet"];
+        let result = tool.result(&[&in_one[..], kind, &messages, &address].concat());
+        assert_eq!(result["processes"], 1, "{kind:?}");
+        assert_eq!(result["delivered"], 7 * 60, "{kind:?}");
+    }
+    // Each process records for the same time, more or less, and counts what it records.
+    let load = ["fan-out", "--subscribers", "4", "--processes", "2"];
+    let timed = ["--warm-up", "0.1", "--duration", "0.3"];
+    let result = tool.result(&[&load[..], &timed, OWN].concat());
+    assert_eq!(result["latency"]["count"], result["delivered"]);
+    assert!(result["delivered"].as_u64().unwrap() > 0);
+}
+
+/// What is lost, the sender hears only from the process of the subscriber; of the last message it
+/// hears nothing, and goes on when it has waited.
+#[test]
+fn what_a_subscriber_in_another_process_does_not_get_is_told() {
+    let broker = Broker::start(&["--open"]);
+    let tool = Loadtest { broker: &broker };
+    // Two subscribers and the publisher connect first, then those of the worker.
+    let address = losing(broker.address().to_owned(), 4, &[10, 40]);
+    let load = ["fan-out", "--subscribers", "4", "--processes", "2"];
+    let told = tool.refusal(
+        &[
+            &load[..],
+            &["--messages", "40", "--window", "4", "--address", &address],
+            &["--quiet", "--json", "result.json"],
+        ]
+        .concat(),
+    );
+    assert!(told.contains("not everything arrived"), "{told}");
+    let text = std::fs::read_to_string(tool.file("result.json")).unwrap();
+    let result: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(result["verdict"]["lost"], 2, "{text}");
+    assert_eq!(result["delivered"], 4 * 40 - 2, "{text}");
+}
+
+/// A way to the broker at `broker` that loses PUBLISH packets of these numbers to the connection
+/// with this number, both counted from 1. All of them are QoS 0 and short.
+fn losing(broker: String, connection: usize, packets: &'static [usize]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let mut client = client.unwrap();
+            let mut server = TcpStream::connect(&broker).unwrap();
+            let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut up, &mut server));
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let mut published = 0;
+                loop {
+                    let mut head = [0; 2];
+                    down.read_exact(&mut head)?;
+                    assert!(head[1] < 128, "a length of one byte");
+                    let mut packet = vec![0; head[1].into()];
+                    down.read_exact(&mut packet)?;
+                    published += usize::from(head[0] >> 4 == 3);
+                    if number + 1 == connection && packets.contains(&published) {
+                        continue;
+                    }
+                    client.write_all(&[&head[..], &packet].concat())?;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
 fn churn_and_storms_count_every_connection() {
     let broker = Broker::start(&[]);
     let tool = Loadtest { broker: &broker };
@@ -395,10 +487,11 @@ fn tls_carries_the_same_load_with_the_authority_or_without_a_check_and_not_else(
 fn what_cannot_be_done_is_refused_with_what_is_expected() {
     let broker = Broker::start(&[]);
     let tool = Loadtest { broker: &broker };
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["pairs", "--address", "http://x"], "mqtt://"),
         (&["pairs", "--address", "mqtts://127.0.0.1"], "--tls-ca"),
         (&["pairs", "--payload", "3"], "16"),
+        (&["fan-out", "--processes", "0"], "1 process at least"),
         (&["pairs", "--credentials", "missing.json"], "missing.json"),
         (&["pairs", "--provision"], "--api"),
         (
