@@ -1,5 +1,6 @@
 //! What clients did, summed over the shards until control is told.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use authcache::feed::Activity;
@@ -8,8 +9,13 @@ use router::ShardId;
 
 use crate::shard::tally;
 
-/// Clients of which something waits to be told; what others do meanwhile is not counted.
-const WAITING_MAX: usize = 65_536;
+/// Clients of which something is gathered; what others do meanwhile is not counted.
+const WAITING_MAX: usize = 262_144;
+/// Of more clients than these what they do is gathered for longer: control notes it in the order of
+/// their ids, and neighbours on one page of its database cost little more than one of them.
+const FEW: usize = 1_000;
+/// For how long, in milliseconds.
+const GATHERED_MS: u64 = 30_000;
 /// Clients told of at a time: a third of a megabyte.
 const TOLD_MAX: usize = authcache::feed::ACTIVITY_MAX;
 /// Milliseconds between two reports.
@@ -27,6 +33,10 @@ struct Sum {
 #[derive(Debug, Default)]
 pub(crate) struct Activities {
     waiting: HashMap<PrincipalIndex, Sum>,
+    /// What is told, a part in each report, from its end on; the highest ids come first.
+    telling: Vec<(PrincipalIndex, Sum)>,
+    /// When `waiting` began to fill.
+    since_ms: u64,
     /// By shard and principal: two bytes for each.
     subscriptions: Vec<Vec<u16>>,
     next_ms: u64,
@@ -76,6 +86,7 @@ impl Activities {
     /// A client is gone, and nobody says anything of it any more: its index may be another's next.
     pub(crate) fn forget_client(&mut self, principal: PrincipalIndex) {
         self.waiting.remove(&principal);
+        self.telling.retain(|(told, _)| *told != principal);
         for held in &mut self.subscriptions {
             if let Some(held) = held.get_mut(principal.index()) {
                 *held = 0;
@@ -85,26 +96,43 @@ impl Activities {
 
     /// When something is to be told, if anything waits.
     pub(crate) fn due_ms(&self) -> Option<u64> {
-        (!self.waiting.is_empty()).then_some(self.next_ms)
+        if !self.telling.is_empty() {
+            return Some(self.next_ms);
+        }
+        (!self.waiting.is_empty()).then_some(self.next_ms.max(self.gathered_until_ms()))
+    }
+
+    /// Until when what waits is gathered.
+    fn gathered_until_ms(&self) -> u64 {
+        match self.waiting.len() {
+            FEW..WAITING_MAX => self.since_ms + GATHERED_MS,
+            _ => 0,
+        }
     }
 
     /// What is to be told now.
     pub(crate) fn take(&mut self, now_ms: u64) -> Vec<Activity> {
-        if now_ms < self.next_ms {
+        if self.due_ms().is_none_or(|due_ms| now_ms < due_ms) {
             return Vec::new();
         }
         self.next_ms = now_ms + EVERY_MS;
-        let some: Vec<PrincipalIndex> = self.waiting.keys().take(TOLD_MAX).copied().collect();
-        let told = some.into_iter().filter_map(|principal| {
-            let sum = self.waiting.remove(&principal)?;
+        if self.telling.is_empty() {
+            self.telling = std::mem::take(&mut self.waiting).into_iter().collect();
+            self.telling
+                .sort_unstable_by_key(|(_, sum)| Reverse(sum.id));
+            self.since_ms = now_ms;
+        }
+        let part = self.telling.len().saturating_sub(TOLD_MAX);
+        let part = self.telling.split_off(part);
+        let told = part.into_iter().map(|(principal, sum)| {
             let at = principal.index();
             let held = self.subscriptions.iter().filter_map(|held| held.get(at));
-            Some(Activity {
+            Activity {
                 client: sum.id,
                 inbound: sum.inbound,
                 outbound: sum.outbound,
                 subscriptions: held.map(|held| u32::from(*held)).sum(),
-            })
+            }
         });
         told.collect()
     }
@@ -184,6 +212,42 @@ mod tests {
     }
 
     #[test]
+    fn what_many_do_is_gathered_and_told_in_order() {
+        let (cache, held) = clients(FEW as u128);
+        let mut activities = Activities::default();
+        let did = |activities: &mut Activities, clients: &[PrincipalIndex]| {
+            let seen: Vec<_> = clients.iter().map(|who| did(*who, 1, 0)).collect();
+            activities.add(HERE, &seen, cache.directory());
+        };
+        // Fewer are told at once.
+        did(&mut activities, &held[1..]);
+        assert_eq!(activities.due_ms(), Some(0));
+        assert_eq!(activities.take(0).len(), FEW - 1);
+        for _ in 0..2 {
+            did(&mut activities, &held);
+            assert_eq!(activities.due_ms(), Some(GATHERED_MS));
+            assert_eq!(activities.take(GATHERED_MS - 1), []);
+        }
+        let told = activities.take(GATHERED_MS);
+        assert_eq!(told.len(), FEW);
+        assert!(told.iter().all(|client| client.inbound == 2));
+        assert!(told.is_sorted_by(|one, next| one.client > next.client));
+        assert_eq!(activities.due_ms(), None);
+    }
+
+    #[test]
+    fn who_is_gone_is_not_told_of_in_a_later_part() {
+        let (cache, held) = clients(TOLD_MAX as u128 + 1);
+        let mut activities = Activities::default();
+        let seen: Vec<_> = held.iter().map(|who| did(*who, 1, 0)).collect();
+        activities.add(HERE, &seen, cache.directory());
+        assert_eq!(activities.take(GATHERED_MS).len(), TOLD_MAX);
+        assert_eq!(activities.due_ms(), Some(GATHERED_MS + EVERY_MS));
+        activities.forget_client(held[TOLD_MAX]);
+        assert_eq!(activities.due_ms(), None);
+    }
+
+    #[test]
     fn subscriptions_end_with_their_shard_and_their_client() {
         let (cache, held) = clients(2);
         let mut activities = Activities::default();
@@ -215,6 +279,8 @@ mod tests {
         }
         activities.add(HERE, &[did(held[0], 1, 0)], cache.directory());
         let (mut told, mut inbound, mut now_ms) = (0, 0, 0);
+        // That many are not gathered any longer.
+        assert_eq!(activities.due_ms(), Some(0));
         while activities.due_ms().is_some() {
             let part = activities.take(now_ms);
             assert!(part.len() <= TOLD_MAX);

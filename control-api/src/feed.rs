@@ -15,12 +15,15 @@ use crate::identify::{Answered, Identifier};
 use crate::model::Time;
 use crate::questions::{Asked, Batches, Questions};
 use crate::snapshot;
-use crate::store::{Store, TRUST_MS};
+use crate::store::{Store, StoreError, TRUST_MS};
 
 /// Questions that are answered alone at a time; the others wait in order.
 const ANSWERING: usize = 64;
 /// Reports of brokers that are written down or wait for it; what comes meanwhile is lost.
 const RECORDING: usize = 16;
+/// Clients of which one transaction notes what they did: some ten milliseconds, for which a revocation
+/// may have to wait.
+const RECORDED_AT_ONCE: usize = 1_000;
 /// Bytes read from a pipe at a time.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -351,11 +354,15 @@ impl Feed {
             return;
         };
         let noted = async {
-            let mut write = self.0.store.write().await?;
-            write
-                .add_activity(node, incarnation, &clients, Time::now())
-                .await?;
-            write.commit().await
+            // Others who write come in between.
+            for part in clients.chunks(RECORDED_AT_ONCE) {
+                let mut write = self.0.store.write().await?;
+                write
+                    .add_activity(node, incarnation, part, Time::now())
+                    .await?;
+                write.commit().await?;
+            }
+            Ok::<_, StoreError>(())
         };
         if let Err(error) = noted.await {
             tracing::warn!(%error, "what clients did could not be noted");

@@ -310,7 +310,12 @@ pub fn connections(
             rate: each,
             seconds,
         };
-        let done = squad.carry_out(command, duration, &mut |_| {
+        // Nobody sends while others still connect: that would be in their latency.
+        squad.carry_out(command, Duration::ZERO, &mut |_| {
+            note(&mut timeline, plan.pid, all, watch)
+        })?;
+        let began = Sample::take(plan.pid, 0, 0)?;
+        let done = squad.carry_out(|_| Command::Begin, duration, &mut |_| {
             note(&mut timeline, plan.pid, all, watch)
         })?;
         let end = Sample::take(plan.pid, 0, 0)?;
@@ -322,7 +327,7 @@ pub fn connections(
             published: done.iter().map(|done| done.published).sum(),
             delivered: done.iter().map(|done| done.delivered).sum(),
             latency: Latency::of(&gather(&done)),
-            broker_cores: cores(&held_at, &end),
+            broker_cores: cores(&began, &end),
             kept: kept(&done),
             verdict,
         });

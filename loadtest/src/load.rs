@@ -397,6 +397,7 @@ impl<'p> Load<'p> {
                         | Command::Drop
                         | Command::Hold { .. }
                         | Command::Traffic { .. }
+                        | Command::Begin
                         | Command::Hear => {
                             return Err(Error::Plan("this load has begun".into()));
                         }

@@ -72,10 +72,13 @@ pub(crate) enum Command {
     Hold {
         seconds: f64,
     },
+    /// Connects who sends, is done with that, and waits for [`Command::Begin`].
     Traffic {
         rate: f64,
         seconds: f64,
     },
+    /// All are connected: messages are sent now.
+    Begin,
     /// Hears until the end; what follows is said meanwhile.
     Hear,
     /// Latencies are recorded meanwhile, in ns by the clock of the machine.
@@ -290,12 +293,19 @@ impl Worker {
                 self.wires = Vec::new();
                 Ok(Done::default())
             }
-            Command::Hold { seconds } => self.hold(None, seconds),
-            Command::Traffic { rate, seconds } => self.hold(Some(rate), seconds),
+            Command::Hold { seconds } => self.hold(None, seconds, || Ok(())),
+            Command::Traffic { rate, seconds } => self.hold(Some(rate), seconds, || {
+                say(output, &Told::Done(Box::default()))?;
+                match commands.next()? {
+                    Some(Command::Begin) => Ok(()),
+                    _ => Err(Error::Plan("whoever gives commands is gone".into())),
+                }
+            }),
             Command::Hear => self.hear(commands, output),
-            Command::Record { .. } | Command::GiveUp { .. } | Command::End { .. } => {
-                Err(Error::Plan("nothing is heard".into()))
-            }
+            Command::Begin
+            | Command::Record { .. }
+            | Command::GiveUp { .. }
+            | Command::End { .. } => Err(Error::Plan("nothing is heard".into())),
         }
     }
 
@@ -341,8 +351,13 @@ impl Worker {
         })
     }
 
-    /// Keeps the connections, with messages to them at `rate`.
-    fn hold(&mut self, rate: Option<f64>, seconds: f64) -> Result<Done, Error> {
+    /// Keeps the connections, with messages to them at `rate`, from when `begin` returns.
+    fn hold(
+        &mut self,
+        rate: Option<f64>,
+        seconds: f64,
+        begin: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Done, Error> {
         let Some(epoll) = self.epoll.take() else {
             return Err(Error::Plan("nothing is connected".into()));
         };
@@ -357,6 +372,7 @@ impl Worker {
         let mut load = Load::over(&plan, 1, Share::Whole { run: run_number() }, epoll, wires)?;
         // Twice in each Keep Alive, so that one may be late.
         load.watch_over(Duration::from_secs(self.order.keep_alive.into()) / 2);
+        begin()?;
         let first = load.sample()?;
         load.record(first, duration);
         load.begin();

@@ -26,6 +26,22 @@ impl<W> Env<W> {
         self.shared.cache.lease().valid(self.now.as_millis())
     }
 
+    /// The second by this shard's own count. Shards count from different moments, so that what each
+    /// does once a second does not come from all of them at once.
+    pub(crate) fn own_second(&self) -> u32 {
+        Now::from_millis(self.now.as_millis() + 1000 - self.phase_ms()).as_secs()
+    }
+
+    /// When the next one begins.
+    pub(crate) fn next_own_second(&self) -> Now {
+        Now::from_millis(u64::from(self.own_second()) * 1000 + self.phase_ms())
+    }
+
+    /// How far into a second its own begins.
+    fn phase_ms(&self) -> u64 {
+        (self.id.index() * 1000 / self.shared.shards().max(1)) as u64
+    }
+
     /// The rules for the machine in `slot`.
     #[inline]
     pub(crate) fn rules(&self, slot: SlotId, listener: u8) -> Rules<'_> {

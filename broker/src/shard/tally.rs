@@ -51,8 +51,11 @@ impl Tallies {
         for _ in 0..count.min(SWEPT_MAX) {
             let id = SlotId::new((self.at % count) as u32);
             self.at = (self.at + 1) % count;
-            let tally = std::mem::take(slots.tally_mut(id));
-            self.found.extend(tally.activity(slots.principal(id)));
+            // Most have nothing to tell: their slots stay out of the cache.
+            if *slots.tally_mut(id) != Tally::default() {
+                let tally = std::mem::take(slots.tally_mut(id));
+                self.found.extend(tally.activity(slots.principal(id)));
+            }
         }
     }
 }
@@ -110,7 +113,7 @@ impl<W: Wires> Shard<W> {
 
     /// Tells control what clients did, once a second.
     pub(super) fn tell_activity(&mut self) {
-        let now_s = self.env.now.as_secs();
+        let now_s = self.env.own_second();
         if self.tallies.looked_s == now_s {
             return;
         }

@@ -369,7 +369,7 @@ impl<W: Wires> Shard<W> {
     pub(crate) fn next_timeout(&self) -> Option<Now> {
         // What the last client did is told although nobody is left.
         let ticks = self.outlets.slots.any_used() || self.tallies.any();
-        let wheel = ticks.then(|| Now::from_millis(u64::from(self.env.now.as_secs() + 1) * 1000));
+        let wheel = ticks.then(|| self.env.next_own_second());
         let deadline = self.outlets.deadlines.next();
         let takeover = self.takeovers.next();
         wheel.into_iter().chain(deadline).chain(takeover).min()

@@ -1,12 +1,17 @@
 //! What clients did, as brokers told it.
 
+use std::collections::BTreeMap;
+
 use authcache::EntityId;
 use authcache::feed::Activity;
 
 use super::rows::{self, blob};
-use super::sql::{self, Connection};
+use super::sql::{self, Builder, Connection};
 use super::{StoreError, Write};
 use crate::model::Time;
+
+/// Clients of which one statement notes what they did.
+const CLIENTS_AT_ONCE: usize = 64;
 
 /// What one client did at all brokers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,26 +52,57 @@ impl Write {
         clients: &[Activity],
         now: Time,
     ) -> Result<(), StoreError> {
+        // In the order of the table, so that neighbours share its pages.
+        let mut sums: BTreeMap<EntityId, Activity> = BTreeMap::new();
         for activity in clients {
-            sql::query(
+            let sum = sums.entry(activity.client);
+            sum.and_modify(|sum| {
+                sum.inbound = sum.inbound.saturating_add(activity.inbound);
+                sum.outbound = sum.outbound.saturating_add(activity.outbound);
+                sum.subscriptions = activity.subscriptions;
+            })
+            .or_insert(*activity);
+        }
+        let ids: Vec<EntityId> = sums.keys().copied().collect();
+        for part in ids.chunks(CLIENTS_AT_ONCE) {
+            let mut known = Builder::new("SELECT id FROM clients WHERE id IN (");
+            known
+                .push_list(part.iter().map(|id| blob(*id)))
+                .push(") ORDER BY id");
+            let known: Vec<(Vec<u8>,)> = known.build_as().fetch_all(self.connection()).await?;
+            let known: Vec<EntityId> = known
+                .iter()
+                .map(|(id,)| rows::id(id))
+                .collect::<Result<_, _>>()?;
+            if known.is_empty() {
+                continue;
+            }
+            let mut query = Builder::new(
                 "INSERT INTO client_activity (client_id, node_id, incarnation, inbound, outbound, \
-                 subscriptions, first_seen, last_seen) \
-                 SELECT id, $2, $3, $4, $5, $6, $7, $7 FROM clients WHERE id = $1 \
-                 ON CONFLICT (client_id, node_id) DO UPDATE SET \
+                 subscriptions, first_seen, last_seen) ",
+            );
+            query.push_rows(&known, |id| {
+                let sum = sums.get(id);
+                let count = |of: fn(&Activity) -> u64| sum.map_or(0, of).cast_signed();
+                vec![
+                    blob(*id).into(),
+                    blob(node).into(),
+                    incarnation.cast_signed().into(),
+                    count(|sum| sum.inbound).into(),
+                    count(|sum| sum.outbound).into(),
+                    count(|sum| sum.subscriptions.into()).into(),
+                    now.micros().into(),
+                    now.micros().into(),
+                ]
+            });
+            query.push(
+                " ON CONFLICT (client_id, node_id) DO UPDATE SET \
                  incarnation = excluded.incarnation, \
                  inbound = client_activity.inbound + excluded.inbound, \
                  outbound = client_activity.outbound + excluded.outbound, \
                  subscriptions = excluded.subscriptions, last_seen = excluded.last_seen",
-            )
-            .bind(blob(activity.client))
-            .bind(blob(node))
-            .bind(incarnation.cast_signed())
-            .bind(activity.inbound.cast_signed())
-            .bind(activity.outbound.cast_signed())
-            .bind(i64::from(activity.subscriptions))
-            .bind(now.micros())
-            .execute(self.connection())
-            .await?;
+            );
+            query.build().execute(self.connection()).await?;
         }
         Ok(())
     }

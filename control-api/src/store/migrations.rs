@@ -6,7 +6,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, its name and its text.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE: [Step; 13] = [
+const SQLITE: [Step; 14] = [
     (
         1,
         "control",
@@ -71,6 +71,11 @@ const SQLITE: [Step; 13] = [
         13,
         "spans",
         include_str!("../../migrations/sqlite/0013_spans.sql"),
+    ),
+    (
+        14,
+        "activity in order",
+        include_str!("../../migrations/sqlite/0014_activity_in_order.sql"),
     ),
 ];
 
