@@ -53,13 +53,9 @@ impl Waker {
         )?))
     }
 
-    /// Wakes the shard; a full counter means that it is awake.
+    /// Wakes the shard. Nobody reads the counter: it holds more than are ever rung.
     pub(crate) fn wake(&self) {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-
-    fn clear(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }
 }
 
@@ -108,7 +104,6 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 pub(crate) struct Reactor {
     shard: Shard<NetWires>,
     epoll: Arc<OwnedFd>,
-    waker: Arc<Waker>,
     listeners: Vec<Listener>,
     doors: Vec<Arc<CoapDoor>>,
     listening: bool,
@@ -151,14 +146,14 @@ impl Reactor {
             &epoll,
             &waker.0,
             epoll::EventData::new_u64(WAKER),
-            epoll::EventFlags::IN,
+            // Each ring is an edge, so nobody has to read the counter.
+            epoll::EventFlags::IN | epoll::EventFlags::ET,
         )?;
-        let returns = Returns::new(Arc::clone(&waker));
+        let returns = Returns::new(waker);
         Ok(Reactor {
             doors: shard.outlets.wires.coap.doors.clone(),
             shard,
             epoll,
-            waker,
             listeners,
             listening: false,
             paused_until: None,
@@ -267,7 +262,7 @@ impl Reactor {
         for event in &events {
             let data = event.data.u64();
             if data == WAKER {
-                self.waker.clear();
+                // Only wakes: what it is for is looked at in every turn.
             } else if data & (LISTENERS | DATAGRAMS) == LISTENERS | DATAGRAMS {
                 more |= self.datagrams(data as u8);
             } else if data & LISTENERS != 0 {
