@@ -147,6 +147,10 @@ impl<W: Wires> Outlets<W> {
         }
         self.flush_slot(env, id);
         let token = self.slots.token(id);
+        if self.lost.last() == Some(&token) {
+            // Its peer is gone.
+            return true;
+        }
         let slot = self.slots.slot_mut(id);
         let (None, Some(wire)) = (&slot.backlog, &mut slot.wire) else {
             return false;

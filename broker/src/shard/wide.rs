@@ -31,7 +31,7 @@ pub(crate) fn weight(bytes: usize) -> usize {
 
 /// Messages and runs that are delivered together at most, no more than a slice has deliveries, and
 /// their bytes where they are several.
-const BATCH_MAX: usize = 64;
+const BATCH_MAX: usize = 16;
 const BATCH_BYTES_MAX: usize = 16 * 1024;
 
 /// Of what is delivered together, as many as take the time of one more send.
@@ -139,10 +139,15 @@ impl What {
 }
 
 impl Batch {
-    fn takes(&self, bytes: usize, slice: usize) -> bool {
-        let most = BATCH_MAX.min(slice);
-        let fits = self.bytes + bytes <= BATCH_BYTES_MAX && self.items.len() < most;
-        self.items.is_empty() || fits
+    /// Whether one more is delivered with it: to the same receivers, so that they are counted once.
+    fn takes(&self, what: &What, slice: usize) -> bool {
+        let Some(first) = self.items.first() else {
+            return true;
+        };
+        let fits =
+            self.bytes + what.bytes() <= BATCH_BYTES_MAX && self.items.len() < BATCH_MAX.min(slice);
+        let same = first.what.address() == what.address();
+        fits && same && first.what.subtopic() == what.subtopic()
     }
 
     /// As how many deliveries all of it counts for one receiver.
@@ -257,7 +262,7 @@ impl Wide {
             && queue
                 .waiting
                 .back()
-                .is_some_and(|last| last.takes(bytes, slice)))
+                .is_some_and(|last| last.takes(&what, slice)))
         {
             queue.waiting.push_back(Batch::default());
         }
@@ -375,23 +380,35 @@ impl<W: Wires> Shard<W> {
     }
 
     /// Takes out of a batch what its publisher has no right to any more. The question, where control
-    /// has to be asked first.
+    /// has to be asked first: one at a time.
     fn judge_again(&mut self, batch: &mut Batch) -> Option<RightsQuestion> {
-        let mut asked = None;
-        let mut dropped = 0;
-        batch.items.retain(|item| match self.may_still(item) {
-            Ok(()) => true,
-            Err(Some(question)) => {
-                asked.get_or_insert(question);
-                true
+        loop {
+            // The first that is open, and whether it could be asked.
+            let mut asked: Option<(RightsQuestion, bool)> = None;
+            let mut dropped = 0;
+            batch.items.retain(|item| {
+                let stays = match self.may_still(item) {
+                    Ok(()) => true,
+                    Err(None) => false,
+                    Err(Some(question)) => {
+                        let ask = || (question, self.ask_for_what_waits(question));
+                        let (open, is_asked) = *asked.get_or_insert_with(ask);
+                        is_asked || open != question
+                    }
+                };
+                if !stays {
+                    dropped += item.what.count();
+                }
+                stays
+            });
+            self.env.counters.dropped(DropReason::Revoked, dropped);
+            match asked {
+                // What rests on it is gone; others may have questions too.
+                Some((_, false)) => {}
+                Some((question, true)) => return Some(question),
+                None => return None,
             }
-            Err(None) => {
-                dropped += item.what.count();
-                false
-            }
-        });
-        self.env.counters.dropped(DropReason::Revoked, dropped);
-        asked
+        }
     }
 
     /// Whether the publisher still has its right: what waits is judged again. The question, where
@@ -410,7 +427,7 @@ impl<W: Wires> Shard<W> {
             Ok(()) => Ok(()),
             Err(Denied::Unknown) => {
                 let question = RightsQuestion { principal, channel };
-                Err(self.ask_for_what_waits(question).then_some(question))
+                Err(Some(question))
             }
             Err(_) => Err(None),
         }
@@ -425,27 +442,24 @@ impl<W: Wires> Shard<W> {
             wide,
             ..
         } = self;
+        let Some(what) = first.items.first().map(|item| &item.what) else {
+            return;
+        };
+        let address = what.address();
         let slots = &outlets.slots;
         let who = |slot| slots.principal(slot);
-        let mut receivers = Vec::new();
-        let mut before = None;
-        for item in &first.items {
-            let (address, subtopic) = (item.what.address(), item.what.subtopic());
-            if before.replace((address, subtopic)) == Some((address, subtopic)) {
-                continue;
-            }
-            let routed = subs.route(address.channel, address.wild, subtopic, &env.gate, who);
-            match &routed {
-                Routed::Plain(entries) => {
-                    receivers.extend(entries.iter().map(|entry| entry.slot().get()))
-                }
-                Routed::Merged(merged) => {
-                    receivers.extend(merged.iter().map(|found| found.slot.get()))
-                }
-            }
-        }
+        let routed = subs.route(
+            address.channel,
+            address.wild,
+            what.subtopic(),
+            &env.gate,
+            who,
+        );
+        let mut receivers: Vec<u32> = match &routed {
+            Routed::Plain(entries) => entries.iter().map(|entry| entry.slot().get()).collect(),
+            Routed::Merged(merged) => merged.iter().map(|found| found.slot.get()).collect(),
+        };
         receivers.sort_unstable();
-        receivers.dedup();
         queue.guess = receivers.len();
         let slice = wide.receivers(first);
         queue.ends = receivers

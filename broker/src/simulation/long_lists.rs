@@ -99,6 +99,40 @@ fn publisher_that_loses_its_right_reaches_no_further_slice() {
 }
 
 #[test]
+fn publisher_that_loses_its_right_takes_nothing_of_others_along() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let mut world = long_list(3);
+        publish(&mut world, qos);
+        world.carry_all();
+        world.whole_turn_of(0);
+        // Two that wait behind it.
+        let message = publish(&mut world, qos);
+        world.with(2, |device, around| {
+            device.publish_to((0, "a"), qos, false, 0, around)
+        });
+        let other = *world.ledger.messages.keys().max().unwrap();
+        world.carry_all();
+        for _ in 0..3 {
+            world.whole_turn_of(0);
+        }
+        assert_eq!(world.broker.sum(|c| c.owed.get()), 8, "both as one");
+        world.whole_turn_of(0);
+        assert_eq!(world.broker.sum(|c| c.owed.get()), 6);
+        let (author, moment) = (world.devices[1].principal, world.moment);
+        world
+            .database
+            .set_right(author, 0, Right::SUBSCRIBE, moment);
+        world.broker.control(&mut world.database, &mut world.dice);
+        world.broker.carry_feed(usize::MAX);
+        world.rounds(20);
+        assert_eq!(hearers(&world, message), 2);
+        assert_eq!(hearers(&world, other), 8);
+        assert_eq!(world.broker.sum(|c| c.owed.get()), 0);
+        world.quiesce();
+    }
+}
+
+#[test]
 fn publisher_waits_while_much_is_owed() {
     let mut world = long_list(2);
     for _ in 0..40 {
