@@ -1,7 +1,7 @@
 //! What clients did, summed over the shards until control is told.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use authcache::feed::Activity;
 use authcache::{Directory, EntityId, PrincipalIndex, PrincipalKind};
@@ -35,7 +35,9 @@ pub(crate) struct Activities {
     waiting: HashMap<PrincipalIndex, Sum>,
     /// What is told, a part in each report, from its end on; the highest ids come first.
     telling: Vec<(PrincipalIndex, Sum)>,
-    /// When `waiting` began to fill.
+    /// Clients of `telling` that are gone.
+    gone: HashSet<PrincipalIndex>,
+    /// When that began; what waits is gathered from then on.
     since_ms: u64,
     /// By shard and principal: two bytes for each.
     subscriptions: Vec<Vec<u16>>,
@@ -86,7 +88,9 @@ impl Activities {
     /// A client is gone, and nobody says anything of it any more: its index may be another's next.
     pub(crate) fn forget_client(&mut self, principal: PrincipalIndex) {
         self.waiting.remove(&principal);
-        self.telling.retain(|(told, _)| *told != principal);
+        if !self.telling.is_empty() {
+            self.gone.insert(principal);
+        }
         for held in &mut self.subscriptions {
             if let Some(held) = held.get_mut(principal.index()) {
                 *held = 0;
@@ -105,7 +109,7 @@ impl Activities {
     /// Until when what waits is gathered.
     fn gathered_until_ms(&self) -> u64 {
         match self.waiting.len() {
-            FEW..WAITING_MAX => self.since_ms + GATHERED_MS,
+            count if count > FEW && count < WAITING_MAX => self.since_ms + GATHERED_MS,
             _ => 0,
         }
     }
@@ -123,7 +127,12 @@ impl Activities {
             self.since_ms = now_ms;
         }
         let part = self.telling.len().saturating_sub(TOLD_MAX);
-        let part = self.telling.split_off(part);
+        let mut part = self.telling.split_off(part);
+        part.retain(|(told, _)| !self.gone.contains(told));
+        if self.telling.is_empty() {
+            // From here on their indexes are others'.
+            self.gone = HashSet::new();
+        }
         let told = part.into_iter().map(|(principal, sum)| {
             let at = principal.index();
             let held = self.subscriptions.iter().filter_map(|held| held.get(at));
@@ -213,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_many_do_is_gathered_and_told_in_order() {
-        let (cache, held) = clients(FEW as u128);
+        let (cache, held) = clients(FEW as u128 + 1);
         let mut activities = Activities::default();
         let did = |activities: &mut Activities, clients: &[PrincipalIndex]| {
             let seen: Vec<_> = clients.iter().map(|who| did(*who, 1, 0)).collect();
@@ -222,14 +231,14 @@ mod tests {
         // Fewer are told at once.
         did(&mut activities, &held[1..]);
         assert_eq!(activities.due_ms(), Some(0));
-        assert_eq!(activities.take(0).len(), FEW - 1);
+        assert_eq!(activities.take(0).len(), FEW);
         for _ in 0..2 {
             did(&mut activities, &held);
             assert_eq!(activities.due_ms(), Some(GATHERED_MS));
             assert_eq!(activities.take(GATHERED_MS - 1), []);
         }
         let told = activities.take(GATHERED_MS);
-        assert_eq!(told.len(), FEW);
+        assert_eq!(told.len(), FEW + 1);
         assert!(told.iter().all(|client| client.inbound == 2));
         assert!(told.is_sorted_by(|one, next| one.client > next.client));
         assert_eq!(activities.due_ms(), None);
@@ -243,8 +252,13 @@ mod tests {
         activities.add(HERE, &seen, cache.directory());
         assert_eq!(activities.take(GATHERED_MS).len(), TOLD_MAX);
         assert_eq!(activities.due_ms(), Some(GATHERED_MS + EVERY_MS));
+        // The lowest ids were told first.
         activities.forget_client(held[TOLD_MAX]);
+        assert_eq!(activities.take(GATHERED_MS + EVERY_MS), []);
         assert_eq!(activities.due_ms(), None);
+        // Its index may be another's by then.
+        activities.add(HERE, &[did(held[TOLD_MAX], 1, 0)], cache.directory());
+        assert_eq!(activities.take(2 * GATHERED_MS).len(), 1);
     }
 
     #[test]

@@ -38,6 +38,8 @@ struct Shared {
     questions: Questions,
     answering: Semaphore,
     recording: Semaphore,
+    /// Held while one of them is written down.
+    noting: tokio::sync::Mutex<()>,
     leading: watch::Receiver<bool>,
     store: Store,
     identifier: Identifier,
@@ -80,6 +82,7 @@ impl Feed {
             questions: Questions::default(),
             answering: Semaphore::new(ANSWERING),
             recording: Semaphore::new(RECORDING),
+            noting: tokio::sync::Mutex::default(),
             leading: store.leading(),
             store,
             identifier,
@@ -353,6 +356,8 @@ impl Feed {
             tracing::warn!("the database is too slow to note what clients do");
             return;
         };
+        // One report after the other, or an older one would overtake parts of a newer.
+        let _turn = self.0.noting.lock().await;
         let noted = async {
             // Others who write come in between.
             for part in clients.chunks(RECORDED_AT_ONCE) {

@@ -155,9 +155,9 @@ mod tests {
 
     use super::*;
     use crate::grant::{Actions, Kind};
-    use crate::model::Page;
+    use crate::model::{Page, Time};
     use crate::store::place::Database;
-    use crate::store::{Store, entities, listing, roles, users};
+    use crate::store::{Store, activity, entities, listing, roles, users};
 
     #[tokio::test]
     async fn a_database_of_the_first_schema_is_brought_up_to_date() {
@@ -189,6 +189,14 @@ mod tests {
             .execute(&pool)
             .await
             .unwrap();
+        migrator(&SQLITE[..13]).run(&pool).await.unwrap();
+        sqlx::query(
+            "INSERT INTO client_activity (client_id, node_id, incarnation, inbound, outbound, \
+             subscriptions, first_seen, last_seen) SELECT id, x'09', 1, 2, 3, 4, 5, 6 FROM clients",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
         pool.close().await;
 
         let store = Store::open(Database::file(path).place()).await.unwrap();
@@ -206,6 +214,9 @@ mod tests {
         let (domain, client) = (EntityId::from_u128(2), EntityId::from_u128(4));
         let found = entities::entity(&mut connection, Kind::Client, domain, client).await;
         assert_eq!(found.unwrap().unwrap().name, "pump");
+        let did = activity::telemetry(&mut connection, client).await.unwrap();
+        assert_eq!((did.inbound, did.outbound), (2, 3));
+        assert_eq!(did.last_seen, Some(Time::from_micros(6)));
         for (name, hall, total) in [("ump", 3, 1), ("ump", 4, 0), ("umb", 3, 0)] {
             let filter = listing::Filter {
                 name: Some(name.to_owned()),
