@@ -17,6 +17,8 @@ trap 'rm -rf "$work"' EXIT
 for version in mqttv31 mqttv311 mqttv5; do
     for qos in 0 1 2; do
         topic=m/$domain/c/$channel/mosquitto/$version/$qos
+        # Emptied before it is looked at: the one before had its SUBACK too.
+        : >"$work/sub"
         timeout 20 stdbuf -oL mosquitto_sub -h "$host" -p "$port" -V "$version" -u "$id0" -P "$secret0" \
             -i "sub-$qos" -t "$topic" -q "$qos" -C 3 -d >"$work/sub" 2>&1 &
         subscriber=$!

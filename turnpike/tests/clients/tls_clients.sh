@@ -23,6 +23,7 @@ openssl x509 -req -in "$work/client.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca
     -CAcreateserial -days 2 -extfile <(echo "extendedKeyUsage=clientAuth") -out "$work/client.pem" 2>/dev/null
 topic=m/$domain/c/$channel/tls
 for tls in tlsv1.2 tlsv1.3; do
+    : >"$work/sub"
     timeout 20 stdbuf -oL mosquitto_sub -h "$host" -p "$port" --cafile "$folder/ca.pem" \
         --tls-version "$tls" -u "$id0" -P "$secret0" -t "$topic" -q 1 -C 1 -d >"$work/sub" 2>&1 &
     subscriber=$!
