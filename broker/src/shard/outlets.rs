@@ -33,7 +33,7 @@ const OUT_MAX: usize = 256 << 10;
 
 /// Frames of so many bytes are sent from where they lie: to copy them costs more than a send of
 /// their own. In simulations few, so that both ways are gone.
-pub(crate) const DIRECT_MIN: usize = if cfg!(test) { 512 } else { 32 << 10 };
+const DIRECT_MIN: usize = if cfg!(test) { 512 } else { 32 << 10 };
 
 /// All out-buffers are sent before the turn ends when they hold this many bytes together: a burst
 /// for many subscribers must not be kept once for each of them.
@@ -142,8 +142,13 @@ impl<W: Wires> Outlets<W> {
         frames: &[u8],
         count: u32,
     ) -> bool {
-        if !env.may_serve() {
+        let slot = self.slots.slot(id);
+        if !env.may_serve() || slot.backlog.is_some() {
             return false;
+        }
+        #[cfg(test)]
+        if let Some(wire) = &slot.wire {
+            self.wires.sends_directly(wire);
         }
         self.flush_slot(env, id);
         let token = self.slots.token(id);

@@ -81,6 +81,10 @@ pub(crate) trait Wires {
     /// Gives bytes to the wire without waiting.
     fn send(&mut self, end: &mut Self::End, bytes: &[u8]) -> Sent;
 
+    /// What waits for the wire is sent, and then a long run from where it lies, if there is room.
+    #[cfg(test)]
+    fn sends_directly(&mut self, _end: &Self::End) {}
+
     /// Sends what the wire itself held back, its own answers among it; whether nothing is left.
     fn resume(&mut self, end: &mut Self::End) -> bool;
 

@@ -24,7 +24,7 @@ impl World {
         let net = self.broker.net.borrow();
         for (id, conn) in net.conns.iter().enumerate() {
             assert!(
-                conn.sends <= 3 + conn.direct,
+                conn.sends <= 3 + 2 * conn.direct,
                 "{id} was sent to {} times in a turn",
                 conn.sends
             );

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use codec::mqtt::split_frame;
 
 use super::dice::Dice;
-use crate::shard::outlets::DIRECT_MIN;
 use crate::shard::wires::{Sent, SlowPolicy, Token, Watch, Wires};
 
 /// The broker's end of a wire. Dropped without a close it counts as leaked.
@@ -58,9 +57,9 @@ pub(super) struct Conn {
     watch: Watch,
     /// Whether a send was ever taken in part.
     pub(super) was_blocked: bool,
-    /// Sends since the shard's turn began, without those of long runs.
+    /// Sends since the shard's turn began.
     pub(super) sends: u32,
-    /// Sends of long runs since then; what lay in the out-buffer goes before each of them.
+    /// Long runs among them, or that found no room behind what lay in the out-buffer.
     pub(super) direct: u32,
     /// Bytes missing of a frame that was begun towards the client.
     unsent_of_frame: usize,
@@ -212,11 +211,7 @@ impl Net {
     fn send(&mut self, id: usize, bytes: &[u8]) -> Sent {
         assert!(!self.conns[id].closed, "bytes for a wire that was closed");
         let conn = &mut self.conns[id];
-        if bytes.len() < DIRECT_MIN {
-            conn.sends += 1;
-        } else {
-            conn.direct += 1;
-        }
+        conn.sends += 1;
         if conn.gone == Some(Gone::Reset) {
             // Nobody hears that the session is there; it is all the same.
             let connack = split_frame(bytes, u32::MAX).ok().flatten();
@@ -273,6 +268,10 @@ impl Wires for SimWires {
     fn take(&mut self, wire: SimWire) -> SimWire {
         self.net.borrow_mut().conns[wire.id].place = None;
         wire
+    }
+
+    fn sends_directly(&mut self, wire: &SimWire) {
+        self.net.borrow_mut().conns[wire.id].direct += 1;
     }
 
     fn resume(&mut self, _wire: &mut SimWire) -> bool {
