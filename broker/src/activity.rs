@@ -37,7 +37,7 @@ pub(crate) struct Activities {
     telling: Vec<(PrincipalIndex, Sum)>,
     /// Clients of `telling` that are gone.
     gone: HashSet<PrincipalIndex>,
-    /// When that began; what waits is gathered from then on.
+    /// When telling began last; what waits is gathered from then on.
     since_ms: u64,
     /// By shard and principal: two bytes for each.
     subscriptions: Vec<Vec<u16>>,

@@ -506,3 +506,69 @@ impl<W: Wires> Shard<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use codec::mqtt::QoS;
+    use router::ShardId;
+    use session::{MessageParts, Origin};
+
+    use super::*;
+
+    const SLICE: usize = 4096;
+
+    fn message(topic: &str, bytes: usize) -> What {
+        What::Message(Arc::new(Message::new(MessageParts {
+            address: Address {
+                channel: ChannelIndex::new(1),
+                wild: None,
+                subtopic_at: 0,
+            },
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: &[topic],
+            properties: &[],
+            payload: &vec![0; bytes],
+            expires_at: None,
+            origin: Origin {
+                shard: ShardId::new(0),
+                slot: None,
+            },
+            publisher: PrincipalIndex::new(1),
+        })))
+    }
+
+    /// As many of `bytes` as are delivered together.
+    fn filled(bytes: usize, slice: usize) -> Batch {
+        let mut batch = Batch::default();
+        while batch.takes(&message("a", bytes), slice) {
+            let what = message("a", bytes);
+            batch.bytes += what.bytes();
+            let names = (EntityId::from_u128(1), None);
+            batch.items.push(Owed { what, names });
+        }
+        batch
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_messages_in_bytes_and_by_a_slice() {
+        assert_eq!(filled(1, SLICE).items.len(), BATCH_MAX);
+        assert_eq!(filled(1, 2).items.len(), 2);
+        let large = filled(BATCH_BYTES_MAX / 4, SLICE);
+        assert_eq!(large.items.len(), 3, "with their topics four are more");
+        assert!(large.bytes <= BATCH_BYTES_MAX);
+        assert_eq!(
+            filled(1 << 20, SLICE).items.len(),
+            1,
+            "alone whatever its size"
+        );
+    }
+
+    #[test]
+    fn only_messages_of_one_topic_are_delivered_together() {
+        let mut batch = filled(1, SLICE);
+        batch.items.truncate(1);
+        assert!(batch.takes(&message("a", 1), SLICE));
+        assert!(!batch.takes(&message("b", 1), SLICE));
+    }
+}

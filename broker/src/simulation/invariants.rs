@@ -64,6 +64,23 @@ fn i2_turn_sends_once_to_each_touched_connection() {
 }
 
 #[test]
+fn shards_do_what_comes_once_a_second_at_different_moments() {
+    let mut world = pair(3, 1, ProtocolVersion::V5, Limits::default());
+    for at in 0..3 {
+        world.whole_turn_of(at);
+    }
+    let envs = || world.broker.shards.iter().map(|driven| &driven.shard.env);
+    let moments: Vec<u64> = envs()
+        .map(|env| env.next_own_second().as_millis() % 1000)
+        .collect();
+    assert_eq!(moments, [0, 333, 666]);
+    for env in envs() {
+        let ahead = env.next_own_second().as_millis() - env.now.as_millis();
+        assert!((1..=1000).contains(&ahead), "{ahead} ms ahead");
+    }
+}
+
+#[test]
 fn i3_idle_connection_owns_no_buffer() {
     let mut world = pair(2, 2, ProtocolVersion::V5, Limits::default());
     world.check_insides();

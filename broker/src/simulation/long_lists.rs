@@ -38,6 +38,16 @@ fn publish(world: &mut World, qos: QoS) -> u64 {
     *last.expect("one was published")
 }
 
+/// From now on it may only subscribe.
+fn take_the_publishers_right(world: &mut World) {
+    let (author, moment) = (world.devices[1].principal, world.moment);
+    world
+        .database
+        .set_right(author, 0, Right::SUBSCRIBE, moment);
+    world.broker.control(&mut world.database, &mut world.dice);
+    world.broker.carry_feed(usize::MAX);
+}
+
 fn hearers(world: &World, message: u64) -> usize {
     hearers_of(world, message, 0..1) + hearers_of(world, message, READERS)
 }
@@ -86,12 +96,7 @@ fn publisher_that_loses_its_right_reaches_no_further_slice() {
         world.carry_all();
         world.whole_turn_of(0);
         assert_eq!(world.broker.sum(|c| c.owed.get()), 6);
-        let (author, moment) = (world.devices[1].principal, world.moment);
-        world
-            .database
-            .set_right(author, 0, Right::SUBSCRIBE, moment);
-        world.broker.control(&mut world.database, &mut world.dice);
-        world.broker.carry_feed(usize::MAX);
+        take_the_publishers_right(&mut world);
         world.rounds(20);
         assert_eq!(hearers(&world, message), 2);
         assert_eq!(world.broker.sum(|c| c.owed.get()), 0);
@@ -118,12 +123,7 @@ fn publisher_that_loses_its_right_takes_nothing_of_others_along() {
         assert_eq!(world.broker.sum(|c| c.owed.get()), 8, "both as one");
         world.whole_turn_of(0);
         assert_eq!(world.broker.sum(|c| c.owed.get()), 6);
-        let (author, moment) = (world.devices[1].principal, world.moment);
-        world
-            .database
-            .set_right(author, 0, Right::SUBSCRIBE, moment);
-        world.broker.control(&mut world.database, &mut world.dice);
-        world.broker.carry_feed(usize::MAX);
+        take_the_publishers_right(&mut world);
         world.rounds(20);
         assert_eq!(hearers(&world, message), 2);
         assert_eq!(hearers(&world, other), 8);
