@@ -305,7 +305,9 @@ impl Worker {
             Command::Begin
             | Command::Record { .. }
             | Command::GiveUp { .. }
-            | Command::End { .. } => Err(Error::Plan("nothing is heard".into())),
+            | Command::End { .. } => Err(Error::Plan(
+                "it was told how to go on with what it does not do".into(),
+            )),
         }
     }
 
@@ -370,9 +372,9 @@ impl Worker {
         let duration = Duration::try_from_secs_f64(seconds)
             .map_err(|_| Error::Plan("a number of seconds is expected".into()))?;
         let mut load = Load::over(&plan, 1, Share::Whole { run: run_number() }, epoll, wires)?;
+        begin()?;
         // Twice in each Keep Alive, so that one may be late.
         load.watch_over(Duration::from_secs(self.order.keep_alive.into()) / 2);
-        begin()?;
         let first = load.sample()?;
         load.record(first, duration);
         load.begin();
